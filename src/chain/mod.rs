@@ -1,0 +1,216 @@
+//! Chains: what softstake asks of one, and who signs. Adapters hold no durable state: `app/operate.rs` keeps the
+//! signed bytes, the nonce and the expiry, and passes them in.
+//!
+//! An adapter may be called from `app/` only, never from an RPC handler.
+
+pub mod simulated;
+
+use async_trait::async_trait;
+use rust_decimal::Decimal;
+
+use crate::domain::amount::BaseUnits;
+use crate::domain::effect::Effect;
+use crate::domain::ids::{AssetId, ChainId, OperationId, TransactionId, ValidatorId};
+use crate::domain::operation::OperationKind;
+use crate::domain::time::UnixSeconds;
+use crate::domain::validator::ChainValidator;
+
+/// How a chain pays rewards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewardStyle {
+    /// They wait until a claim per validator (ATOM).
+    ClaimPerValidator,
+    /// They wait until one claim for the whole account (TRX).
+    ClaimPerAccount,
+    /// They grow the stake by themselves (DOT with payee Staked, NEAR, APT).
+    Compounding,
+}
+
+/// How matured unbondings become liquid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithdrawStyle {
+    /// The chain credits them by itself (ATOM).
+    Automatic,
+    /// One withdrawal for the whole account (DOT, TRX).
+    PerAccount,
+    /// One withdrawal per validator or pool contract (NEAR, APT).
+    PerValidator,
+}
+
+/// What the chain allows, read from the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainLimits {
+    /// The least that may be delegated with one validator.
+    pub min_delegation: BaseUnits,
+    /// How many unbondings may be pending at once, per validator or per account as `unbonding_entries_per_account`.
+    pub max_unbonding_entries: u32,
+    /// Whether the entries are counted over the whole account (DOT, TRX) or per validator (ATOM, NEAR, APT).
+    pub unbonding_entries_per_account: bool,
+    /// Whether stake can move between validators without unbonding.
+    pub redelegation: bool,
+    /// Seconds for which stake that was redelegated must not move onward; zero where there is no such lock.
+    pub redelegation_lock_seconds: u64,
+    /// The most validators one account can stake with.
+    pub max_validators: u32,
+    /// The least seconds between two claims; zero where there is no such rule.
+    pub min_claim_interval_seconds: u64,
+    /// Delegations and undelegations move whole multiples of this many base units (TRX votes).
+    pub delegation_unit: BaseUnits,
+}
+
+/// What a chain is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The chain.
+    pub chain: ChainId,
+    /// Its native asset.
+    pub asset: AssetId,
+    /// Decimals of the asset, for showing only.
+    pub decimals: u32,
+    /// Seconds from undelegating to maturity.
+    pub unbonding_seconds: u64,
+    /// Seconds of one reward epoch.
+    pub epoch_seconds: u64,
+    /// How rewards are paid.
+    pub reward_style: RewardStyle,
+    /// How matured funds become liquid.
+    pub withdraw_style: WithdrawStyle,
+    /// Limits.
+    pub limits: ChainLimits,
+    /// What one ordinary transaction is expected to cost at most.
+    pub fee_estimate: BaseUnits,
+    /// Whether this is the simulated chain. It is shown in every pool, distribution and payout.
+    pub simulated: bool,
+}
+
+/// Our stake with one validator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// With whom.
+    pub validator: ValidatorId,
+    /// How much is staked.
+    pub amount: BaseUnits,
+    /// Rewards that a claim would pay now.
+    pub pending_reward: BaseUnits,
+    /// Part of `amount` that must not be redelegated yet.
+    pub redelegation_locked: BaseUnits,
+}
+
+/// One pending or matured unbonding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbonding {
+    /// From whom.
+    pub validator: ValidatorId,
+    /// How much.
+    pub amount: BaseUnits,
+    /// When it matures.
+    pub matures_at: UnixSeconds,
+    /// Whether it has matured and waits for a withdrawal.
+    pub matured: bool,
+}
+
+/// Everything about the staking address, at one height.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The height that all of it was read at.
+    pub height: u64,
+    /// The chain's time at that height.
+    pub at: UnixSeconds,
+    /// Liquid balance of the staking address.
+    pub liquid: BaseUnits,
+    /// Our delegations, by validator, those of zero left out.
+    pub delegations: Vec<Delegation>,
+    /// Our unbondings, matured ones that were not withdrawn included.
+    pub unbondings: Vec<Unbonding>,
+    /// All validators that the chain knows.
+    pub validators: Vec<ChainValidator>,
+}
+
+/// A transaction before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The bytes to sign.
+    pub bytes: Vec<u8>,
+    /// What the bytes do, decoded from the bytes and not copied from the request.
+    pub intent: OperationKind,
+    /// The nonce it will consume, where the chain has one.
+    pub nonce: Option<u64>,
+    /// The chain time after which it can no longer be included.
+    pub expires_at: Option<UnixSeconds>,
+}
+
+/// A signed transaction: exactly these bytes are stored before the first broadcast, and only they are ever sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The bytes to broadcast.
+    pub bytes: Vec<u8>,
+    /// The transaction's id, computed here and not by a node.
+    pub transaction: TransactionId,
+    /// As in [`Unsigned`].
+    pub nonce: Option<u64>,
+    /// As in [`Unsigned`].
+    pub expires_at: Option<UnixSeconds>,
+}
+
+/// What the chain says of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Proved: it is not on the chain, and the bytes last signed for it can never be.
+    AbsentForGood,
+    /// It is not on the chain at this height; the bytes last signed for it may still be included.
+    Absent,
+    /// Seen, not final.
+    Pending,
+    /// Final and done: all its effects.
+    Done { height: u64, effects: Vec<Effect> },
+    /// Final and failed: it did nothing but what `effects` say (a fee, as a rule).
+    Failed { height: u64, reason: String, effects: Vec<Effect> },
+}
+
+/// Why a chain could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// No answer, or a lost one. After `submit` the outcome is unknown; only `lookup` tells.
+    #[error("the chain did not answer: {0}")]
+    Unavailable(String),
+    /// The chain or the adapter refused for good: nothing happened and nothing will.
+    #[error("the chain refused: {0}")]
+    Refused(String),
+    /// What the chain answered contradicts itself or the request.
+    #[error("the chain's answer can't be trusted: {0}")]
+    Untrusted(String),
+}
+
+/// One chain, as softstake needs it.
+#[async_trait]
+pub trait ChainAdapter: Send + Sync + 'static {
+    /// What this chain is. A read: may be repeated and dropped at will.
+    async fn descriptor(&self) -> Result<Descriptor, ChainError>;
+
+    /// Our whole state at one final height. A read.
+    async fn observe(&self) -> Result<Observation, ChainError>;
+
+    /// Builds the transaction for one operation. A read; nothing is reserved.
+    async fn prepare(&self, id: &OperationId, kind: &OperationKind) -> Result<Unsigned, ChainError>;
+
+    /// Broadcasts. At most one effect per operation id, however often it is called with the same bytes.
+    /// Dropping the future leaves the outcome unknown.
+    async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError>;
+
+    /// What became of an operation. `signed` is what was last stored for it. A read.
+    async fn lookup(&self, id: &OperationId, signed: &Signed) -> Result<Lookup, ChainError>;
+
+    /// Every final effect on our addresses with `from < height <= to`, in chain order, without gaps, under the same
+    /// keys as [`Lookup::Done`] gives. A read.
+    async fn effects(&self, from: u64, to: u64) -> Result<Vec<Effect>, ChainError>;
+}
+
+/// Whoever holds the keys.
+#[async_trait]
+pub trait Signer: Send + Sync + 'static {
+    /// Signs what `unsigned` says for the operation `id`. `Refused` if it will not.
+    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError>;
+}
+
+/// The share of a whole as a decimal between 0 and 1, as chains and configurations write rates.
+pub type Rate = Decimal;

@@ -1,0 +1,9 @@
+//! The rules. Pure and total: data in, decision out. No async, no clock, no randomness, no IO, no hash-order;
+//! times come in as values. Imports nothing of the crate.
+
+pub mod amount;
+pub mod effect;
+pub mod ids;
+pub mod operation;
+pub mod time;
+pub mod validator;

@@ -1,0 +1,8 @@
+//! softstake: the staking back end of an exchange or custodian that offers soft staking.
+//!
+//! `ARCHITECTURE.md` has the map. Imports run downhill only.
+
+pub mod chain;
+pub mod clock;
+pub mod domain;
+pub mod store;
