@@ -2,6 +2,8 @@
 //!
 //! `app/` and `book/` talk to the [`Store`] trait only; `node.rs` alone names an engine.
 
+pub mod keys;
+
 use async_trait::async_trait;
 
 /// What is kept and committed together. A batch belongs to one partition and is atomic there.
