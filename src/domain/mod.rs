@@ -3,7 +3,10 @@
 
 pub mod amount;
 pub mod effect;
+pub mod fixed_apr;
+pub mod house_weight;
 pub mod ids;
 pub mod operation;
+pub mod split;
 pub mod time;
 pub mod validator;
