@@ -115,12 +115,7 @@ pub struct FixedAprTerms {
 
 impl FixedAprTerms {
     /// The terms under which `receipts` and `carry_in` pay `payouts` and the fee exactly.
-    pub fn new(
-        receipts: BaseUnits,
-        carry_in: BaseUnits,
-        fee: FeeBps,
-        payouts: BaseUnits,
-    ) -> Result<Self, AmountError> {
+    pub fn new(receipts: BaseUnits, carry_in: BaseUnits, fee: FeeBps, payouts: BaseUnits) -> Result<Self, AmountError> {
         let fee = fee.of(receipts);
         let available = receipts.checked_add(carry_in)?.checked_sub(fee)?;
         let (house_in, house_out) = (payouts.saturating_sub(available), available.saturating_sub(payouts));
