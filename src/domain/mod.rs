@@ -2,8 +2,13 @@
 //! times come in as values. Imports nothing of the crate.
 
 pub mod amount;
+pub mod distribution;
 pub mod effect;
+pub mod fixed_apr;
+pub mod house_weight;
 pub mod ids;
 pub mod operation;
+pub mod payout;
+pub mod split;
 pub mod time;
 pub mod validator;
