@@ -5,12 +5,13 @@
 
 use tokio::sync::MutexGuard;
 
-use crate::domain::ledger::{Entry, Ledger};
+use crate::domain::amount::BaseUnits;
+use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedLevel};
 use crate::store::{Batch, StoreError, keys};
 
-use super::{App, AppError, Pool, Request};
+use super::{App, AppError, Once, Pool, Request};
 
 /// A change that is being put together. Dropped without [`Change::commit`], it leaves nothing.
 pub struct Change<'a> {
@@ -61,30 +62,24 @@ impl<'a> Change<'a> {
         self.record.sequence
     }
 
-    /// Posts a balanced entry that took effect at `effective_at`, for what `reference` names.
-    pub fn post(&mut self, entry: &Entry, reference: &str, effective_at: UnixSeconds) -> Result<(), AppError> {
-        let staked_before = self.record.ledger.staked_and_unbonding();
-        self.record.ledger =
-            self.record.ledger.apply(entry).map_err(|error| AppError::Broken(format!("{reference}: {error}")))?;
+    /// Posts a balanced entry that took effect at `effective_at`. One that moves nothing leaves no posting.
+    pub fn post(&mut self, entry: &Entry, effective_at: UnixSeconds) -> Result<(), AppError> {
+        if entry.is_empty() {
+            return Ok(());
+        }
+        let level_before = staked_and_unbonding(&self.record.ledger)?;
+        self.record.ledger = self.record.ledger.apply(entry).map_err(|error| {
+            AppError::Broken(format!("{} {}: {error}", entry.reason().name(), entry.reason().subject()))
+        })?;
         self.record.postings += 1;
-        let posting = PostingRecord {
-            sequence: self.record.postings,
-            at: effective_at,
-            reference: reference.to_owned(),
-            entry: entry.clone(),
-        };
+        let posting = PostingRecord::new(self.record.postings, effective_at, entry);
         self.batch.put(keys::posting(posting.sequence), posting.encode());
-        let level = self.record.ledger.staked_and_unbonding();
-        if level != staked_before {
+        let level = staked_and_unbonding(&self.record.ledger)?;
+        if level != level_before {
             let staked = StakedLevel { at: effective_at, level };
             self.batch.put(keys::staked_series(effective_at, posting.sequence), staked.encode());
         }
         Ok(())
-    }
-
-    /// Adds the answer to the request that asked for this change.
-    pub fn answer(&mut self, request: &Request, answer: &[u8]) {
-        request.record(&mut self.batch, answer, self.at);
     }
 
     /// Commits everything, or nothing.
@@ -103,5 +98,34 @@ impl<'a> Change<'a> {
         committed?;
         self.pool.changes.send_modify(|count| *count += 1);
         Ok(())
+    }
+}
+
+/// What is delegated or unbonding: what the house's weight is measured against.
+fn staked_and_unbonding(ledger: &Ledger) -> Result<BaseUnits, AppError> {
+    let staked = ledger.balances().filter_map(|(account, balance)| match account {
+        Account::Asset(AssetAccount::Delegated(_) | AssetAccount::Unbonding) => Some(balance.positive_part()),
+        _ => None,
+    });
+    BaseUnits::sum(staked).map_err(|error| AppError::Broken(format!("the staked total: {error}")))
+}
+
+impl App {
+    /// Carries out one mutation of a pool, once: `decide` puts the change together, and the request is marked in the
+    /// same commit.
+    pub async fn mutate(
+        &self,
+        pool: &Pool,
+        request: &Request,
+        decide: impl AsyncFnOnce(&mut Change<'_>) -> Result<(), AppError>,
+    ) -> Result<Once, AppError> {
+        let mut change = Change::begin(self, pool, self.now()).await?;
+        if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
+            return Ok(repeated);
+        }
+        decide(&mut change).await?;
+        request.mark(&mut change.batch, change.at);
+        change.commit().await?;
+        Ok(Once::First)
     }
 }

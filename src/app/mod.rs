@@ -37,7 +37,7 @@ use crate::store::records::{PoolRecord, Record};
 use crate::store::{Direction, KeyRange, PartitionId, Store};
 
 pub use error::{AppError, Reason, Refusal, Work};
-pub use request::Request;
+pub use request::{Once, Request};
 
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]

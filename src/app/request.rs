@@ -1,11 +1,14 @@
-//! Once: the first answer to a mutation is stored in the same commit as the change, and returned to every repeat.
+//! Once: a mutation is marked in the same commit as the change, and its first answer is kept for every repeat.
 
 use crate::domain::ids::RequestId;
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{Record, RequestRecord};
-use crate::store::{Batch, PartitionId, Store, keys};
+use crate::store::{Batch, MAX_VALUE_BYTES, PartitionId, Store, StoreError, keys};
 
-use super::error::{AppError, Reason};
+use super::{App, AppError, Pool, Reason};
+
+/// An answer is kept up to this size, so that the record fits a value of the store.
+const MAX_ANSWER_BYTES: usize = MAX_VALUE_BYTES - 256;
 
 /// One mutation as its caller named it.
 #[derive(Clone, Debug)]
@@ -30,12 +33,8 @@ impl Request {
         keys::request(self.method, &self.id)
     }
 
-    /// The first answer, if this request was carried out before; refused if the id stood for another body.
-    pub async fn first_answer(
-        &self,
-        store: &dyn Store,
-        partition: PartitionId,
-    ) -> Result<Option<Vec<u8>>, AppError> {
+    /// What is known of this request: `None` if it is new; refused if its id stood for another body.
+    pub(super) async fn seen(&self, store: &dyn Store, partition: PartitionId) -> Result<Option<Once>, AppError> {
         let Some(bytes) = store.get(partition, &self.key()).await? else { return Ok(None) };
         let record = RequestRecord::decode(&bytes)?;
         if record.fingerprint != self.fingerprint {
@@ -45,12 +44,45 @@ impl Request {
             );
             return Err(AppError::refused(Reason::RequestIdReused, message));
         }
-        Ok(Some(record.answer))
+        Ok(Some(Once::Repeated { answer: (!record.answer.is_empty()).then_some(record.answer) }))
     }
 
-    /// Adds the answer to the batch that carries the change out.
-    pub fn record(&self, batch: &mut Batch, answer: &[u8], at: UnixSeconds) {
-        let record = RequestRecord { fingerprint: self.fingerprint, answer: answer.to_vec(), at };
+    /// Marks the request as carried out, in the batch that carries it out.
+    pub(super) fn mark(&self, batch: &mut Batch, at: UnixSeconds) {
+        let record = RequestRecord { fingerprint: self.fingerprint, answer: Vec::new(), at };
         batch.expect_absent(self.key()).put(self.key(), record.encode());
+    }
+}
+
+/// Whether a mutation was carried out by this call or by an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Once {
+    /// By this call. Give the answer to [`App::keep_answer`].
+    First,
+    /// By an earlier one. Without an answer, that call died before it had one: read the present state instead.
+    Repeated {
+        /// The first answer, as it was encoded.
+        answer: Option<Vec<u8>>,
+    },
+}
+
+impl App {
+    /// Keeps the first answer to a request that was carried out, for its repeats. An answer past what the store takes
+    /// is not kept: repeats are answered from the present state then.
+    pub async fn keep_answer(&self, request: &Request, pool: Option<&Pool>, answer: &[u8]) -> Result<(), AppError> {
+        let partition = pool.map_or(PartitionId::SERVICE, Pool::control);
+        let Some(bytes) = self.store.get(partition, &request.key()).await? else { return Ok(()) };
+        let mut record = RequestRecord::decode(&bytes)?;
+        if !record.answer.is_empty() || answer.len() > MAX_ANSWER_BYTES {
+            return Ok(());
+        }
+        record.answer = answer.to_vec();
+        let mut batch = Batch::new(partition);
+        batch.expect_equals(request.key(), bytes).put(request.key(), record.encode());
+        match self.store.commit(vec![batch]).await {
+            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

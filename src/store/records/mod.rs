@@ -2,6 +2,10 @@
 //!
 //! Called by `app/`. A record that was written can always be read back, by this version and every later one.
 
+mod enrolment;
+mod ledger;
+mod period;
+mod policy;
 mod service;
 
 use prost::Message;
@@ -9,6 +13,9 @@ use ruint::aliases::U256;
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
 
+pub use ledger::{LedgerRecord, PostingRecord};
+pub use period::{ChainMark, FrozenFacts, PeriodRecord, StakedLevel};
+pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
 
 /// A stored record that can't be read: damage that the checksum did not find, or a newer version's form.
