@@ -5,4 +5,5 @@
 pub mod chain;
 pub mod clock;
 pub mod domain;
+pub mod pb;
 pub mod store;
