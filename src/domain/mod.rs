@@ -2,6 +2,7 @@
 //! times come in as values. Imports nothing of the crate.
 
 pub mod amount;
+<<<<<<< HEAD
 pub mod distribution;
 pub mod effect;
 pub mod fixed_apr;
@@ -10,5 +11,16 @@ pub mod ids;
 pub mod operation;
 pub mod payout;
 pub mod split;
+=======
+pub mod curve;
+pub mod effect;
+pub mod eligibility;
+pub mod feed;
+pub mod ids;
+pub mod operation;
+pub mod period;
+pub mod position;
+>>>>>>> book
 pub mod time;
 pub mod validator;
+pub mod weight;
