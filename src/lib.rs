@@ -4,5 +4,6 @@
 
 pub mod chain;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod store;
