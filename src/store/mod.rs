@@ -2,8 +2,11 @@
 //!
 //! `app/` and `book/` talk to the [`Store`] trait only; `node.rs` alone names an engine.
 
+pub mod contract;
 pub mod keys;
 pub mod limits;
+pub mod migrations;
+pub mod model;
 pub mod sled;
 
 use async_trait::async_trait;

@@ -241,7 +241,10 @@ impl Store for SledStore {
         let to = frame::physical_key(partition, &range.to);
         let (low, high) = (from.clone(), to.clone());
         let touches = move |pending: &BTreeSet<Vec<u8>>| {
-            pending.range::<[u8], _>((Bound::Included(low.as_slice()), Bound::Excluded(high.as_slice()))).next().is_some()
+            pending
+                .range::<[u8], _>((Bound::Included(low.as_slice()), Bound::Excluded(high.as_slice())))
+                .next()
+                .is_some()
         };
         let read = move |tree: &::sled::Tree| {
             let iter = tree.range(from.as_slice()..to.as_slice());

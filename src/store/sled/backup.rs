@@ -180,7 +180,8 @@ pub fn restore(archive: &Path, directory: &Path) -> Result<BackupReport, Archive
         fs::remove_dir_all(&unfinished).map_err(ArchiveError::io(&unfinished))?;
     }
     fs::create_dir_all(&unfinished).map_err(ArchiveError::io(&unfinished))?;
-    guards::fence(&unfinished, &format!("restored from {}", archive.display())).map_err(ArchiveError::io(&unfinished))?;
+    guards::fence(&unfinished, &format!("restored from {}", archive.display()))
+        .map_err(ArchiveError::io(&unfinished))?;
 
     // Nobody relies on it before the end: one sync there does for all.
     let store = open::open_fenced(&unfinished, SledOptions::default(), Box::new(|_| Ok(())))?;

@@ -82,10 +82,8 @@ pub(super) fn open_fenced(directory: &Path, options: SledOptions, sync: Sync) ->
     let (requests, queue) = mpsc::channel(QUEUE);
     let (ended_at, ended) = watch::channel(0);
     let committer = Committer { shared: Arc::clone(&shared), file, mark, sync, ended: ended_at, summary };
-    let thread = std::thread::Builder::new()
-        .name("store".to_owned())
-        .spawn(move || committer.run(queue))
-        .map_err(io_error)?;
+    let thread =
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || committer.run(queue)).map_err(io_error)?;
     Ok(SledStore {
         directory: directory.to_owned(),
         requests: Some(requests),
