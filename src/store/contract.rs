@@ -154,6 +154,9 @@ async fn batches_are_whole(store: Arc<dyn Store>) -> Result<(), String> {
     wrote.and(read)
 }
 
+/// What, its range, limit and direction, and the keys it should give.
+type ScanCase = (&'static str, KeyRange, usize, Direction, &'static [&'static [u8]]);
+
 async fn scans(store: Arc<dyn Store>) -> Result<(), String> {
     let mut batch = Batch::new(A);
     for key in [[1u8].as_slice(), &[1, 0], &[1, 1], &[2], &[2, 0xff], &[0xff], &[0xff, 0xff]] {
@@ -162,7 +165,7 @@ async fn scans(store: Arc<dyn Store>) -> Result<(), String> {
     fine("put", store.commit(vec![batch]).await)?;
     let range = |from: &[u8], to: &[u8]| KeyRange { from: from.to_vec(), to: to.to_vec() };
     let all = || keys::prefix_range(&[]);
-    let cases: [(&str, KeyRange, usize, Direction, &[&[u8]]); 9] = [
+    let cases: [ScanCase; 9] = [
         ("all", all(), 100, Direction::Forward, &[&[1], &[1, 0], &[1, 1], &[2], &[2, 0xff], &[0xff], &[0xff, 0xff]]),
         ("the first two", all(), 2, Direction::Forward, &[&[1], &[1, 0]]),
         ("the last two", all(), 2, Direction::Reverse, &[&[0xff, 0xff], &[0xff]]),

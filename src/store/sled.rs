@@ -277,7 +277,13 @@ impl Drop for SledStore {
 }
 
 fn get(tree: &::sled::Tree, physical: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    match tree.get(physical).map_err(|error| unreadable(&error))? {
+    let read = tree.get(physical).map_err(|error| match (unreadable(&error), frame::logical_key(physical)) {
+        (StoreError::Fatal(why), Some((partition, key))) => {
+            StoreError::Fatal(format!("key {} of partition {}: {why}", frame::hex(key), partition.0))
+        }
+        (error, _) => error,
+    });
+    match read? {
         None => Ok(None),
         Some(framed) => frame::unseal(physical, &framed).map(|value| Some(value.to_vec())),
     }
