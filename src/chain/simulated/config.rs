@@ -148,7 +148,10 @@ impl SimulatedConfig {
         if self.block_seconds == 0 || self.block_seconds > LONGEST {
             return refuse("block_seconds is out of range");
         }
-        if self.epoch_seconds == 0 || self.epoch_seconds > LONGEST || self.epoch_seconds % self.block_seconds != 0 {
+        if self.epoch_seconds == 0
+            || self.epoch_seconds > LONGEST
+            || !self.epoch_seconds.is_multiple_of(self.block_seconds)
+        {
             return refuse("epoch_seconds has to be a positive multiple of block_seconds");
         }
         let waits = [

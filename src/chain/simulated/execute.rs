@@ -53,7 +53,7 @@ impl State {
         if amount == 0 {
             return Err("the amount is zero".into());
         }
-        if amount % unit != 0 {
+        if !amount.is_multiple_of(unit) {
             return Err(format!("the amount is not a multiple of {unit}"));
         }
         Ok(())

@@ -150,7 +150,7 @@ impl Faults {
         self.calls += 1;
         let drawn = draw(self.seed, "flaky", self.calls);
         self.fire(|fault| match fault {
-            SimulatedFault::Flaky { one_in } if *one_in > 0 && drawn % u64::from(*one_in) == 0 => Some(drawn),
+            SimulatedFault::Flaky { one_in } if *one_in > 0 && drawn.is_multiple_of(u64::from(*one_in)) => Some(drawn),
             _ => None,
         })
     }

@@ -200,3 +200,26 @@ fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
     }
     Ok((records, place))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_nothing_is_appended_or_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut log, records) = Log::open_file(&path).unwrap();
+        assert!(records.is_empty());
+        log.append(b"one").unwrap();
+        drop(log);
+        // A file that was opened for reading only takes no write.
+        let medium = Medium::File { file: File::open(&path).unwrap(), path: path.clone() };
+        let mut log = Log { medium, next_number: 1, failed: false };
+        assert!(matches!(log.append(b"two"), Err(ChainError::Unavailable(_))));
+        assert!(log.failed());
+        assert!(matches!(log.append(b"three"), Err(ChainError::Unavailable(_))));
+        drop(log);
+        assert_eq!(Log::open_file(&path).unwrap().1, [b"one".to_vec()]);
+    }
+}

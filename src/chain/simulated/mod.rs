@@ -12,9 +12,12 @@
 //!   [`SimulatedChain::custody_send`] or as a donation, and nothing is minted but rewards. [`ChainTotals`] counts it all.
 //! - **Transactions** carry their operation's id; the chain includes at most one per operation, whatever bytes come.
 //!   With a nonce, `prepare` names the one after all that is pending: prepare, sign and submit one at a time.
-//! - **What is simpler than life.** Stake earns from the second it is delegated; unbonding stake earns nothing; a slash
-//!   does not follow redelegated stake, and shares are always worth one token; each delegation on DOT stands for a
-//!   stash of its own, and its rewards need no payout call; the limits never change.
+//! - **Leaving whole.** Who undelegates or redelegates everything on a compounding chain takes what it earned in the
+//!   running epoch along: the amount of the effect is then above the amount asked for, and no dust stays behind.
+//! - **What is simpler than life.** Stake earns from the block it is delegated in; unbonding stake earns nothing; a slash
+//!   does not follow redelegated stake, and shares are always worth one token; on DOT each delegation stands for a
+//!   stash of its own, nominations change at once and rewards need no payout call; on APT there is no fee for adding
+//!   stake; the limits never change.
 
 mod codec;
 mod config;
