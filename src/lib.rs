@@ -6,5 +6,7 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod domain;
+#[cfg(test)]
+mod law;
 pub mod store;
 pub mod telemetry;
