@@ -80,10 +80,26 @@ fn import_breach(module: &[String], target: &[String]) -> Option<String> {
     ))
 }
 
-/// Every breach in one file of `src/`; `tests` are the modules that only tests have.
-fn judge(file: &str, text: &str, tests: &[Vec<String>]) -> Vec<Breach> {
-    let module = module_of(file);
-    let test = tests.iter().any(|test| module.starts_with(test));
+/// A file that only tests have, and the module that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TestFile {
+    module: Vec<String>,
+    /// Where `#[path]` puts it, from `src/`.
+    file: Option<String>,
+}
+
+/// The files that `file` declares for tests only.
+fn test_files(file: &str, text: &str) -> Vec<TestFile> {
+    let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let declared = scan::test_modules(&module_of(file), text).into_iter();
+    declared.map(|(module, path)| TestFile { module, file: path.map(|path| format!("{folder}{path}")) }).collect()
+}
+
+/// Every breach in one file of `src/`; `tests` are the files that only tests have.
+fn judge(file: &str, text: &str, tests: &[TestFile]) -> Vec<Breach> {
+    let named = tests.iter().find(|test| test.file.as_deref() == Some(file));
+    let module = named.map_or_else(|| module_of(file), |test| test.module.clone());
+    let test = tests.iter().any(|test| module.starts_with(&test.module));
     let mut breaches = Vec::new();
     if let Some(room) = module.first()
         && !ROOMS.iter().any(|(name, _)| name == room)

@@ -10,8 +10,7 @@ fn the_crate_keeps_the_law() {
     let mut breaches = Vec::new();
     let sources = files(&root.join("src")).unwrap();
     assert!(sources.iter().any(|(name, _)| name == "lib.rs") && sources.len() > 10, "the sources were found");
-    let tests: Vec<Vec<String>> =
-        sources.iter().flat_map(|(name, text)| scan::test_modules(&module_of(name), text)).collect();
+    let tests: Vec<TestFile> = sources.iter().flat_map(|(name, text)| test_files(name, text)).collect();
     for (name, text) in sources {
         breaches.extend(judge(&name, &text, &tests).into_iter().map(|breach| format!("src/{breach}")));
     }
@@ -67,7 +66,7 @@ fn paths_are_resolved_before_they_are_judged() {
     breaks("main.rs", "fn main() { softstake::node::run() }", 1, "main must not import crate::node::run");
     keeps("main.rs", "fn main() { softstake::cli::run() }");
     breaks("extra.rs", "fn f() {}", 1, "`extra` is in no room");
-    breaks("book/mod.rs", "#[path = \"../app/x.rs\"] mod x;", 1, "#[path]");
+    breaks("book/mod.rs", "#[path = \"../app/x.rs\"] mod x;", 1, "#[path] is for");
 }
 
 #[test]
@@ -150,9 +149,13 @@ fn an_unwrap_needs_its_proof() {
 
 #[test]
 fn files_that_only_tests_have_are_tests() {
-    let declared =
-        scan::test_modules(&["store".to_owned()], "mod a; #[cfg(test)] pub mod b; mod c; #[cfg(test)]\nmod d;");
-    assert_eq!(declared, [["store", "b"], ["store", "d"]]);
+    let text = "mod a; #[cfg(test)] pub mod b; mod c; #[cfg(test)]\n#[path = \"keys_tests.rs\"]\nmod tests; mod d;";
+    let declared = test_files("store/mod.rs", text);
+    let names: Vec<(String, Option<&str>)> =
+        declared.iter().map(|test| (test.module.join("::"), test.file.as_deref())).collect();
+    assert_eq!(names, [("store::b".to_owned(), None), ("store::tests".to_owned(), Some("store/keys_tests.rs"))]);
+    keeps("store/mod.rs", text);
+    assert!(judge("store/keys_tests.rs", "use super::super::store::X; fn f() { g().unwrap(); }", &declared).is_empty());
     assert!(judge("store/b.rs", "fn f() { g().unwrap(); }", &declared).is_empty());
     assert!(judge("store/b/c.rs", "fn f() { g().unwrap(); }", &declared).is_empty());
     assert_eq!(judge("store/a.rs", "fn f() { g().unwrap(); }", &declared).len(), 1);
