@@ -7,4 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod pb;
+#[cfg(test)]
+mod law;
 pub mod store;
+pub mod telemetry;
