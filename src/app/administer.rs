@@ -85,7 +85,7 @@ impl App {
         let (name, owner) = (keys::pool(&record.id), keys::pool_of_asset(&record.chain, &record.asset));
         service.expect_absent(name.clone()).expect_absent(owner.clone());
         service.put(name, record.encode()).put(owner, record.id.as_str());
-        request.mark(&mut service, now);
+        request.mark_in(&mut service, now);
         self.store.commit(vec![control, service]).await?;
         self.open_pool(record).await?;
         Ok(Once::First)
@@ -192,7 +192,7 @@ impl App {
         let record = SourceRecord { id, number, registered_at: now, retired_at: None };
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.expect_absent(keys::source(&record.id)).put(keys::source(&record.id), record.encode());
-        request.mark(&mut batch, now);
+        request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
         self.open_source(record)?;
         Ok(Once::First)
@@ -211,7 +211,7 @@ impl App {
         record.retired_at = Some(record.retired_at.unwrap_or(now));
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.put(keys::source(id), record.encode());
-        request.mark(&mut batch, now);
+        request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
         self.feed.put_source(record);
         Ok(Once::First)

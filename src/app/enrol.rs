@@ -59,7 +59,7 @@ impl App {
         let key = keys::enrolment_entry(entry.sequence);
         batch.expect_absent(key.clone()).put(key, entry.encode());
         batch.put(keys::account_enrolment(&entry.account, scope), entry.encode());
-        request.mark(&mut batch, now);
+        request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
         Ok(Once::First)
     }

@@ -189,7 +189,7 @@ impl App {
         let key = keys::put_balance_intent(intent.sequence);
         batch.expect_absent(key.clone()).put(key, intent.encode());
         batch.put(keys::put_balance_of(&request.id), intent.sequence.to_be_bytes());
-        request.mark(&mut batch, self.now());
+        request.mark_in(&mut batch, self.now());
         self.store.commit(vec![batch]).await?;
         Ok(())
     }
