@@ -1,9 +1,15 @@
 //! The rules. Pure and total: data in, decision out. No async, no clock, no randomness, no IO, no hash-order;
 //! times come in as values. Imports nothing of the crate.
 
+pub mod allocation;
 pub mod amount;
+pub mod booking;
 pub mod effect;
+pub mod equations;
 pub mod ids;
+pub mod ledger;
 pub mod operation;
+pub mod reserve;
 pub mod time;
+pub mod transfer;
 pub mod validator;
