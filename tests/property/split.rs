@@ -202,6 +202,16 @@ proptest! {
         check_one(net, unit, weight, total.max(U256::from(weight)))?;
     }
 
+    /// The sizes of real pools, where almost every share comes from the reciprocal.
+    #[test]
+    fn the_reciprocal_is_the_division_at_real_sizes(
+        net in number(100), unit in 1_u128..=1_000, weight in number(112), others in number(126),
+    ) {
+        let total = weight + others + net;
+        check_one(net, unit, weight, U256::from(total))?;
+        check_one(net, 1, weight, U256::from(total))?;
+    }
+
     /// Totals made so that the quotient lies on, just below and just above a whole number, where a reciprocal
     /// that is a hair too small tells.
     #[test]
