@@ -6,8 +6,8 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod domain;
-pub mod pb;
 #[cfg(test)]
 mod law;
+pub mod pb;
 pub mod store;
 pub mod telemetry;

@@ -131,7 +131,7 @@ impl fmt::Display for Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RevisionRef {
     /// The period's index in its pool.
-    pub period: i64,
+    pub period: u64,
     /// The revision, from 1.
     pub revision: u32,
 }

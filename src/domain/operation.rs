@@ -47,7 +47,7 @@ impl OperationKind {
 const ALL: &str = "all";
 
 /// The id of a claim: one per pool, period and validator, so that planning it twice is one operation.
-pub fn claim_id(pool: &PoolId, period: i64, validator: Option<&ValidatorId>) -> Result<OperationId, IdError> {
+pub fn claim_id(pool: &PoolId, period: u64, validator: Option<&ValidatorId>) -> Result<OperationId, IdError> {
     OperationId::new(&format!("{pool}:claim:{period}:{}", validator.map_or(ALL, ValidatorId::as_str)))
 }
 

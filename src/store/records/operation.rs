@@ -74,7 +74,9 @@ fn kind_to_pb(kind: &OperationKind, record: &mut pb::OperationRecord) {
             record.to_validator = to.to_string();
             record.amount = amount.to_string();
         }
-        OperationKind::Claim { validator } | OperationKind::Withdraw { validator } => record.validator = text(validator),
+        OperationKind::Claim { validator } | OperationKind::Withdraw { validator } => {
+            record.validator = text(validator)
+        }
         OperationKind::SendToCustody { transfer, amount } => {
             record.transfer = transfer.to_string();
             record.amount = amount.to_string();
@@ -295,10 +297,7 @@ pub(super) fn effect_key_to_pb(key: &EffectKey) -> pb::EffectKeyRecord {
     pb::EffectKeyRecord { transaction: key.transaction.to_string(), index: key.index }
 }
 
-pub(super) fn effect_key_from_pb(
-    name: &'static str,
-    key: &pb::EffectKeyRecord,
-) -> Result<EffectKey, RecordError> {
+pub(super) fn effect_key_from_pb(name: &'static str, key: &pb::EffectKeyRecord) -> Result<EffectKey, RecordError> {
     let transaction = field(name, "transaction", TransactionId::new(&key.transaction))?;
     Ok(EffectKey { transaction, index: key.index })
 }
