@@ -208,7 +208,7 @@ impl Run<'_> {
                 MoveReason::AboveCap => true,
                 _ => false,
             };
-            if !wanted {
+            if !wanted || self.desk.seats[i].sink {
                 continue;
             }
             let seat = &self.desk.seats[i];
@@ -305,16 +305,18 @@ impl Run<'_> {
             {
                 found.push(Binding::GroupShare(self.desk.groups[group].clone()));
             }
+            if seat.source {
+                found.push(Binding::LosesStake(seat.id.clone()));
+            }
             if self.desk.cap.saturating_sub(seat.now) < least {
                 found.push(Binding::ValidatorShare(seat.id.clone()));
             }
-            if !self.stands(i, left.min(self.room(i, true, None))) {
+            if !seat.chosen || !self.stands(i, left.min(self.room(i, true, None))) {
                 found.push(Binding::MinDelegation);
             }
         }
         let open = self.desk.seats.iter().filter(|seat| seat.now > 0).count();
-        let eligible = self.desk.seats.iter().filter(|seat| seat.drain != Some(DrainReason::NotChosen)).count();
-        if u32::try_from(open).is_ok_and(|open| open >= self.request.limits.max_validators) && eligible > open {
+        if u32::try_from(open).is_ok_and(|open| open >= self.request.limits.max_validators) {
             found.push(Binding::MaxValidators);
         }
         if self.desk.seats.iter().all(|seat| seat.drain.is_some()) {
