@@ -8,5 +8,6 @@ pub mod config;
 pub mod domain;
 #[cfg(test)]
 mod law;
+pub mod pb;
 pub mod store;
 pub mod telemetry;
