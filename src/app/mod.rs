@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
-use crate::book::{Book, BookSender};
+use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Descriptor, Signer};
 use crate::clock::Clock;
 use crate::domain::ids::{AssetId, ChainId, PoolId};
@@ -228,12 +228,17 @@ impl App {
             let message = format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
             return Err(AppError::refused(Reason::WrongState, message));
         }
-        self.book.add_pool(record.spec()).await?;
+        self.book.add_pool(spec(&record)).await?;
         let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
         close::open_first_period(self, &pool).await?;
         self.replay_enrolment(&pool).await
     }
+}
+
+/// A pool as its book has to know it.
+pub fn spec(record: &PoolRecord) -> PoolSpec {
+    PoolSpec { number: record.number, partitions: record.partitions, first_start: record.first_period_start }
 }
 
 /// The pools that the store knows.

@@ -15,7 +15,7 @@ fn policy() -> ReservePolicy {
         custody_share_bps: 5_000,
         hysteresis_bps: 50,
         min_change: units(1),
-        max_change_bps: WHOLE_BPS,
+        max_change: None,
         house_float_target: units(20),
         house_float_floor: units(10),
     }
@@ -118,7 +118,7 @@ fn a_run_on_the_pool_is_lent_by_the_house_and_comes_back_once() {
     assert!(run.reasons.contains(&PlanReason::HouseCredit));
     assert_eq!(run.coverage, Coverage { now_bps: Some(0), horizon_bps: Some(0) });
     // House credit is brought back whole, whatever one run may do otherwise.
-    let slow = ReservePolicy { max_change_bps: 100, ..policy() };
+    let slow = ReservePolicy { max_change: Some(units(2)), ..policy() };
     assert_eq!(moves(&plan(&input(&after), &slow).unwrap()), [0, 720, 0, 0]);
     // Asked for and not effective, then unbonding: nothing is asked for twice.
     let asked = ReserveInput { undelegating: units(720), ..input(&after) };
@@ -161,12 +161,12 @@ fn small_changes_stay_off_the_chain_and_large_ones_are_cut() {
     let near = plan(&input(&near), &policy()).unwrap();
     assert_eq!(moves(&near), [0, 0, 0, 0]);
     assert!(near.reasons.contains(&PlanReason::WithinHysteresis));
-    let cut = ReservePolicy { max_change_bps: 1_000, ..policy() };
+    let cut = ReservePolicy { max_change: Some(units(100)), ..policy() };
     let rich = view(1_000, &[liquid(920), house(20)]);
     assert_eq!(moves(&plan(&input(&rich), &cut).unwrap()), [100, 0, 0, 0], "the rest is for the next runs");
     let short = view(800, &[liquid(20), house(20), delegated(760)]);
     assert_eq!(
-        moves(&plan(&input(&short), &ReservePolicy { max_change_bps: 200, ..policy() }).unwrap()),
+        moves(&plan(&input(&short), &ReservePolicy { max_change: Some(units(16)), ..policy() }).unwrap()),
         [0, 16, 0, 0]
     );
 }
@@ -220,7 +220,7 @@ proptest! {
             (ClaimAccount::Undistributed.into(), undistributed), (ClaimAccount::Payable.into(), payable),
         ]);
         let policy = ReservePolicy {
-            reserve_ratio_bps: ratio, custody_share_bps: share, hysteresis_bps: hysteresis, max_change_bps: most, ..policy()
+            reserve_ratio_bps: ratio, custody_share_bps: share, hysteresis_bps: hysteresis, max_change: Some(units(u64::from(most))), ..policy()
         };
         let undelegating = units(undelegating).min(units(u64::try_from(staked).unwrap()));
         let input = ReserveInput {
