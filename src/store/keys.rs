@@ -215,6 +215,8 @@ keys! {
     AUDIT = 0x0c, audit / parse_audit (sequence: u64);
     /// The last number given out of a series.
     COUNTER = 0x0d, counter / parse_counter (name: &str);
+    /// How far the journals of a pool's book are acknowledged: a group and a chain per partition.
+    JOURNAL_HEADS = 0x0e, journal_heads / parse_journal_heads (pool_number: u16);
 
     // A pool's control partition.
 
