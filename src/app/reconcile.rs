@@ -185,6 +185,11 @@ impl App {
         Ok(self.read(pool.control(), &keys::chain_mark()).await?.unwrap_or_default())
     }
 
+    /// Stops a pool's outflows for `reason`, unless they are stopped.
+    pub async fn stop_outflows(&self, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
+        pause(self, pool, now, reason).await
+    }
+
     /// Compares ledger and chain now. `None` where the chain showed an older height than is booked.
     pub async fn reconcile(&self, pool: &Pool) -> Result<Option<Reconciliation>, AppError> {
         reconcile(self, pool, self.now()).await
