@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
 pub mod chain;
+pub mod client;
 pub mod clock;
 pub mod domain;
 pub mod pb;
