@@ -5,6 +5,10 @@
 pub mod chain;
 pub mod client;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod pb;
+#[cfg(test)]
+mod law;
 pub mod store;
+pub mod telemetry;
