@@ -2,13 +2,14 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod api;
 pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;
-pub mod pb;
 #[cfg(test)]
 mod law;
+pub mod pb;
 pub mod store;
 pub mod telemetry;

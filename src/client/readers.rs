@@ -1,6 +1,6 @@
 //! Streams that are read: payouts, transfers, a pool's state. Each resumes after the last item that it gave out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use tonic::{Response, Status, Streaming};
@@ -41,7 +41,7 @@ pub type PoolWatcher = Reader<PoolStates>;
 pub struct Payouts {
     pool: String,
     /// By distribution and revision: the index that has to come next.
-    next: HashMap<(String, u32), u64>,
+    next: BTreeMap<(String, u32), u64>,
 }
 
 /// The stream of transfers.
@@ -156,7 +156,7 @@ impl Client {
     /// Reads released payouts of `pool` (`pools/{pool}`, or empty for every pool), after the stored `cursor`, or, where
     /// that is empty, from the first payout that is not acknowledged.
     pub fn payouts(&self, pool: &str, cursor: &str) -> PayoutReader {
-        self.reader(Payouts { pool: pool.to_owned(), next: HashMap::new() }, cursor)
+        self.reader(Payouts { pool: pool.to_owned(), next: BTreeMap::new() }, cursor)
     }
 
     /// Reads the transfers of `pool` (`pools/{pool}`, or empty for every pool), after the stored `cursor`, or, where that
