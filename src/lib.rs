@@ -4,7 +4,9 @@
 
 pub mod app;
 pub mod book;
+pub mod api;
 pub mod chain;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;
