@@ -3,6 +3,8 @@
 //! Every handler reads its whole request before anything is done. A change runs in a task of its own, so that a client
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
+pub mod account;
+pub mod balance_feed;
 mod failure;
 pub mod parse;
 pub mod show;
@@ -21,6 +23,10 @@ use tracing::{Instrument, Span};
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
+use crate::pb::v1::account_service_server::AccountServiceServer;
+use crate::pb::v1::balance_feed_service_server::BalanceFeedServiceServer;
+use account::Accounts;
+use balance_feed::BalanceFeed;
 use status::{ApiError, Problem};
 
 /// How much one caller may ask for at once.
@@ -83,8 +89,10 @@ impl Api {
 
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {
-    let _ = api;
-    Routes::default()
+    let largest = api.limits.max_message_bytes;
+    let feed = BalanceFeedServiceServer::new(BalanceFeed(api.clone())).max_decoding_message_size(largest);
+    let accounts = AccountServiceServer::new(Accounts(api.clone())).max_decoding_message_size(largest);
+    Routes::default().add_service(feed).add_service(accounts)
 }
 
 /// The most bytes of a request id that are logged: a longer one is refused in any case.
@@ -94,11 +102,7 @@ const LOGGED_ID_BYTES: usize = 128;
 fn span(rpc: &'static str, request_id: &str) -> Span {
     let end = (0..=request_id.len().min(LOGGED_ID_BYTES)).rev().find(|end| request_id.is_char_boundary(*end));
     let request_id = request_id.get(..end.unwrap_or(0)).unwrap_or_default();
-    if request_id.is_empty() {
-        tracing::info_span!("rpc", rpc)
-    } else {
-        tracing::info_span!("rpc", rpc, request_id)
-    }
+    if request_id.is_empty() { tracing::info_span!("rpc", rpc) } else { tracing::info_span!("rpc", rpc, request_id) }
 }
 
 /// Carries a change to its end, whether or not its caller waits for it, and logs what became of it.

@@ -40,9 +40,10 @@ impl App {
         if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
             return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
         }
-        let chain = self.chains.get(&new.chain).ok_or_else(|| {
-            AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain))
-        })?;
+        let chain = self
+            .chains
+            .get(&new.chain)
+            .ok_or_else(|| AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain)))?;
         if chain.descriptor.asset != new.asset {
             let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
             return Err(AppError::invalid("asset", message));
@@ -181,7 +182,7 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
-        if self.feed.source(&id).is_some() {
+        if self.feed.source(&id).is_some() || id.as_str() == super::ingest::PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
         }
         let number = self.feed.next_number()?;
