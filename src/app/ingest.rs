@@ -256,7 +256,7 @@ impl App {
     }
 
     /// Finishes what a crash cut off: intents that are durable and not in the book.
-    pub(super) async fn finish_intents(&self) -> Result<(), AppError> {
+    pub async fn finish_intents(&self) -> Result<(), AppError> {
         match self.last_intent().await? {
             Some(last) => self.enter_intents(last.sequence).await,
             None => Ok(()),
