@@ -2,6 +2,8 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod app;
+pub mod book;
 pub mod api;
 pub mod chain;
 pub mod client;
