@@ -4,6 +4,8 @@
 
 pub mod chain;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod pb;
 pub mod store;
+pub mod telemetry;
