@@ -2,7 +2,7 @@
 
 use crate::domain::ids::{AssetId, ChainId, PoolId, SourceId};
 use crate::domain::period::{PeriodIndex, parse_period_start};
-use crate::domain::policy::{PolicyRefusal, PoolPolicy, StakingPolicy};
+use crate::domain::policy::{PolicyRefusal, PoolPolicy, PoolSettings};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PeriodRecord, PolicyRecord, PoolRecord, PoolState, Record, SourceRecord, ValidatorChoice};
 use crate::store::{Batch, PartitionId, keys};
@@ -22,8 +22,8 @@ pub struct NewPool {
     pub partitions: u16,
     /// The policy of its first period.
     pub policy: PoolPolicy,
-    /// How it stakes.
-    pub staking: StakingPolicy,
+    /// How it is run.
+    pub settings: PoolSettings,
 }
 
 /// The most partitions that a book may have.
@@ -38,7 +38,7 @@ impl App {
     /// counted from midnight UTC of 1970 in steps of the period's length.
     pub async fn create_pool(&self, request: &Request, new: NewPool) -> Result<Once, AppError> {
         new.policy.check().map_err(refuse_policy("policy"))?;
-        new.staking.check().map_err(refuse_policy("settings"))?;
+        new.settings.check(new.policy.period_seconds).map_err(refuse_policy("settings"))?;
         if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
             return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
         }
@@ -79,7 +79,7 @@ impl App {
         let mut control = Batch::new(PartitionId::control(number));
         let policy = PolicyRecord { from_period: 0, policy: new.policy };
         control.put(keys::policy(0), policy.encode());
-        let state = PoolState { paused: None, version: 1, staking: new.staking };
+        let state = PoolState { paused: None, version: 1, settings: new.settings };
         control.put(keys::pool_state(), state.encode());
         let mut service = Batch::new(PartitionId::SERVICE);
         let (name, owner) = (keys::pool(&record.id), keys::pool_of_asset(&record.chain, &record.asset));
@@ -103,7 +103,7 @@ impl App {
         policy.ok_or_else(|| AppError::Broken(format!("pool {} has no policy", pool.id())))
     }
 
-    /// Changes a pool's policy from the next period on that has not begun, or its staking at once, or both. `etag` is
+    /// Changes a pool's policy from the next period on that has not begun, or its settings at once, or both. `etag` is
     /// the version that the change was decided on; `None` takes any.
     pub async fn update_pool(
         &self,
@@ -111,13 +111,10 @@ impl App {
         pool: &Pool,
         etag: Option<u64>,
         policy: Option<PoolPolicy>,
-        staking: Option<StakingPolicy>,
+        settings: Option<PoolSettings>,
     ) -> Result<Once, AppError> {
         if let Some(policy) = &policy {
             policy.check().map_err(refuse_policy("pool.policy"))?;
-        }
-        if let Some(staking) = &staking {
-            staking.check().map_err(refuse_policy("pool.settings"))?;
         }
         self.mutate(pool, request, async |change| {
             let mut state = self.pool_state(pool).await?;
@@ -125,13 +122,18 @@ impl App {
                 let message = "the pool was changed since it was read; read it again and decide again";
                 return Err(AppError::refused(Reason::EtagMismatch, message));
             }
+            let period_seconds = match &policy {
+                Some(policy) => policy.period_seconds,
+                None => self.next_policy(pool).await?.policy.period_seconds,
+            };
+            if let Some(settings) = settings {
+                state.settings = settings;
+            }
+            state.settings.check(period_seconds).map_err(refuse_policy("pool.settings"))?;
             if let Some(policy) = policy {
                 let last: Option<PeriodRecord> = self.last_period(pool).await?;
                 let from_period = last.map_or(0, |period| period.index.next().0);
                 change.put(keys::policy(from_period), &PolicyRecord { from_period, policy });
-            }
-            if let Some(staking) = staking {
-                state.staking = staking;
             }
             state.version += 1;
             change.put(keys::pool_state(), &state);

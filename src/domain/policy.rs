@@ -1,4 +1,4 @@
-//! What a pool goes by: what it pays to whom, and how it stakes. Checked as a whole when made.
+//! What a pool goes by: what it pays to whom, and how it is run.
 
 use rust_decimal::Decimal;
 
@@ -12,6 +12,9 @@ use super::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 pub const MIN_PERIOD_SECONDS: u32 = 60;
 
 
+
+/// The least seconds between two rebalances.
+pub const MIN_REBALANCE_SECONDS: u32 = 60;
 
 /// What counts for one period. A period keeps the snapshot that was in force when it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,35 +31,73 @@ pub struct PoolPolicy {
     pub reward: RewardPolicy,
     /// Who bears a slash.
     pub slash: SlashPolicy,
-    /// Under a fixed APR: a shortage above this is held for approval.
-    pub max_house_in: BaseUnits,
 }
 
-/// How a pool stakes. Takes effect at the next run.
+/// How a pool is run. Takes effect at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StakingPolicy {
+pub struct PoolSettings {
+    /// How much stays liquid.
+    pub reserve: ReserveSettings,
+    /// How stake is spread.
+    pub allocation: AllocationSettings,
+    /// What a distribution must keep to be released without a person.
+    pub release: ReleaseLimits,
+    /// The balance feed's tolerances.
+    pub feed: FeedSettings,
+}
+
+/// How much stays liquid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReserveSettings {
     /// The share of the eligible total that is kept liquid.
     pub reserve_ratio_bps: u32,
     /// What is kept liquid at least, until there is history for a forecast.
     pub reserve_floor: BaseUnits,
-    /// Changes smaller than this share of the target stay undone.
-    pub hysteresis_bps: u32,
-    /// No run stakes or unstakes more than this.
-    pub max_change_per_run: Option<BaseUnits>,
     /// Unbondings due within this count as reserve.
     pub horizon_seconds: u64,
-    /// Below this, the house float allows exits only.
-    pub house_float_floor: BaseUnits,
+    /// Moves smaller than this stay off the chain.
+    pub min_move: BaseUnits,
+    /// No run stakes or unstakes more than this.
+    pub max_change_per_run: Option<BaseUnits>,
     /// What the house float is filled up to.
     pub house_float_target: BaseUnits,
+    /// Below this, the house float allows exits only.
+    pub house_float_floor: BaseUnits,
+    /// Seconds between two runs.
+    pub rebalance_interval_seconds: u32,
+}
+
+/// How stake is spread. A cap is never broken: less is staked instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocationSettings {
     /// The most of the stake that one validator may hold.
     pub max_share_bps: u32,
     /// The most that one operator's validators may hold together.
     pub max_group_share_bps: u32,
     /// Validators that keep more than this of the rewards get no stake.
     pub max_commission: Decimal,
-    /// The most validators that are used at once.
-    pub max_validators: u32,
+    /// The most validators that are used at once; `None` for the chain's own limit.
+    pub max_validators: Option<u32>,
+}
+
+/// What a distribution must keep to be released without a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReleaseLimits {
+    /// Whether every distribution waits for an approval.
+    pub approval_required: bool,
+    /// The most that the house adds to one distribution; `None` for no limit.
+    pub max_house_in: Option<BaseUnits>,
+}
+
+/// The balance feed's tolerances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedSettings {
+    /// How far an event's time may go back within a position, or ahead of the clock.
+    pub max_skew_seconds: u32,
+    /// How far back a late event may reach.
+    pub max_lateness_seconds: u32,
+    /// How long after its end a period waits for watermarks before it freezes without them.
+    pub close_grace_seconds: u32,
 }
 
 /// Why a policy was refused.
@@ -80,6 +121,17 @@ pub enum PolicyRefusal {
     /// A commission is not between 0 and 1.
     #[error("max_commission is {0}; it is a decimal from 0 to 1")]
     Commission(Decimal),
+    /// Rebalancing more often than this would only read the chain.
+    #[error("rebalance_interval_seconds is {0}; it has to be {MIN_REBALANCE_SECONDS} or more")]
+    RebalanceInterval(u32),
+    /// The next period could end before the one before it freezes, and a third would be open.
+    #[error("close_grace_seconds is {grace}; it has to be below the period's {period} seconds")]
+    CloseGrace {
+        /// The grace.
+        grace: u32,
+        /// The length of the period.
+        period: u32,
+    },
     /// The float's floor is above its target.
     #[error("house_float_floor is above house_float_target, so that the float could never be filled")]
     FloatFloor,
@@ -99,31 +151,37 @@ impl PoolPolicy {
     }
 }
 
-impl StakingPolicy {
-    /// Whether the parts go together.
-    pub fn check(&self) -> Result<(), PolicyRefusal> {
+impl PoolSettings {
+    /// Whether the parts go together, in a pool whose periods last `period_seconds`.
+    pub fn check(&self, period_seconds: u32) -> Result<(), PolicyRefusal> {
+        let (reserve, allocation) = (&self.reserve, &self.allocation);
         let shares = [
-            ("reserve_ratio_bps", self.reserve_ratio_bps),
-            ("hysteresis_bps", self.hysteresis_bps),
-            ("max_share_bps", self.max_share_bps),
-            ("max_group_share_bps", self.max_group_share_bps),
+            ("reserve_ratio_bps", reserve.reserve_ratio_bps),
+            ("max_share_bps", allocation.max_share_bps),
+            ("max_group_share_bps", allocation.max_group_share_bps),
         ];
         if let Some((name, share)) = shares.into_iter().find(|(_, share)| *share > WHOLE_BPS) {
             return Err(PolicyRefusal::Share(name, share));
         }
         let caps = [
-            ("max_share_bps", self.max_share_bps),
-            ("max_group_share_bps", self.max_group_share_bps),
-            ("max_validators", self.max_validators),
+            ("max_share_bps", allocation.max_share_bps),
+            ("max_group_share_bps", allocation.max_group_share_bps),
+            ("max_validators", allocation.max_validators.unwrap_or(1)),
         ];
         if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {
             return Err(PolicyRefusal::ZeroCap(name));
         }
-        if self.max_commission < Decimal::ZERO || self.max_commission > Decimal::ONE {
-            return Err(PolicyRefusal::Commission(self.max_commission));
+        if allocation.max_commission < Decimal::ZERO || allocation.max_commission > Decimal::ONE {
+            return Err(PolicyRefusal::Commission(allocation.max_commission));
         }
-        if self.house_float_floor > self.house_float_target {
+        if reserve.house_float_floor > reserve.house_float_target {
             return Err(PolicyRefusal::FloatFloor);
+        }
+        if reserve.rebalance_interval_seconds < MIN_REBALANCE_SECONDS {
+            return Err(PolicyRefusal::RebalanceInterval(reserve.rebalance_interval_seconds));
+        }
+        if self.feed.close_grace_seconds >= period_seconds {
+            return Err(PolicyRefusal::CloseGrace { grace: self.feed.close_grace_seconds, period: period_seconds });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{Record, RecordError, field, message, required};
 use crate::domain::enrolment::{Decision, EnrolmentEntry};
 use crate::domain::ids::{AccountId, PoolId};
 use crate::domain::time::UnixSeconds;
-use crate::pb::softstake::store::v1 as pb;
+use crate::pb::store::v1 as pb;
 
 impl Record for EnrolmentEntry {
     const NAME: &'static str = "enrolment";

@@ -6,7 +6,7 @@ use super::{Record, RecordError, field, message, required, signed};
 use crate::domain::amount::SignedUnits;
 use crate::domain::ledger::{Account, Entry, Leg, Ledger};
 use crate::domain::time::UnixSeconds;
-use crate::pb::softstake::store::v1 as pb;
+use crate::pb::store::v1 as pb;
 
 /// The ledger of a pool as stored: without the principal leg, which the book derives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::period::{PeriodBounds, PeriodIndex, PeriodState};
 use crate::domain::policy::PoolPolicy;
 use crate::domain::time::UnixSeconds;
-use crate::pb::softstake::store::v1 as pb;
+use crate::pb::store::v1 as pb;
 
 /// A period of a pool, from its opening on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,9 +8,11 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{OperatorGroup, ValidatorId};
-use crate::domain::policy::{PoolPolicy, StakingPolicy};
+use crate::domain::policy::{
+    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
+};
 use crate::domain::split::{FeeBps, PayoutUnit};
-use crate::pb::softstake::store::v1 as pb;
+use crate::pb::store::v1 as pb;
 
 /// The policy that counts from a period on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,6 @@ impl PolicyRecord {
             fixed_apr_numerator: rate.map(|rate| rate.numerator().to_string()),
             fixed_apr_denominator: rate.map(|rate| rate.denominator().to_string()),
             rewards_absorb_slashes: policy.slash == SlashPolicy::RewardsAbsorb,
-            max_house_in: policy.max_house_in.to_string(),
         }
     }
 
@@ -70,7 +71,6 @@ impl PolicyRecord {
                 } else {
                     SlashPolicy::PlatformAbsorbs
                 },
-                max_house_in: units(name, "max_house_in", &record.max_house_in)?,
             },
         })
     }
@@ -104,31 +104,37 @@ pub struct PoolState {
     pub paused: Option<String>,
     /// Grows with every change; the etag.
     pub version: u64,
-    /// How it stakes.
-    pub staking: StakingPolicy,
+    /// How it is run.
+    pub settings: PoolSettings,
 }
 
 impl Record for PoolState {
     const NAME: &'static str = "pool state";
 
     fn encode(&self) -> Vec<u8> {
-        let staking = &self.staking;
+        let PoolSettings { reserve, allocation, release, feed } = &self.settings;
         pb::PoolStateRecord {
             paused: self.paused.is_some(),
             pause_reason: self.paused.clone().unwrap_or_default(),
             version: self.version,
-            staking: Some(pb::StakingRecord {
-                reserve_ratio_bps: staking.reserve_ratio_bps,
-                reserve_floor: staking.reserve_floor.to_string(),
-                hysteresis_bps: staking.hysteresis_bps,
-                max_change_per_run: staking.max_change_per_run.map(|most| most.to_string()),
-                horizon_seconds: staking.horizon_seconds,
-                house_float_floor: staking.house_float_floor.to_string(),
-                house_float_target: staking.house_float_target.to_string(),
-                max_share_bps: staking.max_share_bps,
-                max_group_share_bps: staking.max_group_share_bps,
-                max_commission: staking.max_commission.to_string(),
-                max_validators: staking.max_validators,
+            settings: Some(pb::SettingsRecord {
+                reserve_ratio_bps: reserve.reserve_ratio_bps,
+                reserve_floor: reserve.reserve_floor.to_string(),
+                horizon_seconds: reserve.horizon_seconds,
+                min_move: reserve.min_move.to_string(),
+                max_change_per_run: reserve.max_change_per_run.map(|most| most.to_string()),
+                house_float_target: reserve.house_float_target.to_string(),
+                house_float_floor: reserve.house_float_floor.to_string(),
+                rebalance_interval_seconds: reserve.rebalance_interval_seconds,
+                max_share_bps: allocation.max_share_bps,
+                max_group_share_bps: allocation.max_group_share_bps,
+                max_commission: allocation.max_commission.to_string(),
+                max_validators: allocation.max_validators,
+                approval_required: release.approval_required,
+                max_house_in: release.max_house_in.map(|most| most.to_string()),
+                max_skew_seconds: feed.max_skew_seconds,
+                max_lateness_seconds: feed.max_lateness_seconds,
+                close_grace_seconds: feed.close_grace_seconds,
             }),
         }
         .encode_to_vec()
@@ -137,26 +143,39 @@ impl Record for PoolState {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let name = Self::NAME;
         let record: pb::PoolStateRecord = message(name, bytes)?;
-        let staking = required(name, "staking", record.staking)?;
+        let settings = required(name, "settings", record.settings)?;
+        let optional = |what: &str, text: &Option<String>| -> Result<Option<BaseUnits>, RecordError> {
+            text.as_deref().map(|text| units(name, what, text)).transpose()
+        };
         Ok(Self {
             paused: record.paused.then_some(record.pause_reason),
             version: record.version,
-            staking: StakingPolicy {
-                reserve_ratio_bps: staking.reserve_ratio_bps,
-                reserve_floor: units(name, "reserve_floor", &staking.reserve_floor)?,
-                hysteresis_bps: staking.hysteresis_bps,
-                max_change_per_run: staking
-                    .max_change_per_run
-                    .as_deref()
-                    .map(|most| units(name, "max_change_per_run", most))
-                    .transpose()?,
-                horizon_seconds: staking.horizon_seconds,
-                house_float_floor: units(name, "house_float_floor", &staking.house_float_floor)?,
-                house_float_target: units(name, "house_float_target", &staking.house_float_target)?,
-                max_share_bps: staking.max_share_bps,
-                max_group_share_bps: staking.max_group_share_bps,
-                max_commission: field(name, "max_commission", Decimal::from_str_exact(&staking.max_commission))?,
-                max_validators: staking.max_validators,
+            settings: PoolSettings {
+                reserve: ReserveSettings {
+                    reserve_ratio_bps: settings.reserve_ratio_bps,
+                    reserve_floor: units(name, "reserve_floor", &settings.reserve_floor)?,
+                    horizon_seconds: settings.horizon_seconds,
+                    min_move: units(name, "min_move", &settings.min_move)?,
+                    max_change_per_run: optional("max_change_per_run", &settings.max_change_per_run)?,
+                    house_float_target: units(name, "house_float_target", &settings.house_float_target)?,
+                    house_float_floor: units(name, "house_float_floor", &settings.house_float_floor)?,
+                    rebalance_interval_seconds: settings.rebalance_interval_seconds,
+                },
+                allocation: AllocationSettings {
+                    max_share_bps: settings.max_share_bps,
+                    max_group_share_bps: settings.max_group_share_bps,
+                    max_commission: field(name, "max_commission", Decimal::from_str_exact(&settings.max_commission))?,
+                    max_validators: settings.max_validators,
+                },
+                release: ReleaseLimits {
+                    approval_required: settings.approval_required,
+                    max_house_in: optional("max_house_in", &settings.max_house_in)?,
+                },
+                feed: FeedSettings {
+                    max_skew_seconds: settings.max_skew_seconds,
+                    max_lateness_seconds: settings.max_lateness_seconds,
+                    close_grace_seconds: settings.close_grace_seconds,
+                },
             },
         })
     }

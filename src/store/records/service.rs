@@ -6,7 +6,7 @@ use super::{Record, RecordError, field, message, units};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
 use crate::domain::time::UnixSeconds;
-use crate::pb::softstake::store::v1 as pb;
+use crate::pb::store::v1 as pb;
 
 /// A pool, as created.
 #[derive(Clone, Debug, PartialEq, Eq)]

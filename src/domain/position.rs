@@ -1,0 +1,357 @@
+//! One account in one pool: its balance and its time weight, the exact integral of eligible x seconds.
+//!
+//! Two periods may be unfrozen, the oldest (N) and the next (N + 1). A position accrues in N until its first event in
+//! N + 1; then it *crosses*: its weight of N is final and set aside, and it accrues in N + 1 from that period's start.
+//! A freeze of N takes the weight of every position, crossed or not, and N + 1 becomes the oldest.
+
+use super::amount::{BaseUnits, MAX_BASE_UNITS};
+use super::eligibility::{Standing, StandingChange, eligible};
+use super::feed::{RejectReason, SourceNumber};
+use super::period::{OpenPeriod, PeriodIndex};
+use super::time::UnixSeconds;
+
+/// What the rules of a pool are at one point of a partition's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// The start of the pool's first period: no effective time lies before it.
+    pub origin: UnixSeconds,
+    /// Whether a period was frozen already.
+    pub frozen_any: bool,
+    /// The oldest unfrozen period.
+    pub oldest: OpenPeriod,
+    /// The one after it, once it is open.
+    pub next: Option<OpenPeriod>,
+}
+
+impl Calendar {
+    /// The first second that no open period covers.
+    pub fn open_until(&self) -> UnixSeconds {
+        self.next.map_or(self.oldest.bounds.end, |next| next.bounds.end)
+    }
+
+    /// The largest balance that a position may hold: `floor((2^127 - 1) / (period + max_lateness seconds))`.
+    pub fn balance_limit(&self) -> BaseUnits {
+        let of = |period: &OpenPeriod| {
+            period.bounds.seconds().saturating_add(u64::from(period.limits.max_lateness_seconds)).max(1)
+        };
+        let seconds = self.next.as_ref().map_or(0, of).max(of(&self.oldest));
+        BaseUnits::new(MAX_BASE_UNITS / u128::from(seconds)).unwrap_or(BaseUnits::MAX)
+    }
+
+    /// The calendar once the oldest period is frozen; `None` where no next one is open.
+    pub fn after_freeze(&self) -> Option<Self> {
+        Some(Self { origin: self.origin, frozen_any: true, oldest: self.next?, next: None })
+    }
+}
+
+/// A balance after an event, as its source said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceChange {
+    /// Who said it.
+    pub source: SourceNumber,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// The available balance from `at` on.
+    pub balance: BaseUnits,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+/// What an accepted event did to the pool's totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// When it counts from.
+    pub effective: UnixSeconds,
+    /// In which period that lies.
+    pub period: PeriodIndex,
+    /// By how much the eligible total changes there.
+    pub change: i128,
+    /// Where this was the first event in the next period: by how much the total changes at that period's start, because
+    /// its policy counts the same balance differently.
+    pub crossing: i128,
+    /// Its time went back within the position and was moved up to the last one.
+    pub clamped: bool,
+    /// Its time lies in frozen periods; it counts from the start of the oldest unfrozen one.
+    pub late: bool,
+}
+
+/// What a freeze took from a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// The weight in the period that was frozen.
+    pub weight: u128,
+    /// By how much the eligible total changes at the start of the period after, by its other policy. Zero where the
+    /// position had crossed before.
+    pub crossing: i128,
+}
+
+/// One account in one pool: 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    available: u128,
+    weight: u128,
+    weight_before: u128,
+    last_sequence: u64,
+    last_second: u32,
+    owner: u16,
+    standing: Standing,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Position>() == 64);
+
+/// The position has crossed into the next period.
+const CROSSED: u8 = 1;
+/// The last event was a change of standing, not of the balance.
+const STANDING_LAST: u8 = 2;
+
+/// The plain fields of a position, for codecs and hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PositionFields {
+    /// The balance after the last event.
+    pub available: u128,
+    /// The weight in the period it accrues in.
+    pub weight: u128,
+    /// The final weight of the oldest unfrozen period, once it has crossed.
+    pub weight_before: u128,
+    /// The last sequence of its source that was accepted.
+    pub last_sequence: u64,
+    /// The time of the last event, in seconds since the pool's origin.
+    pub last_second: u32,
+    /// The source that owns it; 0 while none does.
+    pub owner: u16,
+    /// Its standing.
+    pub standing: u8,
+    /// Bit 0: crossed. Bit 1: the last event was a change of standing.
+    pub flags: u8,
+}
+
+struct Timing {
+    second: u32,
+    effective: UnixSeconds,
+    clamped: bool,
+    late: bool,
+}
+
+impl Position {
+    /// The plain fields.
+    pub const fn fields(&self) -> PositionFields {
+        PositionFields {
+            available: self.available,
+            weight: self.weight,
+            weight_before: self.weight_before,
+            last_sequence: self.last_sequence,
+            last_second: self.last_second,
+            owner: self.owner,
+            standing: self.standing.bits(),
+            flags: self.flags,
+        }
+    }
+
+    /// A position of plain fields; `None` where they are none.
+    pub fn from_fields(fields: PositionFields) -> Option<Self> {
+        let sound = fields.available <= MAX_BASE_UNITS && fields.flags & !(CROSSED | STANDING_LAST) == 0;
+        let standing = Standing::from_bits(fields.standing)?;
+        sound.then_some(Self {
+            available: fields.available,
+            weight: fields.weight,
+            weight_before: fields.weight_before,
+            last_sequence: fields.last_sequence,
+            last_second: fields.last_second,
+            owner: fields.owner,
+            standing,
+            flags: fields.flags,
+        })
+    }
+
+    /// The balance after the last event.
+    pub fn available(&self) -> BaseUnits {
+        BaseUnits::new(self.available).unwrap_or(BaseUnits::MAX)
+    }
+
+    /// The standing after the last event.
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The source that owns the position; `None` while only enrolments were seen.
+    pub fn owner(&self) -> Option<SourceNumber> {
+        (self.owner != 0).then_some(SourceNumber(self.owner))
+    }
+
+    /// The last sequence of its source that was accepted; 0 before the first.
+    pub const fn last_sequence(&self) -> u64 {
+        self.last_sequence
+    }
+
+    /// The time of the last event.
+    pub fn last_at(&self, calendar: &Calendar) -> UnixSeconds {
+        calendar.origin.plus(i64::from(self.last_second))
+    }
+
+    /// Whether the position accrues in the next period already.
+    pub const fn crossed(&self) -> bool {
+        self.flags & CROSSED != 0
+    }
+
+    /// What earns now, under the policy of the period that the position accrues in.
+    pub fn eligible(&self, calendar: &Calendar) -> BaseUnits {
+        self.eligible_in(self.current(calendar))
+    }
+
+    /// Takes a balance. On a rejection nothing changes.
+    pub fn apply_balance(
+        &mut self,
+        calendar: &Calendar,
+        now: UnixSeconds,
+        change: BalanceChange,
+    ) -> Result<Applied, RejectReason> {
+        if self.owner != 0 && self.owner != change.source.0 {
+            return Err(RejectReason::NotOwner);
+        }
+        let limit = calendar.balance_limit();
+        if change.balance > limit {
+            return Err(RejectReason::BalanceTooLarge { limit });
+        }
+        let timing = self.timing(calendar, now, change.at, false)?;
+        let applied = self.enter(calendar, &timing, |position| {
+            position.available = change.balance.get();
+            position.flags &= !STANDING_LAST;
+        });
+        self.owner = change.source.0;
+        self.last_sequence = change.sequence;
+        Ok(applied)
+    }
+
+    /// Takes a change of standing. It can't come too late: a time that goes back is moved up to the last one.
+    pub fn apply_standing(
+        &mut self,
+        calendar: &Calendar,
+        now: UnixSeconds,
+        change: StandingChange,
+        at: UnixSeconds,
+    ) -> Result<Applied, RejectReason> {
+        let timing = self.timing(calendar, now, at, true)?;
+        Ok(self.enter(calendar, &timing, |position| {
+            position.standing = change.apply(position.standing);
+            position.flags |= STANDING_LAST;
+        }))
+    }
+
+    /// Freezes the oldest period: returns its weight, and goes on in the next one.
+    pub fn freeze(&mut self, calendar: &Calendar) -> Frozen {
+        let mut crossing = 0;
+        if !self.crossed() {
+            let held = calendar.oldest.bounds.end.since(self.since(calendar));
+            self.accrue(self.eligible_in(&calendar.oldest), held);
+            (self.weight_before, self.weight) = (self.weight, 0);
+            crossing = self.crossing(calendar);
+        }
+        self.flags &= !CROSSED;
+        Frozen { weight: std::mem::take(&mut self.weight_before), crossing }
+    }
+
+    /// The weights in the open periods if nothing happened until `at`: that of the oldest, and that of the next
+    /// where `at` or the position lies in it.
+    pub fn weights_at(&self, calendar: &Calendar, at: UnixSeconds) -> (u128, Option<u128>) {
+        let mut position = *self;
+        let at = at.min(calendar.open_until()).max(position.since(calendar));
+        position.accrue_to(calendar, at);
+        if position.crossed() { (position.weight_before, Some(position.weight)) } else { (position.weight, None) }
+    }
+
+    fn eligible_in(&self, period: &OpenPeriod) -> BaseUnits {
+        eligible(self.available(), self.standing, &period.policy)
+    }
+
+    fn current<'a>(&self, calendar: &'a Calendar) -> &'a OpenPeriod {
+        match &calendar.next {
+            Some(next) if self.crossed() => next,
+            _ => &calendar.oldest,
+        }
+    }
+
+    /// From when on the position's weight is not summed yet.
+    fn since(&self, calendar: &Calendar) -> UnixSeconds {
+        self.last_at(calendar).max(self.current(calendar).bounds.start)
+    }
+
+    fn timing(
+        &self,
+        calendar: &Calendar,
+        now: UnixSeconds,
+        at: UnixSeconds,
+        always: bool,
+    ) -> Result<Timing, RejectReason> {
+        let limits = calendar.oldest.limits;
+        if at > now.plus(i64::from(limits.max_future_seconds)) {
+            return Err(RejectReason::FromFuture);
+        }
+        if at >= calendar.open_until() {
+            return Err(RejectReason::PeriodNotOpen);
+        }
+        let said = u32::try_from(at.since(calendar.origin)).map_err(|_| RejectReason::PeriodNotOpen)?;
+        let back = self.last_second.saturating_sub(said);
+        // A balance is never lost because an enrolment overtook it.
+        if back > limits.max_skew_seconds && !always && self.flags & STANDING_LAST == 0 {
+            return Err(RejectReason::TooOld);
+        }
+        let second = said.max(self.last_second);
+        let stated = calendar.origin.plus(i64::from(second));
+        let oldest = calendar.oldest.bounds.start;
+        let late = calendar.frozen_any && stated < oldest;
+        let lateness = i64::from(limits.max_lateness_seconds);
+        if late && !always && at < now.plus(lateness.saturating_neg()) {
+            return Err(RejectReason::TooOld);
+        }
+        Ok(Timing { second, effective: stated.max(oldest), clamped: back > 0, late })
+    }
+
+    /// Sums the weight up to the event, then lets it happen.
+    fn enter(&mut self, calendar: &Calendar, timing: &Timing, event: impl FnOnce(&mut Self)) -> Applied {
+        let crossing = self.accrue_to(calendar, timing.effective);
+        let period = *self.current(calendar);
+        let before = self.eligible_in(&period).signed().get();
+        event(self);
+        self.last_second = timing.second;
+        Applied {
+            effective: timing.effective,
+            period: period.index,
+            change: self.eligible_in(&period).signed().get() - before,
+            crossing,
+            clamped: timing.clamped,
+            late: timing.late,
+        }
+    }
+
+    /// Sums the weight up to `at`, crossing where it lies in the next period. Returns what the crossing changed.
+    fn accrue_to(&mut self, calendar: &Calendar, at: UnixSeconds) -> i128 {
+        let mut crossing = 0;
+        if let Some(next) = calendar.next.filter(|next| !self.crossed() && at >= next.bounds.start) {
+            let held = calendar.oldest.bounds.end.since(self.since(calendar));
+            self.accrue(self.eligible_in(&calendar.oldest), held);
+            (self.weight_before, self.weight) = (self.weight, 0);
+            crossing = self.crossing(calendar);
+            self.flags |= CROSSED;
+            self.accrue(self.eligible_in(&next), at.since(next.bounds.start));
+        } else {
+            self.accrue(self.eligible_in(self.current(calendar)), at.since(self.since(calendar)));
+        }
+        crossing
+    }
+
+    /// By how much the next period's policy counts the balance differently.
+    fn crossing(&self, calendar: &Calendar) -> i128 {
+        calendar.next.map_or(0, |next| {
+            self.eligible_in(&next).signed().get() - self.eligible_in(&calendar.oldest).signed().get()
+        })
+    }
+
+    fn accrue(&mut self, eligible: BaseUnits, seconds: u64) {
+        self.weight = self.weight.saturating_add(eligible.get().saturating_mul(u128::from(seconds)));
+    }
+}
+
+#[cfg(test)]
+#[path = "position_tests.rs"]
+mod tests;
