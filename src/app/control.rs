@@ -3,13 +3,15 @@
 //! Every change, of whatever job, goes through here. It holds the pool's lock, reads the ledger, and commits with
 //! the expectation that the ledger is still the one that was read; the ledger's version grows with every change.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::MutexGuard;
 
 use crate::domain::amount::BaseUnits;
 use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedLevel};
-use crate::store::{Batch, StoreError, keys};
+use crate::store::{Batch, Expectation, StoreError, keys};
 
 use super::{App, AppError, Once, Pool, Request};
 
@@ -20,7 +22,9 @@ pub struct Change<'a> {
     at: UnixSeconds,
     before: Option<Vec<u8>>,
     record: LedgerRecord,
-    batch: Batch,
+    /// What the change writes, by key; `None` deletes.
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    expectations: Vec<Expectation>,
     _guard: MutexGuard<'a, ()>,
 }
 
@@ -33,7 +37,7 @@ impl<'a> Change<'a> {
             Some(bytes) => LedgerRecord::decode(bytes)?,
             None => LedgerRecord::default(),
         };
-        Ok(Self { app, pool, at, before, record, batch: Batch::new(pool.control()), _guard: guard })
+        Ok(Self { app, pool, at, before, record, writes: BTreeMap::new(), expectations: Vec::new(), _guard: guard })
     }
 
     /// The ledger with everything posted so far.
@@ -46,14 +50,46 @@ impl<'a> Change<'a> {
         self.at
     }
 
-    /// The batch, for keys and expectations of the caller's own.
-    pub fn batch(&mut self) -> &mut Batch {
-        &mut self.batch
+    /// The record at `key` as the change leaves it: what it has written itself, else what is stored.
+    pub async fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, AppError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.as_deref().map(R::decode).transpose()?),
+            None => self.app.read(self.pool.control(), key).await,
+        }
+    }
+
+    /// Whether anything stands at `key`, as the change leaves it.
+    pub async fn contains(&self, key: &[u8]) -> Result<bool, AppError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.is_some()),
+            None => Ok(self.app.store.get(self.pool.control(), key).await?.is_some()),
+        }
     }
 
     /// Sets `key` to `record`.
     pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
-        self.batch.put(key, record.encode());
+        self.writes.insert(key, Some(record.encode()));
+    }
+
+    /// Sets `key` to `record`, which must not be there yet.
+    pub fn put_new<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        self.expectations.push(Expectation::Absent { key: key.clone() });
+        self.put(key, record);
+    }
+
+    /// Sets `key` to `value` as it is, such as an entry of an index.
+    pub fn put_bytes(&mut self, key: Vec<u8>, value: &[u8]) {
+        self.writes.insert(key, Some(value.to_vec()));
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.writes.insert(key, None);
+    }
+
+    /// How many keys the change writes so far.
+    pub fn size(&self) -> usize {
+        self.writes.len()
     }
 
     /// The next number of the pool, for operations and transfers: contiguous in commit order.
@@ -73,11 +109,11 @@ impl<'a> Change<'a> {
         })?;
         self.record.postings += 1;
         let posting = PostingRecord::new(self.record.postings, effective_at, entry);
-        self.batch.put(keys::posting(posting.sequence), posting.encode());
+        self.put_new(keys::posting(posting.sequence), &posting);
         let level = staked_and_unbonding(&self.record.ledger)?;
         if level != level_before {
             let staked = StakedLevel { at: effective_at, level };
-            self.batch.put(keys::staked_series(effective_at, posting.sequence), staked.encode());
+            self.put(keys::staked_series(effective_at, posting.sequence), &staked);
         }
         Ok(())
     }
@@ -85,13 +121,20 @@ impl<'a> Change<'a> {
     /// Commits everything, or nothing.
     pub async fn commit(mut self) -> Result<(), AppError> {
         self.record.version += 1;
-        let key = keys::ledger();
+        let mut batch = Batch::new(self.pool.control());
+        batch.expectations = self.expectations;
         match self.before.take() {
-            Some(before) => self.batch.expect_equals(key.clone(), before),
-            None => self.batch.expect_absent(key.clone()),
+            Some(before) => batch.expect_equals(keys::ledger(), before),
+            None => batch.expect_absent(keys::ledger()),
         };
-        self.batch.put(key, self.record.encode());
-        let committed = self.app.store.commit(vec![self.batch]).await;
+        batch.put(keys::ledger(), self.record.encode());
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            };
+        }
+        let committed = self.app.store.commit(vec![batch]).await;
         if let Err(StoreError::Conflict { .. }) = &committed {
             self.app.metrics.conflicts.inc();
         }
@@ -124,7 +167,8 @@ impl App {
             return Ok(repeated);
         }
         decide(&mut change).await?;
-        request.mark(&mut change.batch, change.at);
+        let (key, record) = request.mark(change.at);
+        change.put_new(key, &record);
         change.commit().await?;
         Ok(Once::First)
     }

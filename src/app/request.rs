@@ -47,10 +47,15 @@ impl Request {
         Ok(Some(Once::Repeated { answer: (!record.answer.is_empty()).then_some(record.answer) }))
     }
 
-    /// Marks the request as carried out, in the batch that carries it out.
-    pub(super) fn mark(&self, batch: &mut Batch, at: UnixSeconds) {
-        let record = RequestRecord { fingerprint: self.fingerprint, answer: Vec::new(), at };
-        batch.expect_absent(self.key()).put(self.key(), record.encode());
+    /// The mark that the request was carried out, for the commit that carries it out. The key has to be absent.
+    pub(super) fn mark(&self, at: UnixSeconds) -> (Vec<u8>, RequestRecord) {
+        (self.key(), RequestRecord { fingerprint: self.fingerprint, answer: Vec::new(), at })
+    }
+
+    /// Adds the mark to a batch of the service partition.
+    pub(super) fn mark_in(&self, batch: &mut Batch, at: UnixSeconds) {
+        let (key, record) = self.mark(at);
+        batch.expect_absent(key.clone()).put(key, record.encode());
     }
 }
 

@@ -2,7 +2,13 @@
 //!
 //! `app/` and `book/` talk to the [`Store`] trait only; `node.rs` alone names an engine.
 
+pub mod contract;
 pub mod keys;
+pub mod limits;
+pub mod migrations;
+pub mod model;
+pub mod records;
+pub mod sled;
 
 use async_trait::async_trait;
 
@@ -106,6 +112,9 @@ pub const MAX_KEY_BYTES: usize = 512;
 
 /// The keys and values of one commit together stay below this many bytes.
 pub const MAX_COMMIT_BYTES: usize = 1024 * 1024;
+
+/// One commit changes at most this many keys: sled holds a copy of a leaf for each until the batch is applied.
+pub const MAX_COMMIT_KEYS: usize = 1024;
 
 /// A durable, ordered map per partition.
 ///

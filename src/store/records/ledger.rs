@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{Record, RecordError, field, message, required, signed};
 use crate::domain::amount::SignedUnits;
-use crate::domain::ledger::{Account, Entry, Leg, Ledger};
+use crate::domain::ledger::{Account, Entry, Ledger, Leg};
 use crate::domain::time::UnixSeconds;
 use crate::pb::store::v1 as pb;
 

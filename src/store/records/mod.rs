@@ -4,6 +4,7 @@
 
 mod enrolment;
 mod ledger;
+mod operation;
 mod period;
 mod policy;
 mod service;
@@ -14,6 +15,7 @@ use ruint::aliases::U256;
 use crate::domain::amount::{BaseUnits, SignedUnits};
 
 pub use ledger::{LedgerRecord, PostingRecord};
+pub use operation::{KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
 pub use period::{ChainMark, FrozenFacts, PeriodRecord, StakedLevel};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};

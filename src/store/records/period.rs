@@ -100,6 +100,8 @@ pub struct ChainMark {
     pub booked_height: u64,
     /// The chain's time at that height.
     pub booked_at: UnixSeconds,
+    /// The greatest height of which anything is booked, by an effect or a look-up.
+    pub seen_height: u64,
     /// The last height at which ledger and chain were equal.
     pub reconciled_height: u64,
     /// The chain's time at that height.
@@ -115,6 +117,7 @@ impl Record for ChainMark {
         pb::ChainMarkRecord {
             booked_height: self.booked_height,
             booked_at: self.booked_at.get(),
+            seen_height: self.seen_height,
             reconciled_height: self.reconciled_height,
             reconciled_at: self.reconciled_at.get(),
             mismatch: self.mismatch.clone().unwrap_or_default(),
@@ -127,6 +130,7 @@ impl Record for ChainMark {
         Ok(Self {
             booked_height: record.booked_height,
             booked_at: UnixSeconds::new(record.booked_at),
+            seen_height: record.seen_height,
             reconciled_height: record.reconciled_height,
             reconciled_at: UnixSeconds::new(record.reconciled_at),
             mismatch: (!record.mismatch.is_empty()).then_some(record.mismatch),

@@ -124,8 +124,7 @@ impl Record for RequestRecord {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: pb::RequestRecord = message(Self::NAME, bytes)?;
         let length = record.fingerprint.len();
-        let fingerprint =
-            record.fingerprint.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
+        let fingerprint = record.fingerprint.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
         Ok(Self {
             fingerprint: field(Self::NAME, "fingerprint", fingerprint)?,
             answer: record.answer,

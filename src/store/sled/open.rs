@@ -1,0 +1,181 @@
+//! Opening: guards, sled, then what sled does not notice.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::committer::Committer;
+use super::guards::{self, Mark, OpenError};
+use super::{QUEUE, READERS, Shared, SledOptions, SledStore, State, Summary, Sync, frame, unreadable};
+use crate::store::StoreError;
+
+/// Twice sled's default. A node that is past a quarter of a segment goes to a blob file, which sled never syncs.
+///
+/// A leaf is split when it is next visited with more than 16 records, and takes in a neighbour's last 3 without a look
+/// at its size: up to 20 records at 7 kB and 0.5 kB of key are 154 kB, too much for a quarter of 512 kB.
+const SEGMENT_BYTES: usize = 1024 * 1024;
+
+/// How long sled may take to let go of a store that was dropped a moment ago.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// Opens a store that is not fenced.
+pub(super) fn open(directory: &Path, options: SledOptions, sync: Sync) -> Result<SledStore, OpenError> {
+    let io_error = |source| OpenError::Io { directory: directory.to_owned(), source };
+    if guards::is_fenced(directory).map_err(io_error)? {
+        return Err(OpenError::Fenced(directory.to_owned()));
+    }
+    open_fenced(directory, options, sync)
+}
+
+/// Opens a store whether it is fenced or not: for what restores it.
+pub(super) fn open_fenced(directory: &Path, options: SledOptions, sync: Sync) -> Result<SledStore, OpenError> {
+    let io_error = |source| OpenError::Io { directory: directory.to_owned(), source };
+    let damaged = |what: String| OpenError::Damaged { directory: directory.to_owned(), what };
+
+    let lock = guards::lock(directory)?;
+    guards::remove_unfinished_snapshots(directory).map_err(io_error)?;
+    let database = open_sled(directory, options.cache_bytes)?;
+    // sled's default tree: a tree of its own would cost a second root and gain nothing.
+    let tree: ::sled::Tree = (*database).clone();
+    let file = File::open(directory.join("db")).map_err(io_error)?;
+
+    let mut summary = match read_summary(&tree) {
+        Ok(Ok(summary)) => summary,
+        Ok(Err(found)) => {
+            return Err(OpenError::Newer { directory: directory.to_owned(), found, known: frame::FORMAT });
+        }
+        Err(error) => return Err(damaged(error.to_string())),
+    };
+    let (mark, acknowledged) = Mark::open(directory).map_err(io_error)?;
+    match (summary, acknowledged) {
+        (None, Some(number)) if number > 0 => {
+            return Err(damaged(format!("it is empty, and {number} batches were acknowledged")));
+        }
+        (Some(summary), Some(number)) if summary.applied < number => {
+            let last = summary.applied;
+            return Err(damaged(format!("its log ends at batch {last}, and batch {number} was acknowledged")));
+        }
+        (Some(_), None) => {
+            tracing::warn!(directory = %directory.display(), "the store has no readable mark of what it acknowledged");
+        }
+        _ => {}
+    }
+    if summary.is_none() {
+        if tree.iter().next().is_some() {
+            return Err(damaged("it has records and no summary of them".to_owned()));
+        }
+        let created = create(&tree).map_err(|error| damaged(error.to_string()))?;
+        file.sync_all().and_then(|()| guards::sync_everything(directory)).map_err(io_error)?;
+        mark.set(created.applied).map_err(io_error)?;
+        summary = Some(created);
+    }
+    let summary = summary.unwrap_or_default();
+    if options.verify {
+        verify(&tree, &summary).map_err(|error| damaged(error.to_string()))?;
+    }
+
+    let state = State { summary, ..State::default() };
+    let shared = Arc::new(Shared { tree, database, state: RwLock::new(state), _lock: lock });
+    let (requests, queue) = mpsc::channel(QUEUE);
+    let (ended_at, ended) = watch::channel(0);
+    let committer = Committer { shared: Arc::clone(&shared), file, mark, sync, ended: ended_at, summary };
+    let thread =
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || committer.run(queue)).map_err(io_error)?;
+    Ok(SledStore {
+        directory: directory.to_owned(),
+        requests: Some(requests),
+        thread: Some(thread),
+        readers: Arc::new(Semaphore::new(READERS)),
+        ended,
+        shared,
+    })
+}
+
+fn open_sled(directory: &Path, cache_bytes: u64) -> Result<::sled::Db, OpenError> {
+    let config = || {
+        ::sled::Config::new()
+            .path(directory)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(cache_bytes)
+            .use_compression(false)
+            // The store's thread flushes, before each answer; a flush at other times would only hide that one is missing.
+            .flush_every_ms(None)
+    };
+    let until = Instant::now() + RELEASE;
+    loop {
+        // A damaged store can make sled panic while it recovers.
+        let opened = std::panic::catch_unwind(|| config().open());
+        let what = match opened {
+            Ok(Ok(database)) => return Ok(database),
+            Ok(Err(::sled::Error::Io(source))) => {
+                if !source.to_string().contains("could not acquire lock") {
+                    return Err(OpenError::Io { directory: directory.to_owned(), source });
+                }
+                // The directory's own lock is ours: this is sled, still at work on a store that was dropped.
+                if Instant::now() > until {
+                    return Err(OpenError::InUse(directory.to_owned()));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_text(panic.as_ref()),
+        };
+        return Err(OpenError::Damaged { directory: directory.to_owned(), what });
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("sled panicked: {}", text.unwrap_or("without a word"))
+}
+
+/// The summary, or the format of a newer version; none in a new store.
+fn read_summary(tree: &::sled::Tree) -> Result<Result<Option<Summary>, u8>, StoreError> {
+    let Some(framed) = tree.get(frame::SUMMARY_KEY).map_err(|error| unreadable(&error))? else {
+        return Ok(Ok(None));
+    };
+    Ok(match Summary::decode(frame::unseal(&frame::SUMMARY_KEY, &framed)?) {
+        Ok(Some(summary)) => Ok(Some(summary)),
+        Ok(None) => return Err(StoreError::Fatal("the store's summary can't be read".to_owned())),
+        Err(newer) => Err(newer),
+    })
+}
+
+/// Makes an empty store.
+fn create(tree: &::sled::Tree) -> ::sled::Result<Summary> {
+    let summary = Summary::default();
+    let mut batch = ::sled::Batch::default();
+    batch.insert(&frame::SUMMARY_KEY, frame::seal(&frame::SUMMARY_KEY, &summary.encode()));
+    for number in 1..=frame::SPACERS {
+        let key = frame::spacer_key(number);
+        batch.insert(&key, frame::seal(&key, &[]));
+    }
+    tree.apply_batch(batch)?;
+    tree.flush()?;
+    Ok(summary)
+}
+
+/// Reads every record; `Err` names the first that is damaged, or says what is missing.
+pub(super) fn verify(tree: &::sled::Tree, expected: &Summary) -> Result<Summary, StoreError> {
+    let mut found = Summary { applied: expected.applied, ..Summary::default() };
+    for read in tree.range(frame::first_data_key()..) {
+        let (physical, framed) = read.map_err(|error| unreadable(&error))?;
+        frame::unseal(&physical, &framed)?;
+        found.add(&framed);
+    }
+    if found.same_records(expected) {
+        return Ok(found);
+    }
+    Err(StoreError::Fatal(format!(
+        "the store has {} records (checksum {:016x}) and should have {} (checksum {:016x}): some were lost. {}",
+        found.records,
+        found.checksums,
+        expected.records,
+        expected.checksums,
+        frame::RESTORE_HINT
+    )))
+}
