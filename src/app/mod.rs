@@ -31,7 +31,7 @@ use tokio::sync::{Mutex, watch};
 use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Descriptor, Signer};
 use crate::clock::Clock;
-use crate::domain::ids::{AssetId, ChainId, PoolId};
+use crate::domain::ids::{ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PoolRecord, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
@@ -166,9 +166,9 @@ impl App {
     }
 
     /// The pool that stakes an asset, if one does.
-    pub fn pool_of_asset(&self, asset: &AssetId) -> Option<Arc<Pool>> {
+    pub fn pool_of_asset(&self, asset: &str) -> Option<Arc<Pool>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        pools.values().find(|pool| pool.record.asset == *asset).cloned()
+        pools.values().find(|pool| pool.record.asset.as_str() == asset).cloned()
     }
 
     /// The record at `key`, if there is one.
