@@ -266,6 +266,8 @@ keys! {
     CURVE_PAGE = 0x56, curve_page / parse_curve_page (generation: u64, page: u32);
     /// A page of the curve of a frozen period.
     FROZEN_CURVE = 0x57, frozen_curve / parse_frozen_curve (period: u64, page: u32);
+    /// That payouts of a released distribution are neither acknowledged nor unclaimed.
+    UNSETTLED_DISTRIBUTION = 0x58, unsettled_distribution / parse_unsettled_distribution (period: u64, revision: u32);
 
     // A pool's book partitions.
 
