@@ -166,7 +166,8 @@ impl Clock for ManualClock {
 
 /// A clock that runs `factor` times faster than real time: with 1,440, a day takes a minute.
 ///
-/// It reserves time ahead in its file and never shows a time past the reserve. After a kill it resumes at the end of
+/// It reserves time ahead in its file and never shows a time past the reserve; about once a second of real time a
+/// reading writes and syncs the small file. After a kill it resumes at the end of
 /// the reserve, at most [`AcceleratedClock::RESERVE_REAL_MS`] of real time further on; after a drop, where it stood.
 /// Where the disk fails it stands still at the end of the reserve.
 pub struct AcceleratedClock {

@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod book;
 pub mod chain;
 pub mod clock;
 pub mod config;

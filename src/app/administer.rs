@@ -1,5 +1,6 @@
 //! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
 
+use crate::book::MAX_PARTITIONS;
 use crate::domain::ids::{AssetId, ChainId, PoolId, SourceId};
 use crate::domain::period::{PeriodIndex, parse_period_start};
 use crate::domain::policy::{PolicyRefusal, PoolPolicy, PoolSettings};
@@ -26,9 +27,6 @@ pub struct NewPool {
     pub settings: PoolSettings,
 }
 
-/// The most partitions that a book may have.
-pub const MAX_PARTITIONS: u16 = 1_024;
-
 fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError {
     move |refusal| AppError::invalid(field, refusal.to_string())
 }
@@ -53,8 +51,7 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
-        let pools: Vec<PoolRecord> =
-            self.list(PartitionId::SERVICE, keys::range_of_tag(keys::tag::POOL), usize::from(u16::MAX)).await?;
+        let pools = super::pool_records(&*self.store).await?;
         if let Some(there) = pools.iter().find(|pool| {
             pool.id == new.id || (pool.chain == new.chain && pool.asset == new.asset) || pool.asset == new.asset
         }) {

@@ -1,16 +1,17 @@
 //! Enrolment: decisions are durable first, then an idempotent fan-out enters them in every position they concern.
 //!
-//! Decisions form one log. Each pool follows it through the book, as a source of its own whose sequences are the
-//! log's, so that what was entered is skipped and a pool that is created later replays all of it.
+//! Decisions form one log, and the book follows it as a source whose sequences are the log's, so that what was entered
+//! is skipped. Decisions for all pools are entered again for a pool that is created later.
 
-use crate::book::{Command, StandingEvent};
+use crate::book::{Enrolment, EnrolmentChange, Overloaded};
 use crate::domain::enrolment::{Decision, EnrolmentEntry};
+use crate::domain::feed::SourceNumber;
 use crate::domain::ids::{AccountId, PoolId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::Record;
-use crate::store::{Batch, PartitionId, keys};
+use crate::store::{Batch, KeyRange, PartitionId, keys};
 
-use super::{App, AppError, Once, Pool, Request, Work};
+use super::{App, AppError, Once, Pool, Reason, Request, Work};
 
 /// How many decisions one step enters.
 const FAN_OUT: usize = 1_000;
@@ -79,34 +80,70 @@ impl App {
         self.last(PartitionId::SERVICE, keys::range_of_tag(keys::tag::ENROLMENT_ENTRY)).await
     }
 
-    /// Whether every decision made before `end` is in the pool's positions: a period that ends there may freeze.
-    pub(super) async fn enrolment_complete(&self, pool: &Pool, end: UnixSeconds) -> Result<bool, AppError> {
-        let next = keys::enrolment_entry(self.book.enrolment_sequence(pool.number()) + 1);
-        let waiting: Vec<EnrolmentEntry> = self.list(PartitionId::SERVICE, keys::range_from(&next), 1).await?;
+    /// Whether every decision made before `end` is in the positions: a period that ends there may freeze.
+    pub(super) async fn enrolment_complete(&self, end: UnixSeconds) -> Result<bool, AppError> {
+        let waiting = self.waiting_decisions(1).await?;
         Ok(waiting.first().is_none_or(|entry| entry.at >= end))
+    }
+
+    /// The next decisions that are not in the positions yet.
+    async fn waiting_decisions(&self, limit: usize) -> Result<Vec<EnrolmentEntry>, AppError> {
+        let entered = self.book.source_state(SourceNumber::ENROLMENT).unwrap_or_default().durable_sequence;
+        let log = keys::range_of_tag(keys::tag::ENROLMENT_ENTRY);
+        let range = KeyRange { from: keys::enrolment_entry(entered + 1), to: log.to };
+        self.list(PartitionId::SERVICE, range, limit).await
+    }
+
+    /// Enters the decisions made for all pools in a pool that was created after them, as new decisions of now. Once.
+    pub(super) async fn replay_enrolment(&self, pool: &Pool) -> Result<(), AppError> {
+        let _guard = self.service_lock.lock().await;
+        let done = keys::counter(&format!("enrolment-replayed/{}", pool.id()));
+        if self.store.get(PartitionId::SERVICE, &done).await?.is_some() {
+            return Ok(());
+        }
+        let every = keys::range_of_tag(keys::tag::ACCOUNT_ENROLMENT);
+        let decisions: Vec<EnrolmentEntry> = self.list(PartitionId::SERVICE, every, usize::MAX).await?;
+        let last = self.last_decision().await?;
+        let mut sequence = last.as_ref().map_or(0, |entry| entry.sequence);
+        let at = last.map_or(self.now(), |entry| self.now().max(entry.at));
+        for some in decisions.chunks(FAN_OUT) {
+            let mut batch = Batch::new(PartitionId::SERVICE);
+            for decision in some.iter().filter(|decision| decision.pool.is_none()) {
+                sequence += 1;
+                let entry = EnrolmentEntry { sequence, at, ..decision.clone() };
+                batch.expect_absent(keys::enrolment_entry(sequence));
+                batch.put(keys::enrolment_entry(sequence), entry.encode());
+            }
+            self.store.commit(vec![batch]).await?;
+        }
+        let mut batch = Batch::new(PartitionId::SERVICE);
+        batch.put(done, []);
+        self.store.commit(vec![batch]).await?;
+        Ok(())
     }
 }
 
-/// Enters the next decisions in the positions of `pool`.
-pub async fn step(app: &App, pool: &Pool) -> Result<Work, AppError> {
-    let next = keys::enrolment_entry(app.book.enrolment_sequence(pool.number()) + 1);
-    let entries: Vec<EnrolmentEntry> = app.list(PartitionId::SERVICE, keys::range_from(&next), FAN_OUT).await?;
-    if entries.is_empty() {
+/// Enters the next decisions in the positions that they concern.
+pub async fn step(app: &App) -> Result<Work, AppError> {
+    let waiting = app.waiting_decisions(FAN_OUT).await?;
+    if waiting.is_empty() {
         return Ok(Work::Idle);
     }
-    let events = entries
-        .into_iter()
-        .map(|entry| StandingEvent {
-            sequence: entry.sequence,
-            change: match &entry.pool {
-                None => Some(entry.decision.change(true)),
-                Some(id) if id == pool.id() => Some(entry.decision.change(false)),
-                Some(_) => None,
-            },
-            account: entry.account,
-            at: entry.at,
-        })
-        .collect();
-    app.sender.submit(Command::Enrolment { pool: pool.number(), events }).await?;
+    let pools = app.pools();
+    for entry in waiting {
+        let concerned = pools.iter().filter(|pool| entry.pool.as_ref().is_none_or(|id| id == pool.id()));
+        let changes = concerned
+            .map(|pool| EnrolmentChange {
+                pool: pool.number(),
+                account: entry.account.clone(),
+                change: entry.decision.change(entry.pool.is_none()),
+                at: entry.at,
+            })
+            .collect();
+        let enrolment = Enrolment { sequence: entry.sequence, changes };
+        let full = |full: Overloaded| AppError::refused(Reason::Overloaded, full.to_string());
+        let receipt = app.sender.submit_enrolment(enrolment).map_err(full)?;
+        receipt.await.map_err(super::ingest::book_refusal)?;
+    }
     Ok(Work::Done)
 }

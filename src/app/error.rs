@@ -36,6 +36,8 @@ pub enum Reason {
     SequenceGap,
     /// A repeated sequence carries another body.
     SequenceReused,
+    /// The event is well formed and was not accepted; it is journalled as rejected.
+    EventRejected,
     /// The source was retired.
     SourceRetired,
     /// The event lies in a period that is not open yet; send it again.
@@ -82,6 +84,7 @@ impl Reason {
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::SequenceGap => "SEQUENCE_GAP",
             Self::SequenceReused => "SEQUENCE_REUSED",
+            Self::EventRejected => "EVENT_REJECTED",
             Self::SourceRetired => "SOURCE_RETIRED",
             Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
             Self::PeriodNotEnded => "PERIOD_NOT_ENDED",

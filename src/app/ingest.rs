@@ -8,15 +8,15 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::Mutex;
 
-use crate::book::{Command, EventsOutcome, FeedEvent};
+use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, Refusal as BookRefusal};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId, SourceId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
-use crate::store::{Batch, PartitionId, keys};
+use crate::store::{Batch, PartitionId, StoreError, keys};
 
-use super::{App, AppError, Once, Reason, Request};
+use super::{App, AppError, Once, Reason, Refusal, Request};
 
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
@@ -116,28 +116,49 @@ impl App {
     }
 
     fn routed(&self, event: BalanceEvent) -> FeedEvent {
-        FeedEvent {
-            pool: self.pool_of_asset(&event.asset).map(|pool| pool.number()),
-            account: event.account,
-            asset: event.asset,
-            balance: event.balance,
-            at: event.at,
-        }
+        let pool = match self.pool_of_asset(&event.asset) {
+            Some(pool) => EventPool::Pool(pool.number()),
+            None => EventPool::UnknownAsset(event.asset.as_str().into()),
+        };
+        FeedEvent { pool, account: event.account, balance: event.balance, at: event.at }
     }
 
+    /// Hands events to the book in batches that it takes, in order, and waits until the last is durable. Batches that
+    /// came before a refused one are durable; sending all again repeats them.
     async fn submit_events(
         &self,
         source: SourceNumber,
         first_sequence: u64,
-        events: Vec<FeedEvent>,
+        mut events: Vec<FeedEvent>,
         watermark: Option<UnixSeconds>,
     ) -> Result<EventsOutcome, AppError> {
-        let count = events.len() as u64;
-        let outcome = self.sender.events(Command::Events { source, first_sequence, events, watermark }).await?;
-        let rejected = outcome.rejected.len() as u64;
-        self.metrics.events_rejected.inc_by(rejected);
-        self.metrics.events_accepted.inc_by(count.saturating_sub(rejected).saturating_sub(outcome.repeated));
-        Ok(outcome)
+        let mut total = EventsOutcome::default();
+        let mut first_sequence = first_sequence;
+        loop {
+            let rest = events.split_off(events.len().min(MAX_BATCH_EVENTS));
+            let (count, last) = (events.len() as u64, rest.is_empty());
+            let watermark = watermark.filter(|_| last);
+            let batch = EventBatch { source, first_sequence, events, watermark };
+            let receipt = self.sender.submit_events(batch).map_err(|full| {
+                AppError::refused(Reason::Overloaded, full.to_string())
+            })?;
+            let outcome = receipt.await.map_err(book_refusal)?;
+            let rejected = outcome.rejected.len() as u64;
+            let repeated = outcome.repeated + outcome.already_applied;
+            self.metrics.events_rejected.inc_by(rejected);
+            self.metrics.events_accepted.inc_by(count.saturating_sub(rejected).saturating_sub(repeated));
+            total.durable_sequence = outcome.durable_sequence;
+            total.rejected.extend(outcome.rejected);
+            total.clamped += outcome.clamped;
+            total.late += outcome.late;
+            total.repeated += outcome.repeated;
+            total.already_applied += outcome.already_applied;
+            if last {
+                return Ok(total);
+            }
+            first_sequence += count;
+            events = rest;
+        }
     }
 
     /// How far a registered source is durable.
@@ -145,7 +166,7 @@ impl App {
         let record = self.feed.source(source).ok_or_else(|| {
             AppError::refused(Reason::UnknownSource, format!("there is no source {source}; ListSources lists them"))
         })?;
-        let state = self.book.source_state(SourceNumber(record.number));
+        let state = self.book.source_state(SourceNumber(record.number)).unwrap_or_default();
         Ok(Cursor { durable_sequence: state.durable_sequence, watermark: state.watermark })
     }
 
@@ -177,10 +198,14 @@ impl App {
             }
         };
         let sequence = intent.sequence;
-        self.enter_intents(sequence).await?;
-        match self.rejection(PUT_BALANCE, sequence).await? {
+        self.enter_intents(sequence - 1).await?;
+        let PutBalanceIntent { account, asset, balance, at, .. } = intent;
+        let event = self.routed(BalanceEvent { account, asset, balance, at });
+        // A repeat of what is in the book is answered with what became of it.
+        let outcome = self.submit_events(PUT_BALANCE, sequence, vec![event], None).await?;
+        match outcome.rejected.first() {
             None => Ok((once, sequence)),
-            Some(reason) => Err(AppError::invalid("balance", reason.to_string())),
+            Some((_, reason)) => Err(rejected(*reason)),
         }
     }
 
@@ -188,7 +213,7 @@ impl App {
         let mut batch = Batch::new(PartitionId::SERVICE);
         let key = keys::put_balance_intent(intent.sequence);
         batch.expect_absent(key.clone()).put(key, intent.encode());
-        batch.put(keys::put_balance_of(&request.id), intent.sequence.to_be_bytes());
+        batch.put(sequence_key(request), intent.sequence.to_be_bytes());
         request.mark_in(&mut batch, self.now());
         self.store.commit(vec![batch]).await?;
         Ok(())
@@ -197,7 +222,7 @@ impl App {
     /// The intent that an earlier call of the same request made durable.
     async fn intent_of(&self, request: &Request) -> Result<PutBalanceIntent, AppError> {
         let broken = || AppError::Broken(format!("request {} has no intent", request.id));
-        let bytes = self.store.get(PartitionId::SERVICE, &keys::put_balance_of(&request.id)).await?;
+        let bytes = self.store.get(PartitionId::SERVICE, &sequence_key(request)).await?;
         let sequence = bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).ok_or_else(broken)?;
         let intent = self.read(PartitionId::SERVICE, &keys::put_balance_intent(sequence)).await?;
         intent.ok_or_else(broken)
@@ -210,7 +235,7 @@ impl App {
     /// Enters every intent up to `through` that is not in the book yet, in order.
     async fn enter_intents(&self, through: u64) -> Result<(), AppError> {
         loop {
-            let next = self.book.source_state(PUT_BALANCE).durable_sequence + 1;
+            let next = self.book.source_state(PUT_BALANCE).unwrap_or_default().durable_sequence + 1;
             if next > through {
                 return Ok(());
             }
@@ -237,10 +262,49 @@ impl App {
             None => Ok(()),
         }
     }
+}
 
-    /// Why an event was rejected, if it was.
-    async fn rejection(&self, source: SourceNumber, sequence: u64) -> Result<Option<RejectReason>, AppError> {
-        let bytes = self.store.get(PartitionId::SERVICE, &keys::rejected_event(source.0, sequence)).await?;
-        Ok(bytes.as_deref().map(crate::book::decode_rejection).transpose()?)
+/// Which intent a request made: beside the request's own mark.
+fn sequence_key(request: &Request) -> Vec<u8> {
+    keys::request("BalanceFeedService/PutBalance/sequence", &request.id)
+}
+
+/// What the book refused, as this room says it.
+pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
+    let message = refusal.to_string();
+    let reason = match &refusal {
+        BookRefusal::Gap { .. } => Reason::SequenceGap,
+        BookRefusal::BodyMismatch { .. } => Reason::SequenceReused,
+        BookRefusal::PeriodNotOpen { .. } => Reason::PeriodNotOpen,
+        BookRefusal::UnknownSource { .. } => Reason::UnknownSource,
+        BookRefusal::UnknownPool { .. } => Reason::UnknownPool,
+        BookRefusal::BatchTooLarge { .. } => Reason::InvalidValue,
+        BookRefusal::Period(_) => Reason::WrongState,
+        BookRefusal::Storage(_) => return AppError::Store(StoreError::Fatal(message)),
+    };
+    let mut refused = Refusal { reason, message, field: "", metadata: Vec::new() };
+    match refusal {
+        BookRefusal::Gap { expected } => {
+            refused.field = "first_sequence";
+            refused.metadata.push(("expected_sequence", expected.to_string()));
+        }
+        BookRefusal::BodyMismatch { sequence } => {
+            refused.field = "first_sequence";
+            refused.metadata.push(("sequence", sequence.to_string()));
+        }
+        _ => {}
     }
+    AppError::Refused(refused)
+}
+
+/// What became of a balance that was put by itself, as an answer to its caller.
+fn rejected(reason: RejectReason) -> AppError {
+    let field = match reason {
+        RejectReason::TooOld | RejectReason::FromFuture | RejectReason::PeriodNotOpen => "event_time",
+        RejectReason::UnknownAsset => "balance.asset",
+        RejectReason::BalanceTooLarge { .. } | RejectReason::PoolTotalTooLarge => "balance.base_units",
+        RejectReason::NotOwner => "account",
+    };
+    let metadata = vec![("rejected", reason.name().to_owned())];
+    AppError::Refused(Refusal { reason: Reason::EventRejected, message: reason.to_string(), field, metadata })
 }

@@ -28,13 +28,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
-use crate::book::{Book, BookSender};
+use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Descriptor, Signer};
 use crate::clock::Clock;
 use crate::domain::ids::{AssetId, ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{PoolRecord, Record};
-use crate::store::{Direction, KeyRange, PartitionId, Store};
+use crate::store::records::{PoolRecord, Record, SourceRecord};
+use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
 pub use error::{AppError, Reason, Refusal, Work};
 pub use request::{Once, Request};
@@ -42,22 +42,18 @@ pub use request::{Once, Request};
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long after its end a period waits for watermarks before it freezes without them.
-    pub close_grace_seconds: u64,
     /// How long before the end of a period its rewards are claimed.
     pub claim_lead_seconds: u64,
-    /// How long before its start the policy of a period is fixed: at least the clock skew that the feed allows.
-    pub period_lead_seconds: u64,
-    /// How often the stake is compared with its target.
-    pub rebalance_interval_seconds: u64,
     /// How often the chain is read and reconciled.
     pub observe_interval_seconds: u64,
-    /// How often an operation is tried before an operator is asked.
+    /// How often an operation is built or sent before an operator is asked.
     pub max_attempts: u32,
+    /// How old an operation becomes before an operator is asked.
+    pub max_operation_seconds: u64,
     /// Seconds before the first retry of an operation; doubled each time, up to an hour.
     pub retry_base_seconds: u64,
-    /// What must fit between the start of a period and the last moment at which an event may still arrive.
-    pub max_lateness_seconds: u64,
+    /// How far ahead of the clock an event may lie.
+    pub max_future_seconds: u32,
 }
 
 /// A chain that the configuration names and this process is connected to.
@@ -192,9 +188,62 @@ impl App {
         pairs.iter().map(|(_, value)| R::decode(value).map_err(AppError::from)).collect()
     }
 
+    /// The ids that an index of a pool holds, in key order.
+    async fn ids<I>(&self, pool: &Pool, tag: u8, parse: impl Fn(&[u8]) -> Option<I>) -> Result<Vec<I>, AppError> {
+        let pairs =
+            self.store.scan(pool.control(), keys::range_of_tag(tag), usize::MAX, Direction::Forward).await?;
+        let unreadable = || AppError::Broken(format!("pool {}: an index key can't be read", pool.id()));
+        pairs.iter().map(|(key, _)| parse(key).ok_or_else(unreadable)).collect()
+    }
+
     /// The last record of a range, if it has one.
     pub async fn last<R: Record>(&self, partition: PartitionId, range: KeyRange) -> Result<Option<R>, AppError> {
         let pairs = self.store.scan(partition, range, 1, Direction::Reverse).await?;
         Ok(pairs.first().map(|(_, value)| R::decode(value)).transpose()?)
     }
+}
+
+impl App {
+    /// Takes in what the store holds: sources, pools, and what a crash cut off. Call it once, before anything else.
+    pub async fn open(&self) -> Result<(), AppError> {
+        self.book.add_source(ingest::PUT_BALANCE);
+        let sources: Vec<SourceRecord> =
+            self.list(PartitionId::SERVICE, keys::range_of_tag(keys::tag::SOURCE), usize::MAX).await?;
+        for source in sources {
+            self.open_source(source)?;
+        }
+        for record in pool_records(&*self.store).await? {
+            self.open_pool(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a pool in, here and in the book.
+    async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
+        let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
+            let message = format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
+            AppError::refused(Reason::UnknownPool, message)
+        })?;
+        if chain.descriptor.simulated != record.simulated {
+            let message = format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
+            return Err(AppError::refused(Reason::WrongState, message));
+        }
+        self.book.add_pool(spec(&record)).await?;
+        let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
+        close::open_first_period(self, &pool).await?;
+        self.replay_enrolment(&pool).await
+    }
+}
+
+/// A pool as its book has to know it.
+pub fn spec(record: &PoolRecord) -> PoolSpec {
+    PoolSpec { number: record.number, partitions: record.partitions, first_start: record.first_period_start }
+}
+
+/// The pools that the store knows.
+pub async fn pool_records(store: &dyn Store) -> Result<Vec<PoolRecord>, AppError> {
+    let range = keys::range_of_tag(keys::tag::POOL);
+    let pairs = store.scan(PartitionId::SERVICE, range, usize::from(u16::MAX), Direction::Forward).await?;
+    pairs.iter().map(|(_, value)| PoolRecord::decode(value).map_err(AppError::from)).collect()
 }

@@ -184,10 +184,9 @@ fn numbers(problems: &mut Problems, config: &Config) {
     let book = &config.book;
     problems.range("book.partitions", book.partitions, 1..=1_024);
     problems.range("book.group_max_events", book.group_max_events, 1..=100_000);
-    problems.range("book.group_max_delay_ms", book.group_max_delay_ms, 0..=1_000);
     problems.range("book.queue_commands", book.queue_commands, 1..=1_000_000);
     problems.range("book.checkpoint_journal_bytes", book.checkpoint_journal_bytes, 65_536..=1_u64 << 40);
-    problems.range("book.checkpoint_groups", book.checkpoint_groups, 1..=1_000_000_000);
+    problems.range("book.queue_events", book.queue_events, config.limits.max_batch_events..=100_000_000);
     let loops = &config.intervals;
     for (key, seconds) in [
         ("intervals.observe_interval_seconds", loops.observe_interval_seconds),
@@ -382,7 +381,10 @@ fn chain(problems: &mut Problems, index: usize, asset: &str, raw: &RawChain) -> 
             problems.add(format!("pools[{index}].asset"), problem);
         }
     }
-    settings.apr = raw.apr.as_ref().map(|text| problems.rate(&key("apr"), text, 10));
+    settings.apr = raw.apr.as_ref().map(|text| problems.rate(&key("apr"), text, 1));
+    if settings.apr.is_some_and(|apr| apr.normalize().scale() > 4) {
+        problems.add(key("apr"), "it is finer than a hundredth of a percent; write four decimals at most");
+    }
     let custody = [("automatic", CustodyMode::Automatic), ("external", CustodyMode::External)];
     settings.custody = problems.one_of(&key("custody"), &raw.custody, &custody).unwrap_or(settings.custody);
     settings.custody_genesis_base_units =

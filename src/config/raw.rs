@@ -165,25 +165,22 @@ pub struct BookSettings {
     pub partitions: u32,
     /// The most events committed together.
     pub group_max_events: usize,
-    /// How long a group waits for more events, in milliseconds.
-    pub group_max_delay_ms: u64,
     /// How many commands may wait for the committer.
     pub queue_commands: usize,
-    /// A checkpoint is due after this many journal bytes, or by `checkpoint_groups`.
+    /// How many events may wait for the committer, over all commands.
+    pub queue_events: usize,
+    /// A checkpoint is due when a pool's journal has grown by this many bytes since the last one.
     pub checkpoint_journal_bytes: u64,
-    /// A checkpoint is due after this many groups, or by `checkpoint_journal_bytes`.
-    pub checkpoint_groups: u64,
 }
 
 impl Default for BookSettings {
     fn default() -> Self {
         Self {
             partitions: 16,
-            group_max_events: 8_000,
-            group_max_delay_ms: 2,
-            queue_commands: 256,
-            checkpoint_journal_bytes: 256 * 1024 * 1024,
-            checkpoint_groups: 20_000,
+            group_max_events: 8_192,
+            queue_commands: 4_096,
+            queue_events: 65_536,
+            checkpoint_journal_bytes: 64 * 1024 * 1024,
         }
     }
 }

@@ -235,7 +235,8 @@ fn the_other_pool_sections_are_checked() {
     refused(&with("[pools.allocation]\nmax_commission = \"1.5\""), "pools[0].allocation.max_commission", "0 to 1");
     let group = with("[pools.allocation]\nmax_share_bps = 5000\nmax_group_share_bps = 100");
     refused(&group, "pools[0].allocation.max_group_share_bps", "5000 to 10000");
-    refused(&POOL.replace("kind", "apr = \"-1\"\nkind"), "pools[0].chain.apr", "0 to 10");
+    refused(&POOL.replace("kind", "apr = \"-1\"\nkind"), "pools[0].chain.apr", "0 to 1");
+    refused(&POOL.replace("kind", "apr = \"0.12345\"\nkind"), "pools[0].chain.apr", "four decimals");
     refused(&POOL.replace("kind", "unbonding_seconds = 0\nkind"), "pools[0].chain.unbonding_seconds", "1 to");
 }
 

@@ -153,6 +153,8 @@ pub enum Binding {
     ValidatorShare(ValidatorId),
     /// A group's share is full.
     GroupShare(OperatorGroup),
+    /// Stake leaves this validator in the same run.
+    LosesStake(ValidatorId),
     /// No further validator may be opened.
     MaxValidators,
     /// What is left is below the least that may stand with one validator.

@@ -401,3 +401,79 @@ fn ten_thousand_allocations_are_sound_and_depend_on_no_order() {
         })
         .unwrap();
 }
+
+/// Once its moves are done, the same question gets an empty answer within a few runs: nothing goes to and fro.
+#[test]
+fn a_settled_allocation_stays_settled() {
+    let config = Config { cases: 3_000, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[17; 32]);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    runner
+        .run(&any_request(), |mut request| {
+            for run in 0..6 {
+                let out = allocate(&request).unwrap();
+                if run > 0 && out.moves.is_empty() {
+                    return Ok(());
+                }
+                let settled = |(validator, amount): (&ValidatorId, &BaseUnits)| {
+                    (validator.clone(), Holding { delegated: *amount, unbonding_room: 7, ..Holding::default() })
+                };
+                request.holdings = out.result.iter().map(settled).collect();
+                request.stake = BaseUnits::ZERO;
+                // As the reserve's plan would ask: what is staked past the target is not left there.
+                request.unstake = BaseUnits::sum(out.result.values().copied()).unwrap().saturating_sub(request.target);
+                request.limits.unbonding_room = None;
+            }
+            prop_assert!(false, "still moving: {:?}", short(&allocate(&request).unwrap()));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// The properties above are worth what they meet: each kind of move, reason and limit has to occur.
+#[test]
+fn the_random_requests_meet_every_rule() {
+    let config = Config { cases: 10_000, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let met = std::cell::RefCell::new(BTreeMap::<String, u32>::new());
+    runner
+        .run(&any_request(), |request| {
+            let out = allocate(&request).unwrap();
+            let name = |binding: &Binding| format!("{binding:?}").split('(').next().unwrap_or_default().to_owned();
+            let moves = out.moves.iter().map(|step| format!("{} {}", step.kind.name(), step.reason.name()));
+            for what in moves.chain(out.binding.iter().map(name)) {
+                *met.borrow_mut().entry(what).or_default() += 1;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let met = met.into_inner();
+    println!("{met:#?}");
+    for drain in ["TOMBSTONED", "JAILED", "REMOVED", "INACTIVE", "COMMISSION_ABOVE_MAX", "NOT_CHOSEN"] {
+        for kind in ["undelegate", "redelegate"] {
+            assert!(met.contains_key(&format!("{kind} DRAIN_{drain}")), "{kind} {drain}");
+        }
+    }
+    for what in [
+        "delegate BELOW_WEIGHT",
+        "delegate REST",
+        "undelegate ABOVE_CAP",
+        "undelegate RESERVE_NEED",
+        "redelegate ABOVE_CAP",
+        "redelegate ABOVE_WEIGHT",
+        "NoEligibleValidator",
+        "ValidatorShare",
+        "GroupShare",
+        "LosesStake",
+        "MaxValidators",
+        "MinDelegation",
+        "MinMove",
+        "UnbondingEntries",
+        "UnbondingEntriesOfAccount",
+        "RedelegationLocked",
+        "NothingLeft",
+    ] {
+        assert!(met.contains_key(what), "{what}");
+    }
+}

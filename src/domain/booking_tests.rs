@@ -199,7 +199,10 @@ impl Pool {
             transfer: transfer.map(|at| &self.transfers[at]),
             rounding: units(2),
         };
-        if let Ok(Booking::Post(post)) = effect(&seen(kind), &context)
+        let booking = effect(&seen(kind), &context);
+        // Refusing what contradicts the books is right; making an entry that doesn't balance never is.
+        assert!(!matches!(booking, Err(BookingError::Ledger(_))), "{booking:?}");
+        if let Ok(Booking::Post(post)) = booking
             && self.post(&post.entry)
         {
             if let Some(at) = operation {
@@ -219,7 +222,9 @@ impl Pool {
                 self.transfers.push(fund(if house { Purpose::HouseFloat } else { Purpose::Principal }, n));
             }
             Step::Acknowledge(at, n) if at < self.transfers.len() => {
-                if let Ok((transfer, entry)) = acknowledge_transfer(&self.transfers[at], units(n))
+                let told = acknowledge_transfer(&self.transfers[at], units(n));
+                assert!(!matches!(told, Err(BookingError::Ledger(_))), "{told:?}");
+                if let Ok((transfer, entry)) = told
                     && self.post(&entry)
                 {
                     self.transfers[at] = transfer;

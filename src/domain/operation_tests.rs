@@ -192,7 +192,7 @@ fn bounds_end_the_trying() {
 fn ids_are_derived_and_fit() {
     let pool = PoolId::new(&"p".repeat(32)).unwrap();
     let validator = ValidatorId::new(&"v".repeat(128)).unwrap();
-    assert!(claim_id(&pool, i64::MIN, Some(&validator)).is_ok());
+    assert!(claim_id(&pool, u64::MAX, Some(&validator)).is_ok());
     assert!(withdraw_id(&pool, u64::MAX, Some(&validator)).is_ok());
     let atom = PoolId::new("atom").unwrap();
     assert_eq!(claim_id(&atom, 20_414, None).unwrap().as_str(), "atom:claim:20414:all");

@@ -6,6 +6,7 @@ use super::amount::BaseUnits;
 use super::eligibility::EligibilityPolicy;
 use super::fixed_apr::{PolicyError, RewardPolicy, SlashPolicy, check_policies};
 use super::period::MAX_PERIOD_SECONDS;
+use super::reserve::ReservePolicy;
 use super::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 
 /// Periods are at least a minute: shorter ones could not be closed before the next has ended.
@@ -53,7 +54,11 @@ pub struct ReserveSettings {
     pub reserve_floor: BaseUnits,
     /// Unbondings due within this count as reserve.
     pub horizon_seconds: u64,
-    /// Moves smaller than this stay off the chain.
+    /// The share of the reserve target that custody itself is to hold.
+    pub custody_share_bps: u32,
+    /// Changes below this share of the eligible total stay off the chain.
+    pub hysteresis_bps: u32,
+    /// Moves smaller than this stay off the chain, whatever the share.
     pub min_move: BaseUnits,
     /// No run stakes or unstakes more than this.
     pub max_change_per_run: Option<BaseUnits>,
@@ -149,12 +154,29 @@ impl PoolPolicy {
     }
 }
 
+impl ReserveSettings {
+    /// The part that the plan of stake and reserve goes by.
+    pub const fn policy(&self) -> ReservePolicy {
+        ReservePolicy {
+            reserve_ratio_bps: self.reserve_ratio_bps,
+            custody_share_bps: self.custody_share_bps,
+            hysteresis_bps: self.hysteresis_bps,
+            min_change: self.min_move,
+            max_change: self.max_change_per_run,
+            house_float_target: self.house_float_target,
+            house_float_floor: self.house_float_floor,
+        }
+    }
+}
+
 impl PoolSettings {
     /// Whether the parts go together, in a pool whose periods last `period_seconds`.
     pub fn check(&self, period_seconds: u32) -> Result<(), PolicyRefusal> {
         let (reserve, allocation) = (&self.reserve, &self.allocation);
         let shares = [
             ("reserve_ratio_bps", reserve.reserve_ratio_bps),
+            ("custody_share_bps", reserve.custody_share_bps),
+            ("hysteresis_bps", reserve.hysteresis_bps),
             ("max_share_bps", allocation.max_share_bps),
             ("max_group_share_bps", allocation.max_group_share_bps),
         ];

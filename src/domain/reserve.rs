@@ -21,9 +21,8 @@ pub struct ReservePolicy {
     pub hysteresis_bps: u32,
     /// Changes below this are left alone, whatever the share.
     pub min_change: BaseUnits,
-    /// The most that one run stakes or unstakes, as a share of the eligible total; the whole for no bound. House credit
-    /// is brought back without this bound.
-    pub max_change_bps: u32,
+    /// The most that one run stakes or unstakes; `None` for no bound. House credit is brought back without it.
+    pub max_change: Option<BaseUnits>,
     /// The house float to keep at the staking address for fees.
     pub house_float_target: BaseUnits,
     /// The house float below which only exits run.
@@ -211,8 +210,7 @@ pub fn plan(input: &ReserveInput<'_>, policy: &ReservePolicy) -> Result<StakePla
     let reserve = reserve(view, policy)?;
     let free = free_liquid(view, policy)?;
     let threshold = share(eligible_total, policy.hysteresis_bps)?.max(policy.min_change).max(BaseUnits::from_u64(1));
-    let most =
-        if policy.max_change_bps >= WHOLE_BPS { BaseUnits::MAX } else { share(eligible_total, policy.max_change_bps)? };
+    let most = policy.max_change.unwrap_or(BaseUnits::MAX);
     let mut reasons = Vec::new();
 
     // What will be delegated once everything in flight has taken effect.

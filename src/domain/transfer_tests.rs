@@ -102,6 +102,7 @@ fn a_short_transfer_is_finished_when_nothing_is_on_its_way() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
     /// However a FUND is split and in whichever order the witnesses speak, the books move what each has said.
     #[test]
     fn a_fund_never_moves_more_than_was_said(asked in 1_u64..1_000, steps in proptest::collection::vec((any::<bool>(), 1_u64..400), 0..12)) {

@@ -215,6 +215,8 @@ keys! {
     AUDIT = 0x0c, audit / parse_audit (sequence: u64);
     /// The last number given out of a series.
     COUNTER = 0x0d, counter / parse_counter (name: &str);
+    /// How far the journals of a pool's book are acknowledged: a group and a chain per partition.
+    JOURNAL_HEADS = 0x0e, journal_heads / parse_journal_heads (pool_number: u16);
 
     // A pool's control partition.
 
@@ -266,8 +268,10 @@ keys! {
     CURVE_PAGE = 0x56, curve_page / parse_curve_page (generation: u64, page: u32);
     /// A page of the curve of a frozen period.
     FROZEN_CURVE = 0x57, frozen_curve / parse_frozen_curve (period: u64, page: u32);
+    /// When the pool was last rebalanced.
+    REBALANCE_MARK = 0x58, rebalance_mark / is_rebalance_mark ();
     /// That payouts of a released distribution are neither acknowledged nor unclaimed.
-    UNSETTLED_DISTRIBUTION = 0x58, unsettled_distribution / parse_unsettled_distribution (period: u64, revision: u32);
+    UNSETTLED_DISTRIBUTION = 0x59, unsettled_distribution / parse_unsettled_distribution (period: u64, revision: u32);
 
     // A pool's book partitions.
 

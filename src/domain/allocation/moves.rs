@@ -178,6 +178,11 @@ impl Run<'_> {
                     if to == from {
                         continue;
                     }
+                    // Past the weights, a move within a group does nothing for a group that is too large.
+                    let (a, b) = (&self.desk.seats[from], &self.desk.seats[to]);
+                    if to_cap && a.drain.is_none() && a.group.is_some() && a.group == b.group {
+                        continue;
+                    }
                     let room = self.room(to, to_cap, Some(from));
                     let empties = left == self.desk.seats[from].now && room >= left;
                     let amount = self.take(from, left.min(room), empties);
@@ -208,7 +213,7 @@ impl Run<'_> {
                 MoveReason::AboveCap => true,
                 _ => false,
             };
-            if !wanted {
+            if !wanted || self.desk.seats[i].sink {
                 continue;
             }
             let seat = &self.desk.seats[i];
@@ -239,16 +244,16 @@ impl Run<'_> {
     }
 
     /// What a validator can still take: up to what it should have, or up to its caps. Whole units. What comes `from` the
-    /// same group changes nothing for the group.
+    /// same group is not counted twice: the others of the group may fill its cap.
     fn room(&self, i: usize, to_cap: bool, from: Option<usize>) -> u128 {
         let desk = &*self.desk;
         let seat = &desk.seats[i];
         let own = if to_cap { desk.cap } else { seat.desired.min(desk.cap) }.saturating_sub(seat.now);
-        let within = from.is_some_and(|from| seat.group.is_some() && desk.seats[from].group == seat.group);
-        let group = match seat.group {
-            Some(group) if !within => desk.group_cap.saturating_sub(self.group_sum(group)),
-            _ => u128::MAX,
-        };
+        let group = seat.group.map_or(u128::MAX, |group| {
+            let leaves = from.map(|from| &desk.seats[from]).filter(|from| from.group == Some(group));
+            let others = self.group_sum(group).saturating_sub(leaves.map_or(0, |from| from.now));
+            desk.group_cap.saturating_sub(others)
+        });
         let room = own.min(group);
         room - room % desk.unit
     }
@@ -305,16 +310,18 @@ impl Run<'_> {
             {
                 found.push(Binding::GroupShare(self.desk.groups[group].clone()));
             }
+            if seat.source {
+                found.push(Binding::LosesStake(seat.id.clone()));
+            }
             if self.desk.cap.saturating_sub(seat.now) < least {
                 found.push(Binding::ValidatorShare(seat.id.clone()));
             }
-            if !self.stands(i, left.min(self.room(i, true, None))) {
+            if !seat.chosen || !self.stands(i, left.min(self.room(i, true, None))) {
                 found.push(Binding::MinDelegation);
             }
         }
         let open = self.desk.seats.iter().filter(|seat| seat.now > 0).count();
-        let eligible = self.desk.seats.iter().filter(|seat| seat.drain != Some(DrainReason::NotChosen)).count();
-        if u32::try_from(open).is_ok_and(|open| open >= self.request.limits.max_validators) && eligible > open {
+        if u32::try_from(open).is_ok_and(|open| open >= self.request.limits.max_validators) {
             found.push(Binding::MaxValidators);
         }
         if self.desk.seats.iter().all(|seat| seat.drain.is_some()) {

@@ -336,3 +336,25 @@ impl Record for ReceiptRecord {
         })
     }
 }
+
+/// When a pool was last rebalanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RebalanceMark {
+    /// The number of the run.
+    pub run: u64,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+impl Record for RebalanceMark {
+    const NAME: &'static str = "rebalance mark";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::RebalanceRecord { run: self.run, at: self.at.get() }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: pb::RebalanceRecord = message(Self::NAME, bytes)?;
+        Ok(Self { run: record.run, at: UnixSeconds::new(record.at) })
+    }
+}

@@ -1,0 +1,331 @@
+//! Checkpoints: changed pages are written a few a step while ingest goes on, then the curves, then the manifest that
+//! makes it count, then the journal before it is trimmed.
+//!
+//! A page carries the last group that is in it, so that replaying leaves its rows alone up to there. While a freeze is
+//! unsealed nothing is captured and nothing trimmed: recovery must be able to take the frozen weights again.
+
+use std::sync::atomic::Ordering;
+
+use super::committer::{Committer, Work};
+use super::journal::Chain;
+use super::metrics::PoolLabel;
+use super::pages::{self, PAGE_ROWS, page_hash, slot_number};
+use super::pool::Pool;
+use super::records::{
+    CURVE_PAGE_CHANGES, Head, Manifest, ManifestCurve, ManifestPartition, encode_curve_page, encode_manifest,
+};
+use super::{BookError, lock, read, write};
+use crate::domain::position::Calendar;
+use crate::domain::time::UnixSeconds;
+use crate::store::{Batch, Direction, KeyRange, PartitionId, StoreError, keys};
+
+/// The values that one step writes.
+const STEP_VALUES: usize = 96;
+/// The pages that one step looks at.
+const STEP_LOOKS: usize = 65_536;
+/// The keys that one step removes.
+const STEP_DELETES: usize = 1_024;
+
+/// How far a pool's checkpoints are.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// The last complete one; 0 before the first.
+    pub(crate) generation: u64,
+    /// The first group that recovery reads, per partition.
+    pub(crate) replay_from: Vec<u64>,
+    pass: Option<Pass>,
+    trim: Option<Trim>,
+}
+
+/// A checkpoint that is being made.
+#[derive(Debug)]
+struct Pass {
+    generation: u64,
+    calendar: Option<Calendar>,
+    starts: Vec<Start>,
+    /// The partition and page that are looked at next.
+    partition: usize,
+    page: usize,
+    curves: Option<Curves>,
+}
+
+/// A partition when the checkpoint began.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    replay_from: u64,
+    chain: Chain,
+    pages: usize,
+}
+
+/// Curves and totals at one point, once all pages are written.
+#[derive(Debug)]
+struct Curves {
+    manifest: Manifest,
+    values: Vec<Vec<u8>>,
+    next: usize,
+}
+
+/// What the last checkpoint made superfluous.
+#[derive(Debug)]
+struct Trim {
+    partition: usize,
+    generation: u64,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(heads: &[Head]) -> Self {
+        Self { generation: 0, replay_from: vec![1; heads.len()], pass: None, trim: None }
+    }
+
+    /// After recovery from a manifest: what is before it may be left to trim.
+    pub(crate) fn recovered(manifest: &Manifest) -> Self {
+        let replay_from = manifest.partitions.iter().map(|partition| partition.replay_from).collect();
+        let trim = Trim { partition: 0, generation: manifest.generation };
+        Self { generation: manifest.generation, replay_from, pass: None, trim: Some(trim) }
+    }
+}
+
+impl Committer {
+    /// Brings a checkpoint a bounded step forward, or begins one where the journal has grown enough.
+    pub async fn checkpoint_step(&mut self, now: UnixSeconds) -> Result<Work, BookError> {
+        let _ = now;
+        if let Some(reason) = &self.failed {
+            return Err(BookError::Closed(reason.clone()));
+        }
+        for pool in self.pools() {
+            // What waits to be committed, or to be written down as rejected, comes before what would trim it.
+            if lock(&pool.freeze).is_some() || self.staged.is_some() || !self.rejects.is_empty() {
+                continue;
+            }
+            let (trimming, passing) = {
+                let checkpoint = lock(&pool.checkpoint);
+                (checkpoint.trim.is_some(), checkpoint.pass.is_some())
+            };
+            let done = if trimming {
+                self.trim_step(&pool).await?
+            } else if passing {
+                self.pass_step(&pool).await?
+            } else if pool.journal_bytes.load(Ordering::Relaxed) >= self.shared.config.checkpoint_journal_bytes {
+                begin(&pool);
+                self.pass_step(&pool).await?
+            } else {
+                continue;
+            };
+            return Ok(Work { checkpointed: done.unwrap_or(0), busy: done.is_none(), more: true, ..Work::default() });
+        }
+        Ok(Work::default())
+    }
+
+    /// Begins a checkpoint of every pool that is not making one, however little there is to write.
+    pub fn begin_checkpoint(&mut self) {
+        for pool in self.pools() {
+            let free = lock(&pool.checkpoint).pass.is_none() && lock(&pool.freeze).is_none();
+            if free && self.staged.is_none() {
+                begin(&pool);
+            }
+        }
+    }
+
+    /// `None` where the store is busy.
+    async fn pass_step(&mut self, pool: &Pool) -> Result<Option<usize>, BookError> {
+        let Some(mut pass) = lock(&pool.checkpoint).pass.take() else { return Ok(Some(0)) };
+        let done = match pass.curves {
+            None => self.capture(pool, &mut pass).await,
+            Some(_) => self.conclude(pool, &mut pass).await,
+        };
+        let complete = pass.curves.as_ref().is_some_and(|curves| curves.next > curves.values.len());
+        if !complete {
+            lock(&pool.checkpoint).pass = Some(pass);
+        }
+        done
+    }
+
+    /// Writes the next changed pages.
+    async fn capture(&mut self, pool: &Pool, pass: &mut Pass) -> Result<Option<usize>, BookError> {
+        let (mut partition, mut page, mut looks) = (pass.partition, pass.page, 0);
+        let mut written: Vec<(usize, usize, u64, u128)> = Vec::new();
+        let mut batches: Vec<Batch> = Vec::new();
+        while let Some((start, rows)) = pass.starts.get(partition).zip(pool.partitions.get(partition)) {
+            let rows = read(rows);
+            let mut batch = Batch::new(pool.id(partition));
+            while page < start.pages && written.len() < STEP_VALUES && looks < STEP_LOOKS {
+                looks += 1;
+                if let Some(mark) = rows.marks.get(page).filter(|mark| mark.dirty) {
+                    let bytes = encode_page(&rows, page, pass.generation);
+                    // Never the slot that the last complete checkpoint rests on.
+                    let slot = mark.slot ^ 1;
+                    written.push((partition, page, rows.group, page_hash(&bytes)));
+                    batch.put(keys::page(slot_number(u32::try_from(page).unwrap_or(u32::MAX / 2), slot)), bytes);
+                }
+                page += 1;
+            }
+            if !batch.puts.is_empty() {
+                batches.push(batch);
+            }
+            if page < start.pages {
+                break;
+            }
+            (partition, page) = (partition + 1, 0);
+        }
+        if !batches.is_empty() && !self.commit_aside(batches).await? {
+            return Ok(None);
+        }
+        for (partition, page, group, hash) in &written {
+            let Some(rows) = pool.partitions.get(*partition) else { continue };
+            if let Some(mark) = write(rows).marks.get_mut(*page) {
+                (mark.hash, mark.group, mark.dirty, mark.moved) = (*hash, *group, false, true);
+            }
+        }
+        (pass.partition, pass.page) = (partition, page);
+        if partition >= pass.starts.len() {
+            pass.curves = Some(snapshot(pool, pass));
+        }
+        Ok(Some(written.len()))
+    }
+
+    /// Writes the curves, then the manifest.
+    async fn conclude(&mut self, pool: &Pool, pass: &mut Pass) -> Result<Option<usize>, BookError> {
+        let Some(curves) = &mut pass.curves else { return Ok(Some(0)) };
+        let mut batch = Batch::new(pool.control());
+        let mut next = curves.next;
+        for value in curves.values.iter().skip(next).take(STEP_VALUES) {
+            batch.put(keys::curve_page(pass.generation, u32::try_from(next).unwrap_or(u32::MAX)), value.clone());
+            next += 1;
+        }
+        let last = next >= curves.values.len();
+        if last {
+            batch.put(keys::checkpoint_manifest(), encode_manifest(&curves.manifest));
+        }
+        let written = batch.puts.len();
+        if !self.commit_aside(vec![batch]).await? {
+            return Ok(None);
+        }
+        curves.next = if last { curves.values.len() + 1 } else { next };
+        if last {
+            for rows in &pool.partitions {
+                for mark in write(rows).marks.iter_mut().filter(|mark| mark.moved) {
+                    (mark.slot, mark.moved) = (mark.slot ^ 1, false);
+                }
+            }
+            let mut checkpoint = lock(&pool.checkpoint);
+            checkpoint.generation = pass.generation;
+            checkpoint.replay_from = pass.starts.iter().map(|start| start.replay_from).collect();
+            checkpoint.trim = Some(Trim { partition: 0, generation: pass.generation });
+            let metrics = &self.shared.config.metrics;
+            metrics.checkpoints.get_or_create(&PoolLabel { pool: pool.spec.number }).inc();
+        }
+        Ok(Some(written))
+    }
+
+    /// Removes journal groups before the checkpoint, a bounded number, then the curves of the checkpoint before.
+    async fn trim_step(&mut self, pool: &Pool) -> Result<Option<usize>, BookError> {
+        let (partition, generation, before) = {
+            let checkpoint = lock(&pool.checkpoint);
+            let Some(trim) = &checkpoint.trim else { return Ok(Some(0)) };
+            (trim.partition, trim.generation, checkpoint.replay_from.get(trim.partition).copied())
+        };
+        let (id, range) = match before {
+            Some(before) => (pool.id(partition), keys::journal_before(before)),
+            None => {
+                let (from, to) = (keys::curve_page(0, 0), keys::curve_page(generation, 0));
+                (pool.control(), KeyRange { from, to })
+            }
+        };
+        let Some(batch) = self.deletions(id, range).await? else { return Ok(None) };
+        let removed = batch.deletes.len();
+        if removed > 0 && !self.commit_aside(vec![batch]).await? {
+            return Ok(None);
+        }
+        if removed < STEP_DELETES {
+            let mut checkpoint = lock(&pool.checkpoint);
+            match (&mut checkpoint.trim, before) {
+                (Some(trim), Some(_)) => trim.partition += 1,
+                (trim, _) => *trim = None,
+            }
+        }
+        Ok(Some(removed))
+    }
+
+    async fn deletions(&self, id: PartitionId, range: KeyRange) -> Result<Option<Batch>, BookError> {
+        let mut batch = Batch::new(id);
+        let mut range = range;
+        while batch.deletes.len() < STEP_DELETES {
+            // The values come along: few at a time.
+            let scan = self.shared.store.scan(id, range.clone(), 64, Direction::Forward).await;
+            let found = match scan {
+                Ok(found) => found,
+                Err(StoreError::Busy(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let Some((last, _)) = found.last() else { break };
+            range.from = keys::after(last);
+            batch.deletes.extend(found.into_iter().map(|(key, _)| key));
+        }
+        Ok(Some(batch))
+    }
+}
+
+/// Begins a checkpoint at the groups that are applied now.
+fn begin(pool: &Pool) {
+    let heads = lock(&pool.heads).list.clone();
+    let start = |(head, rows): (&Head, &std::sync::RwLock<super::partition::Partition>)| Start {
+        replay_from: head.group + 1,
+        chain: head.chain,
+        pages: read(rows).len().div_ceil(PAGE_ROWS),
+    };
+    let starts = heads.iter().zip(&pool.partitions).map(start).collect();
+    let calendar = read(&pool.meta).calendar;
+    pool.journal_bytes.store(0, Ordering::Relaxed);
+    let mut checkpoint = lock(&pool.checkpoint);
+    let generation = checkpoint.generation + 1;
+    checkpoint.pass = Some(Pass { generation, calendar, starts, partition: 0, page: 0, curves: None });
+}
+
+fn encode_page(rows: &super::partition::Partition, page: usize, generation: u64) -> Vec<u8> {
+    let first = page * PAGE_ROWS;
+    let ordinals: Vec<u32> =
+        (first..rows.len().min(first + PAGE_ROWS)).filter_map(|ordinal| u32::try_from(ordinal).ok()).collect();
+    let row = |ordinal: &u32| rows.row(*ordinal).map(|position| (rows.id(*ordinal), position));
+    let found: Vec<_> = ordinals.iter().filter_map(row).collect();
+    pages::encode(generation, rows.group, found.into_iter())
+}
+
+/// Totals and curves as they are now, and what the pages come to.
+fn snapshot(pool: &Pool, pass: &Pass) -> Curves {
+    let heads = lock(&pool.heads).list.clone();
+    let partition = |((start, head), rows): ((&Start, &Head), &std::sync::RwLock<super::partition::Partition>)| {
+        let rows = read(rows);
+        let marks = rows.marks.iter().take(start.pages);
+        ManifestPartition {
+            replay_from: start.replay_from,
+            chain: start.chain,
+            upto: head.group,
+            pages: u32::try_from(start.pages).unwrap_or(u32::MAX),
+            hash_sum: marks.fold(0u128, |sum, mark| sum.wrapping_add(mark.hash)),
+        }
+    };
+    let partitions = pass.starts.iter().zip(&heads).zip(&pool.partitions).map(partition).collect();
+    let meta = read(&pool.meta);
+    let mut values = Vec::new();
+    let mut curves = Vec::new();
+    for (index, period) in &meta.curves {
+        curves.push(ManifestCurve {
+            index: *index,
+            bounds: period.curve.bounds(),
+            start_total: period.curve.start_total(),
+            crossing: period.crossing,
+        });
+        let changes: Vec<(u32, i128)> = period.curve.changes().collect();
+        values.extend(changes.chunks(CURVE_PAGE_CHANGES).map(|part| encode_curve_page(*index, part)));
+    }
+    let manifest = Manifest {
+        generation: pass.generation,
+        calendar: pass.calendar,
+        partitions,
+        eligible: meta.eligible,
+        positions: meta.positions,
+        curves,
+        curve_pages: u32::try_from(values.len()).unwrap_or(u32::MAX),
+    };
+    Curves { manifest, values, next: 0 }
+}

@@ -1,0 +1,323 @@
+//! What the book is asked to do, and what it answers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::bytes::Put;
+use crate::domain::amount::BaseUnits;
+use crate::domain::eligibility::StandingChange;
+use crate::domain::feed::{RejectReason, SourceNumber};
+use crate::domain::ids::AccountId;
+use crate::domain::period::{OpenPeriod, PeriodIndex};
+use crate::domain::time::UnixSeconds;
+
+/// The most events of one batch.
+pub const MAX_BATCH_EVENTS: usize = 4_096;
+
+/// Where an event belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventPool {
+    /// The pool of this number.
+    Pool(u16),
+    /// No pool takes the asset; the event is rejected, and the asset kept with the rejection.
+    UnknownAsset(Box<str>),
+}
+
+/// One balance event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEvent {
+    /// Where it belongs.
+    pub pool: EventPool,
+    /// Whose balance.
+    pub account: AccountId,
+    /// The balance after it.
+    pub balance: BaseUnits,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+/// A batch of a source: the events from `first_sequence` on. A batch without events may bring a watermark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventBatch {
+    /// Who sends it.
+    pub source: SourceNumber,
+    /// The sequence of the first event, or of the next one where there are none.
+    pub first_sequence: u64,
+    /// The events, in order.
+    pub events: Vec<FeedEvent>,
+    /// After these events, everything before this moment has been said.
+    pub watermark: Option<UnixSeconds>,
+}
+
+/// What became of a batch. Everything in it is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventsOutcome {
+    /// The last durable sequence of the source.
+    pub durable_sequence: u64,
+    /// The events that were rejected, repeated ones included, in order of sequence.
+    pub rejected: Vec<(u64, RejectReason)>,
+    /// How many times were moved up to the position's last one.
+    pub clamped: u64,
+    /// How many reach into frozen periods.
+    pub late: u64,
+    /// How many were applied before, with the same body.
+    pub repeated: u64,
+    /// How many were applied so long ago that their bodies were not compared.
+    pub already_applied: u64,
+}
+
+/// One entry of the enrolment log, fanned out: it is applied to all the positions at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Its sequence in the enrolment log, from 1.
+    pub sequence: u64,
+    /// The positions that it changes.
+    pub changes: Vec<EnrolmentChange>,
+}
+
+/// What an enrolment changes in one position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolmentChange {
+    /// The pool's number.
+    pub pool: u16,
+    /// Whose standing.
+    pub account: AccountId,
+    /// The change.
+    pub change: StandingChange,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+/// What became of a period command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeriodOutcome {
+    /// It was done, and is durable.
+    Done,
+    /// It had been done before.
+    AlreadyDone,
+}
+
+/// Why the book refused. Nothing of the command was done, but for [`Refusal::Storage`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Sequences are missing.
+    #[error("sequence {expected} is expected next")]
+    Gap {
+        /// The sequence that is expected.
+        expected: u64,
+    },
+    /// A sequence that was applied comes again with another body.
+    #[error("sequence {sequence} was applied with another body")]
+    BodyMismatch {
+        /// The sequence.
+        sequence: u64,
+    },
+    /// An event lies in a period that is not open yet, or the pool has none: send it again later.
+    #[error("pool number {pool} has no open period for an event of this time; send it again later")]
+    PeriodNotOpen {
+        /// The pool's number.
+        pool: u16,
+    },
+    /// No such source was registered.
+    #[error("source number {number} is not registered")]
+    UnknownSource {
+        /// Its number.
+        number: SourceNumber,
+    },
+    /// The book has no such pool.
+    #[error("the book has no pool number {pool}")]
+    UnknownPool {
+        /// Its number.
+        pool: u16,
+    },
+    /// The batch has too many events.
+    #[error("a batch has at most {limit} events")]
+    BatchTooLarge {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A period command that does not fit the pool's open periods.
+    #[error("{0}")]
+    Period(&'static str),
+    /// The store failed and the outcome is unknown: ask again after the book was reopened.
+    #[error("the outcome is unknown: {0}")]
+    Storage(String),
+}
+
+impl Refusal {
+    /// Whether the same command may succeed later, unchanged.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::PeriodNotOpen { .. } | Self::Storage(_))
+    }
+}
+
+/// The queue has no room; nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the book's queue is full; send again later")]
+pub struct Overloaded;
+
+/// An answer that is to come. Dropping it undoes nothing.
+#[derive(Debug)]
+pub struct Receipt<T>(oneshot::Receiver<Result<T, Refusal>>);
+
+impl<T> Future for Receipt<T> {
+    type Output = Result<T, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = |_| Err(Refusal::Storage("the book was closed before it answered".to_owned()));
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(gone))
+    }
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// An event made ready on the sender's side: hashed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) event: FeedEvent,
+    pub(crate) body: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Events {
+        source: SourceNumber,
+        first_sequence: u64,
+        events: Vec<Prepared>,
+        watermark: Option<UnixSeconds>,
+        answer: Answer<EventsOutcome>,
+    },
+    Enrolment { enrolment: Enrolment, body: u64, answer: Answer<EventsOutcome> },
+    Open { pool: u16, period: OpenPeriod, answer: Answer<PeriodOutcome> },
+    Freeze { pool: u16, index: PeriodIndex, answer: Answer<PeriodOutcome> },
+}
+
+impl Command {
+    /// How many events it brings; at least 1, so that a queue of anything is bounded.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Events { events, .. } => events.len().max(1),
+            Self::Enrolment { enrolment, .. } => enrolment.changes.len().max(1),
+            Self::Open { .. } | Self::Freeze { .. } => 1,
+        }
+    }
+
+    /// Answers with a refusal.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        // Whoever asked may have gone; then nobody wants the answer.
+        match self {
+            Self::Events { answer, .. } | Self::Enrolment { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Open { answer, .. } | Self::Freeze { answer, .. } => drop(answer.send(Err(refusal))),
+        }
+    }
+}
+
+/// The way into the book's queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct BookSender {
+    pub(crate) queue: mpsc::Sender<Command>,
+    pub(crate) queued: Arc<AtomicUsize>,
+    pub(crate) limit: usize,
+}
+
+impl BookSender {
+    /// Hands in a batch of events.
+    pub fn submit_events(&self, batch: EventBatch) -> Result<Receipt<EventsOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        let EventBatch { source, first_sequence, events, watermark } = batch;
+        if events.len() > MAX_BATCH_EVENTS {
+            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Ok(Receipt(receipt));
+        }
+        let prepare = |event| Prepared { body: event_hash(&event), event };
+        let events = events.into_iter().map(prepare).collect();
+        self.submit(Command::Events { source, first_sequence, events, watermark, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Hands in an entry of the enrolment log.
+    pub fn submit_enrolment(&self, enrolment: Enrolment) -> Result<Receipt<EventsOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        if enrolment.changes.len() > MAX_BATCH_EVENTS {
+            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Ok(Receipt(receipt));
+        }
+        let body = enrolment_hash(&enrolment);
+        self.submit(Command::Enrolment { enrolment, body, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Opens a period: the pool's first, or the one after the oldest unfrozen.
+    pub fn open_period(&self, pool: u16, period: OpenPeriod) -> Result<Receipt<PeriodOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        self.submit(Command::Open { pool, period, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Freezes the oldest unfrozen period, at what is applied when the command's turn comes.
+    pub fn freeze(&self, pool: u16, index: PeriodIndex) -> Result<Receipt<PeriodOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        self.submit(Command::Freeze { pool, index, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// How many events wait.
+    pub fn queued_events(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    fn submit(&self, command: Command) -> Result<(), Overloaded> {
+        let weight = command.weight();
+        let before = self.queued.fetch_add(weight, Ordering::Relaxed);
+        // One command may always wait, however large.
+        let sent = (before == 0 || before + weight <= self.limit) && self.queue.try_send(command).is_ok();
+        if sent {
+            return Ok(());
+        }
+        self.queued.fetch_sub(weight, Ordering::Relaxed);
+        Err(Overloaded)
+    }
+}
+
+/// The hash by which a repeat of an event is known.
+pub(crate) fn event_hash(event: &FeedEvent) -> u64 {
+    let mut body = Vec::with_capacity(112);
+    match &event.pool {
+        EventPool::Pool(number) => {
+            body.u8(1);
+            body.u16(*number);
+        }
+        // The pool may be registered later: a repeat of the event is a repeat all the same.
+        EventPool::UnknownAsset(asset) => {
+            body.u8(2);
+            body.short_text(asset);
+        }
+    }
+    body.short_text(event.account.as_str());
+    body.u128(event.balance.get());
+    body.i64(event.at.get());
+    short_hash(&body)
+}
+
+fn enrolment_hash(enrolment: &Enrolment) -> u64 {
+    let mut body = Vec::with_capacity(96 * enrolment.changes.len());
+    for change in &enrolment.changes {
+        body.u16(change.pool);
+        body.short_text(change.account.as_str());
+        body.u8(change.change.set.bits());
+        body.u8(change.change.clear.bits());
+        body.i64(change.at.get());
+    }
+    short_hash(&body)
+}
+
+fn short_hash(body: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(body).as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}

@@ -1,0 +1,123 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn account(text: &str) -> AccountId {
+    AccountId::new(text).unwrap()
+}
+
+fn period() -> OpenPeriod {
+    OpenPeriod {
+        index: PeriodIndex(7),
+        bounds: PeriodBounds::new(UnixSeconds::new(1_795_305_600), 86_400).unwrap(),
+        policy: EligibilityPolicy {
+            minimum: BaseUnits::from_u64(10),
+            cap: Some(BaseUnits::MAX),
+            enrolment: EnrolmentMode::OptIn,
+        },
+        limits: TimeLimits::default(),
+    }
+}
+
+fn one_of_each() -> Vec<Record> {
+    let balance = |pool_full| Record::Balance {
+        account: account("alice"),
+        source: SourceNumber(3),
+        sequence: 41,
+        at: UnixSeconds::new(1_795_305_601),
+        balance: BaseUnits::from_u64(1_000_000),
+        pool_full,
+    };
+    vec![
+        balance(false),
+        balance(true),
+        Record::Standing {
+            account: account("bob"),
+            sequence: 2,
+            at: UnixSeconds::new(1_795_305_660),
+            change: StandingChange::OPT_OUT,
+        },
+        Record::Open(period()),
+        Record::Freeze { index: PeriodIndex(6), cursors: vec![(SourceNumber(0), 2), (SourceNumber(3), 41)] },
+    ]
+}
+
+#[test]
+fn the_layout_is_frozen() {
+    let mut chain = first_chain(0x1_0001);
+    let parts = encode(5, UnixSeconds::new(1_795_305_700), &one_of_each(), &mut chain);
+    let hex: String = parts.concat().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, include_str!("journal_golden.hex").trim());
+}
+
+#[test]
+fn a_group_in_many_parts_comes_back_and_each_value_fits() {
+    let records: Vec<Record> = (0..4_000).flat_map(|_| one_of_each()).collect();
+    let mut chain = first_chain(9);
+    let parts = encode(1, UnixSeconds::new(5), &records, &mut chain);
+    assert!(parts.len() > 10 && parts.iter().all(|p| p.len() <= crate::store::MAX_VALUE_BYTES));
+    let mut assembly = Assembly::new(1, first_chain(9));
+    let (last, rest) = parts.split_last().unwrap();
+    assert!(rest.iter().all(|part| assembly.take(part) == Ok(None)), "no part but the last ends the group");
+    let group = assembly.take(last).unwrap().unwrap();
+    assert_eq!(group.records, records);
+    assert_eq!((assembly.chain(), assembly.next_number()), (chain, 2));
+}
+
+#[test]
+fn a_record_is_no_longer_than_said() {
+    let record = Record::Balance {
+        account: account(&"z".repeat(64)),
+        source: SourceNumber(u16::MAX),
+        sequence: u64::MAX / 2,
+        at: UnixSeconds::new(i64::MIN / 2),
+        balance: BaseUnits::MAX,
+        pool_full: false,
+    };
+    let mut out = Vec::new();
+    write(&record, &mut Before::default(), &mut out);
+    assert!(out.len() <= MAX_RECORD_BYTES, "{}", out.len());
+}
+
+#[test]
+fn any_flipped_bit_or_foreign_order_is_seen() {
+    let mut chain = first_chain(9);
+    let first = encode(1, UnixSeconds::new(5), &one_of_each(), &mut chain);
+    let second = encode(2, UnixSeconds::new(6), &one_of_each(), &mut chain);
+    for at in 0..first[0].len() {
+        let mut value = first[0].clone();
+        value[at] ^= 0x10;
+        assert_eq!(Assembly::new(1, first_chain(9)).take(&value), Err(()), "byte {at}");
+    }
+    assert_eq!(Assembly::new(1, first_chain(9)).take(&second[0]), Err(()), "a group is missing");
+    assert_eq!(Assembly::new(1, first_chain(8)).take(&first[0]), Err(()), "another partition's");
+}
+
+proptest! {
+    #[test]
+    fn records_come_back(
+        seeds in proptest::collection::vec((any::<u64>(), any::<i64>(), any::<u128>(), "[!-~]{1,64}", 0u8..3, any::<u16>()), 0..200),
+    ) {
+        let records: Vec<Record> = seeds.into_iter().map(|(sequence, at, units, name, kind, source)| {
+            let (account, at) = (account(&name), UnixSeconds::new(at));
+            match kind {
+                0 => Record::Standing { account, sequence, at, change: StandingChange::RESTRICT },
+                _ => Record::Balance {
+                    account, source: SourceNumber(source), sequence, at,
+                    balance: BaseUnits::new(units >> 1).unwrap(), pool_full: kind == 2,
+                },
+            }
+        }).collect();
+        let mut chain = first_chain(1);
+        let parts = encode(1, UnixSeconds::new(-3), &records, &mut chain);
+        let mut assembly = Assembly::new(1, first_chain(1));
+        let group = parts.iter().map(|p| assembly.take(p).unwrap()).last().flatten().unwrap();
+        prop_assert_eq!(group, Group { number: 1, now: UnixSeconds::new(-3), records });
+    }
+
+    #[test]
+    fn anything_may_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Assembly::new(1, first_chain(1)).take(&bytes);
+        let _ = read_group(1, &bytes);
+    }
+}

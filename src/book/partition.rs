@@ -1,0 +1,257 @@
+//! One partition of a pool: its positions, one flat row each, behind an open-addressing index.
+
+use hashbrown::HashTable;
+
+use super::journal::Record;
+use super::pages::{PAGE_ROWS, PageMark};
+use crate::domain::feed::RejectReason;
+use crate::domain::period::PeriodIndex;
+use crate::domain::position::{Applied, BalanceChange, Calendar, Position};
+use crate::domain::time::UnixSeconds;
+
+/// The ids of a partition's accounts, end to end.
+#[derive(Debug, Default)]
+struct Ids {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Ids {
+    fn get(&self, ordinal: u32) -> &[u8] {
+        let at = ordinal as usize;
+        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(at).copied().unwrap_or(start);
+        self.bytes.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn push(&mut self, id: &str) {
+        self.bytes.extend_from_slice(id.as_bytes());
+        // 64 bytes for each of the 2^26 accounts of a partition: `Partition::add` keeps to that.
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// The most positions of one partition.
+const MAX_ROWS: usize = 1 << 26;
+
+/// What applying records did to the pool.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Changes of the eligible total, and when they count from.
+    pub(crate) changes: Vec<(PeriodIndex, UnixSeconds, i128)>,
+    /// Changes at a period's start by its other policy.
+    pub(crate) crossings: Vec<(PeriodIndex, i128)>,
+    /// Positions that are new.
+    pub(crate) added: u64,
+}
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It counts.
+    Accepted { clamped: bool, late: bool },
+    /// It does not.
+    Rejected(RejectReason),
+    /// It is already in the row: the row's page was written after this group.
+    Skipped,
+}
+
+/// A partition in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    rows: Vec<Position>,
+    ids: Ids,
+    index: HashTable<u32>,
+    /// What is known of each page.
+    pub(crate) marks: Vec<PageMark>,
+    /// The last group that was applied.
+    pub(crate) group: u64,
+    /// The rules at this point of the journal; `None` before the first period.
+    pub(crate) calendar: Option<Calendar>,
+}
+
+/// Which partition of `count` an account belongs to: stable for ever.
+pub(crate) fn partition_of(account: &str, count: usize) -> usize {
+    let (place, _) = account_hashes(account.as_bytes());
+    (place % count.max(1) as u64) as usize
+}
+
+/// Where an account belongs, and where it stands in the index.
+fn account_hashes(account: &[u8]) -> (u64, u64) {
+    let hash = blake3::hash(account);
+    let mut halves = [[0; 8]; 2];
+    halves[0].copy_from_slice(&hash.as_bytes()[..8]);
+    halves[1].copy_from_slice(&hash.as_bytes()[8..16]);
+    (u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1]))
+}
+
+impl Partition {
+    /// How many positions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The position at an ordinal.
+    pub(crate) fn row(&self, ordinal: u32) -> Option<&Position> {
+        self.rows.get(ordinal as usize)
+    }
+
+    /// The account at an ordinal; empty past the end.
+    pub(crate) fn id(&self, ordinal: u32) -> &str {
+        std::str::from_utf8(self.ids.get(ordinal)).unwrap_or_default()
+    }
+
+    /// The ordinal of an account.
+    pub(crate) fn find(&self, account: &str) -> Option<u32> {
+        let (_, hash) = account_hashes(account.as_bytes());
+        self.find_hashed(account, hash)
+    }
+
+    fn find_hashed(&self, account: &str, hash: u64) -> Option<u32> {
+        self.index.find(hash, |ordinal| self.ids.get(*ordinal) == account.as_bytes()).copied()
+    }
+
+    /// Adds a position at the next ordinal; `None` where the partition is full.
+    pub(crate) fn add(&mut self, account: &str, position: Position) -> Option<u32> {
+        let (_, hash) = account_hashes(account.as_bytes());
+        let ordinal = u32::try_from(self.rows.len()).ok().filter(|_| self.rows.len() < MAX_ROWS)?;
+        self.ids.push(account);
+        self.rows.push(position);
+        let ids = &self.ids;
+        self.index.insert_unique(hash, ordinal, |other| account_hashes(ids.get(*other)).1);
+        if self.rows.len() > self.marks.len() * PAGE_ROWS {
+            self.marks.push(PageMark::default());
+        }
+        Some(ordinal)
+    }
+
+    /// Makes room for `rows` positions.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve_exact(rows);
+        self.ids.ends.reserve_exact(rows);
+        let ids = &self.ids;
+        self.index.reserve(rows, |other| account_hashes(ids.get(*other)).1);
+    }
+
+    /// Applies a balance or a standing of group `group`.
+    ///
+    /// A row whose page was written at that group or later already has it.
+    pub(crate) fn apply(&mut self, group: u64, now: UnixSeconds, record: &Record, effects: &mut Effects) -> Verdict {
+        let account = match record {
+            Record::Balance { pool_full: true, .. } => return Verdict::Rejected(RejectReason::PoolTotalTooLarge),
+            Record::Balance { account, .. } | Record::Standing { account, .. } => account.as_str(),
+            Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
+        };
+        let Some(calendar) = &self.calendar else { return Verdict::Rejected(RejectReason::PeriodNotOpen) };
+        let change = |position: &mut Position| match record {
+            Record::Balance { source, sequence, at, balance, .. } => {
+                let change = BalanceChange { source: *source, sequence: *sequence, balance: *balance, at: *at };
+                position.apply_balance(calendar, now, change)
+            }
+            Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at),
+            Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
+        };
+        let (_, hash) = account_hashes(account.as_bytes());
+        let found = self.find_hashed(account, hash);
+        let applied = match found {
+            Some(ordinal) => {
+                let page = ordinal as usize / PAGE_ROWS;
+                let Some(mark) = self.marks.get_mut(page).filter(|mark| mark.group < group) else {
+                    return Verdict::Skipped;
+                };
+                let Some(row) = self.rows.get_mut(ordinal as usize) else { return Verdict::Skipped };
+                let applied = change(row);
+                mark.dirty |= applied.is_ok();
+                applied
+            }
+            None => {
+                let mut position = Position::default();
+                let applied = change(&mut position);
+                if applied.is_ok() {
+                    let Some(ordinal) = self.add(account, position) else {
+                        return Verdict::Rejected(RejectReason::PoolTotalTooLarge);
+                    };
+                    if let Some(mark) = self.marks.get_mut(ordinal as usize / PAGE_ROWS) {
+                        mark.dirty = true;
+                    }
+                    effects.added += 1;
+                }
+                applied
+            }
+        };
+        match applied {
+            Ok(Applied { effective, period, change, crossing, clamped, late }) => {
+                if change != 0 {
+                    effects.changes.push((period, effective, change));
+                }
+                if crossing != 0 {
+                    effects.crossings.push((period, crossing));
+                }
+                Verdict::Accepted { clamped, late }
+            }
+            Err(reason) => Verdict::Rejected(reason),
+        }
+    }
+
+    /// Opens a period in this partition's calendar.
+    pub(crate) fn open(&mut self, origin: UnixSeconds, period: crate::domain::period::OpenPeriod) {
+        match &mut self.calendar {
+            None => self.calendar = Some(Calendar { origin, frozen_any: false, oldest: period, next: None }),
+            Some(calendar) if period.index == calendar.oldest.index.next() => calendar.next = Some(period),
+            Some(_) => {}
+        }
+    }
+
+    /// Freezes the oldest period as of group `group`. Returns the weight of every ordinal, where `wanted`.
+    pub(crate) fn freeze(&mut self, group: u64, wanted: bool, effects: &mut Effects) -> Vec<u128> {
+        let Some(calendar) = self.calendar else { return Vec::new() };
+        let Some(after) = calendar.after_freeze() else { return Vec::new() };
+        let mut weights = Vec::with_capacity(if wanted { self.rows.len() } else { 0 });
+        let mut crossing = 0i128;
+        for (page, mark) in self.rows.chunks_mut(PAGE_ROWS).zip(&mut self.marks) {
+            if mark.group >= group {
+                continue;
+            }
+            mark.dirty = true;
+            for row in page {
+                let frozen = row.freeze(&calendar);
+                crossing = crossing.saturating_add(frozen.crossing);
+                if wanted {
+                    weights.push(frozen.weight);
+                }
+            }
+        }
+        if crossing != 0 {
+            effects.crossings.push((after.oldest.index, crossing));
+        }
+        self.calendar = Some(after);
+        weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_an_account_is_stable_for_ever() {
+        let places: Vec<usize> = ["alice", "bob", "carol", "user-1:spot"].map(|a| partition_of(a, 16)).to_vec();
+        assert_eq!(places, [0, 0, 0, 0]);
+        assert_eq!(partition_of("alice", 1), 0);
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_id_alone() {
+        let mut partition = Partition::default();
+        for i in 0..10_000u32 {
+            assert_eq!(partition.add(&format!("account-{i}"), Position::default()), Some(i));
+        }
+        for i in (0..10_000u32).step_by(7) {
+            assert_eq!(partition.find(&format!("account-{i}")), Some(i));
+            assert_eq!(partition.id(i), format!("account-{i}"));
+        }
+        assert_eq!(partition.find("account-10000"), None);
+        assert_eq!(partition.id(10_000), "");
+        assert_eq!(partition.marks.len(), 10_000usize.div_ceil(PAGE_ROWS));
+    }
+}

@@ -1,0 +1,488 @@
+//! What readers ask of the book.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ruint::aliases::U256;
+
+use super::bytes::Put;
+use super::column::{self, CHUNK_ORDINALS};
+use super::journal::write_period;
+use super::partition::{Partition, partition_of};
+use super::pool::{Meta, Pool};
+use super::records::{FrozenRecord, RejectedEvent, decode_curve_page, decode_frozen, decode_rejected, decode_seal};
+use super::{Book, BookError, BookSender, read};
+use crate::domain::amount::BaseUnits;
+use crate::domain::curve::EligibleCurve;
+use crate::domain::eligibility::Standing;
+use crate::domain::feed::SourceNumber;
+use crate::domain::ids::AccountId;
+use crate::domain::period::{OpenPeriod, PeriodIndex};
+use crate::domain::position::Calendar;
+use crate::domain::time::UnixSeconds;
+use crate::domain::weight::SetSum;
+use crate::store::{Direction, KeyRange, PartitionId, keys};
+
+/// Where a source stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceState {
+    /// The last sequence that is durable; 0 before the first.
+    pub durable_sequence: u64,
+    /// The latest moment that the source vouched for.
+    pub watermark: Option<UnixSeconds>,
+}
+
+/// One position, as if nothing happened until the time it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionView {
+    /// Whose.
+    pub account: AccountId,
+    /// Its partition of the pool's book.
+    pub partition: u16,
+    /// Its permanent place there.
+    pub ordinal: u32,
+    /// The balance after the last event.
+    pub balance: BaseUnits,
+    /// What earns, under the policy of the period that the position accrues in.
+    pub eligible: BaseUnits,
+    /// What besides the balance decides whether it earns.
+    pub standing: Standing,
+    /// The source that owns it; `None` while only enrolments were seen.
+    pub owner: Option<SourceNumber>,
+    /// The time of its last event.
+    pub last_event_at: UnixSeconds,
+    /// The last sequence of its source that was accepted; 0 before the first.
+    pub last_sequence: u64,
+    /// The weight so far in the open periods.
+    pub weights: Vec<(PeriodIndex, u128)>,
+}
+
+/// One open period of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPeriodTotals {
+    /// The period with its snapshot.
+    pub period: OpenPeriod,
+    /// The eligible total at its start.
+    pub start_total: BaseUnits,
+    /// The integral of the eligible total over the whole period, if nothing more happens.
+    pub integral: Option<U256>,
+}
+
+/// A pool as a whole, after the last group that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolTotals {
+    /// The sum of what earns: the pool's principal.
+    pub eligible_total: BaseUnits,
+    /// How many positions there are.
+    pub positions: u64,
+    /// The unfrozen periods, oldest first.
+    pub open: Vec<OpenPeriodTotals>,
+    /// The frozen period that is being sealed.
+    pub sealing: Option<PeriodIndex>,
+    /// The last journal group, per partition.
+    pub groups: Vec<u64>,
+}
+
+/// Both sides of the second equation, at one point between groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// How many positions there are.
+    pub positions: u64,
+    /// The sum over positions of what earns.
+    pub eligible_sum: U256,
+    /// The pool's eligible total.
+    pub eligible_total: i128,
+    /// The sum over positions of their weight in the oldest open period, up to its end.
+    pub weight_sum: U256,
+    /// The integral of the eligible total over that period.
+    pub integral: Option<U256>,
+}
+
+impl Audit {
+    /// Whether both hold.
+    pub fn holds(&self) -> bool {
+        let total = u128::try_from(self.eligible_total).map(U256::from);
+        total == Ok(self.eligible_sum) && self.integral == Some(self.weight_sum)
+    }
+}
+
+/// A period that is frozen and sealed. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrozenPeriod {
+    /// The period with its snapshot.
+    pub period: OpenPeriod,
+    /// When it was frozen.
+    pub frozen_at: UnixSeconds,
+    /// All positions: count, how many have weight, the sum of weights, the hash of the set.
+    pub total: SetSum,
+    /// The same per partition; their counts say how many ordinals, and so chunks, there are.
+    pub partitions: Vec<SetSum>,
+    /// The integral of the eligible total, which equals the sum of weights.
+    pub integral: U256,
+    /// The eligible total at the period's start.
+    pub start_total: BaseUnits,
+    /// The eligible total at the period's end.
+    pub end_total: BaseUnits,
+    /// The last sequence of each source before the cut: what comes after is late.
+    pub cursors: Vec<(SourceNumber, u64)>,
+    /// The journal group of the freeze, per partition.
+    pub groups: Vec<u64>,
+}
+
+impl FrozenPeriod {
+    /// How many weight chunks a partition has.
+    pub fn chunks(&self, partition: u16) -> u32 {
+        let count = self.partitions.get(usize::from(partition)).map_or(0, |sum| sum.count);
+        u32::try_from(count.div_ceil(CHUNK_ORDINALS as u64)).unwrap_or(u32::MAX)
+    }
+}
+
+pub(crate) fn equation_broken(pool: u16, record: &FrozenRecord) -> BookError {
+    let integral = record.integral.map_or_else(|| "less than nothing".to_owned(), |integral| integral.to_string());
+    BookError::EquationBroken { pool, period: record.period.index, weights: record.total.sum.to_string(), integral }
+}
+
+impl Book {
+    /// The way into the queue.
+    pub fn sender(&self) -> BookSender {
+        self.sender.clone()
+    }
+
+    /// Whether the book takes nothing more until it is reopened.
+    pub fn is_closed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// The numbers of the pools that the book has.
+    pub fn pools(&self) -> Vec<u16> {
+        read(&self.shared.pools).keys().copied().collect()
+    }
+
+    /// How many partitions a pool has.
+    pub fn partitions(&self, pool: u16) -> Option<u16> {
+        Some(self.pool(pool)?.spec.partitions)
+    }
+
+    /// Where a source stands; `None` where it is not known.
+    pub fn source_state(&self, number: SourceNumber) -> Option<SourceState> {
+        read(&self.shared.published).get(&number).copied()
+    }
+
+    /// Where every source stands, in order of number; the enrolment log is number 0.
+    pub fn sources(&self) -> Vec<(SourceNumber, SourceState)> {
+        read(&self.shared.published).iter().map(|(number, state)| (*number, *state)).collect()
+    }
+
+    /// An account's position as if nothing happened until `at`.
+    pub fn position(&self, pool: u16, account: &AccountId, at: UnixSeconds) -> Option<PositionView> {
+        let pool = self.pool(pool)?;
+        let partition = partition_of(account.as_str(), pool.partitions.len());
+        let rows = read(pool.partitions.get(partition)?);
+        let ordinal = rows.find(account.as_str())?;
+        view(&rows, partition, ordinal, at)
+    }
+
+    /// The positions of a partition from an ordinal on, in order of ordinal.
+    pub fn scan_positions(
+        &self,
+        pool: u16,
+        partition: u16,
+        from_ordinal: u32,
+        limit: usize,
+        at: UnixSeconds,
+    ) -> Vec<PositionView> {
+        let Some(pool) = self.pool(pool) else { return Vec::new() };
+        let partition = usize::from(partition);
+        let Some(rows) = pool.partitions.get(partition) else { return Vec::new() };
+        let rows = read(rows);
+        let end = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        (from_ordinal..end).take(limit).filter_map(|ordinal| view(&rows, partition, ordinal, at)).collect()
+    }
+
+    /// The account that has an ordinal for ever.
+    pub fn account_of(&self, pool: u16, partition: u16, ordinal: u32) -> Option<AccountId> {
+        let pool = self.pool(pool)?;
+        let rows = read(pool.partitions.get(usize::from(partition))?);
+        AccountId::new(rows.id(ordinal)).ok()
+    }
+
+    /// The accounts from an ordinal on, for who walks a chunk: one lock for all of them.
+    pub fn accounts_from(&self, pool: u16, partition: u16, from_ordinal: u32, limit: usize) -> Vec<AccountId> {
+        let Some(pool) = self.pool(pool) else { return Vec::new() };
+        let Some(rows) = pool.partitions.get(usize::from(partition)) else { return Vec::new() };
+        let rows = read(rows);
+        let end = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        (from_ordinal..end).take(limit).filter_map(|ordinal| AccountId::new(rows.id(ordinal)).ok()).collect()
+    }
+
+    /// Where an account has its permanent place: partition and ordinal.
+    pub fn place_of(&self, pool: u16, account: &AccountId) -> Option<(u16, u32)> {
+        let pool = self.pool(pool)?;
+        let partition = partition_of(account.as_str(), pool.partitions.len());
+        let ordinal = read(pool.partitions.get(partition)?).find(account.as_str())?;
+        Some((u16::try_from(partition).ok()?, ordinal))
+    }
+
+    /// The pool as a whole.
+    pub fn totals(&self, pool: u16) -> Option<PoolTotals> {
+        let pool = self.pool(pool)?;
+        let _between_groups = read(&pool.gate);
+        let meta = read(&pool.meta);
+        let periods = meta.calendar.into_iter().flat_map(|calendar| [Some(calendar.oldest), calendar.next]).flatten();
+        let open = periods.filter_map(|period| {
+            let curve = curve_of(&meta, period.index)?;
+            let start_total = units(curve.start_total());
+            Some(OpenPeriodTotals { period, start_total, integral: curve.integral() })
+        });
+        let open = open.collect();
+        let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
+        let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
+        Some(PoolTotals { eligible_total: units(meta.eligible), positions: meta.positions, open, sealing, groups })
+    }
+
+    /// The curve of an open period, so far.
+    pub fn open_curve(&self, pool: u16, index: PeriodIndex) -> Option<EligibleCurve> {
+        let pool = self.pool(pool)?;
+        let _between_groups = read(&pool.gate);
+        curve_of(&read(&pool.meta), index)
+    }
+
+    /// Sums both sides of the second equation over every position: a walk over the whole book.
+    pub fn audit(&self, pool: u16) -> Option<Audit> {
+        let pool = self.pool(pool)?;
+        let _between_groups = read(&pool.gate);
+        let (mut positions, mut eligible_sum, mut weight_sum) = (0, U256::ZERO, U256::ZERO);
+        for rows in &pool.partitions {
+            let rows = read(rows);
+            let Some(calendar) = rows.calendar else { continue };
+            for ordinal in 0..u32::try_from(rows.len()).unwrap_or(u32::MAX) {
+                let Some(row) = rows.row(ordinal) else { continue };
+                positions += 1;
+                eligible_sum += U256::from(row.eligible(&calendar).get());
+                weight_sum += U256::from(row.weights_at(&calendar, calendar.oldest.bounds.end).0);
+            }
+        }
+        let meta = read(&pool.meta);
+        let integral = match meta.calendar {
+            Some(calendar) => curve_of(&meta, calendar.oldest.index)?.integral(),
+            None => Some(U256::ZERO),
+        };
+        Some(Audit { positions, eligible_sum, eligible_total: meta.eligible, weight_sum, integral })
+    }
+
+    /// The sum modulo 2^256 of the hash of every position's logical fields and of the pool's own: the same for any
+    /// partitioning, page layout or grouping.
+    pub fn state_hash(&self, pool: u16) -> Option<U256> {
+        let pool = self.pool(pool)?;
+        let _between_groups = read(&pool.gate);
+        let mut sum = U256::ZERO;
+        for rows in &pool.partitions {
+            let rows = read(rows);
+            for ordinal in 0..u32::try_from(rows.len()).unwrap_or(u32::MAX) {
+                sum = sum.wrapping_add(position_hash(&rows, ordinal));
+            }
+        }
+        Some(sum.wrapping_add(meta_hash(&read(&pool.meta))))
+    }
+
+    /// A frozen period, once it is sealed whole. Reads the store.
+    pub async fn frozen(&self, pool: u16, index: PeriodIndex) -> Result<Option<FrozenPeriod>, BookError> {
+        let Some(pool) = self.pool(pool) else { return Ok(None) };
+        let damaged = |partition: PartitionId| BookError::Damaged { what: "the seal of a period", partition: partition.0 };
+        let store = &self.shared.store;
+        let Some(stored) = store.get(pool.control(), &keys::freeze_seal(index.0)).await? else { return Ok(None) };
+        let record = decode_frozen(&stored).ok_or(damaged(pool.control()))?;
+        let mut partitions = Vec::with_capacity(pool.partitions.len());
+        for partition in 0..pool.partitions.len() {
+            let id = pool.id(partition);
+            let stored = store.get(id, &keys::freeze_seal(index.0)).await?.ok_or(damaged(id))?;
+            partitions.push(decode_seal(&stored).ok_or(damaged(id))?);
+        }
+        let joined = partitions.iter().fold(SetSum::default(), |total, sum| total.join(*sum));
+        if joined != record.total {
+            return Err(damaged(pool.control()));
+        }
+        let Some(integral) = record.integral.filter(|integral| *integral == record.total.sum) else {
+            return Err(equation_broken(pool.spec.number, &record));
+        };
+        Ok(Some(FrozenPeriod {
+            period: record.period,
+            frozen_at: record.frozen_at,
+            total: record.total,
+            partitions,
+            integral,
+            start_total: units(record.start_total),
+            end_total: units(record.end_total),
+            cursors: record.cursors,
+            groups: record.groups,
+        }))
+    }
+
+    /// The frozen weights of one chunk, by ordinal: those of `chunk * 256` and on. Empty past the last. Reads the store.
+    pub async fn weight_chunk(
+        &self,
+        pool: u16,
+        partition: u16,
+        index: PeriodIndex,
+        chunk: u32,
+    ) -> Result<Vec<u128>, BookError> {
+        let id = PartitionId::book(pool, partition);
+        let key = keys::weight_chunk(index.0, chunk);
+        let Some(stored) = self.shared.store.get(id, &key).await? else { return Ok(Vec::new()) };
+        column::decode(&stored).map_err(|_| BookError::Damaged { what: "a chunk of frozen weights", partition: id.0 })
+    }
+
+    /// Up to `limit` chunks of frozen weights from `from_chunk` on, in one scan. Reads the store.
+    pub async fn weight_chunks(
+        &self,
+        pool: u16,
+        partition: u16,
+        index: PeriodIndex,
+        from_chunk: u32,
+        limit: usize,
+    ) -> Result<Vec<(u32, Vec<u128>)>, BookError> {
+        let id = PartitionId::book(pool, partition);
+        let damaged = BookError::Damaged { what: "a chunk of frozen weights", partition: id.0 };
+        let all = keys::weight_chunks_of(index.0);
+        let range = KeyRange { from: keys::weight_chunk(index.0, from_chunk), to: all.to };
+        let found = self.shared.store.scan(id, range, limit, Direction::Forward).await?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let (_, chunk) = keys::parse_weight_chunk(&key)?;
+            Some((chunk, column::decode(&value).ok()?))
+        };
+        found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
+    }
+
+    /// An account's frozen weight in a period; `None` where it had no place by then. Reads the store.
+    pub async fn frozen_weight(
+        &self,
+        pool: u16,
+        account: &AccountId,
+        index: PeriodIndex,
+    ) -> Result<Option<u128>, BookError> {
+        let Some((partition, ordinal)) = self.place_of(pool, account) else { return Ok(None) };
+        let chunk = ordinal / CHUNK_ORDINALS as u32;
+        let weights = self.weight_chunk(pool, partition, index, chunk).await?;
+        Ok(weights.get(ordinal as usize % CHUNK_ORDINALS).copied())
+    }
+
+    /// The curve of a frozen period. Reads the store.
+    pub async fn frozen_curve(&self, pool: u16, index: PeriodIndex) -> Result<Option<EligibleCurve>, BookError> {
+        let Some(pool) = self.pool(pool) else { return Ok(None) };
+        let control = pool.control();
+        let damaged = BookError::Damaged { what: "the curve of a frozen period", partition: control.0 };
+        let store = &self.shared.store;
+        let Some(stored) = store.get(control, &keys::freeze_seal(index.0)).await? else { return Ok(None) };
+        let record = decode_frozen(&stored).ok_or(damaged.clone())?;
+        let mut curve = EligibleCurve::new(record.period.bounds, record.start_total);
+        for page in 0..record.curve_pages {
+            let value = store.get(control, &keys::frozen_curve(index.0, page)).await?.ok_or(damaged.clone())?;
+            let (_, changes) = decode_curve_page(&value).ok_or(damaged.clone())?;
+            if !changes.into_iter().all(|(second, change)| curve.restore(second, change)) {
+                return Err(damaged);
+            }
+        }
+        Ok(Some(curve))
+    }
+
+    /// The rejected events of a source from a sequence on. Reads the store.
+    pub async fn rejected_events(
+        &self,
+        source: SourceNumber,
+        from_sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, RejectedEvent)>, BookError> {
+        let service = PartitionId::SERVICE;
+        let range = KeyRange {
+            from: keys::rejected_event(source.0, from_sequence),
+            to: keys::rejected_events_of(source.0).to,
+        };
+        let found = self.shared.store.scan(service, range, limit, Direction::Forward).await?;
+        let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let (_, sequence) = keys::parse_rejected_event(&key)?;
+            Some((sequence, decode_rejected(&value)?))
+        };
+        found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
+    }
+
+    fn pool(&self, number: u16) -> Option<Arc<Pool>> {
+        read(&self.shared.pools).get(&number).cloned()
+    }
+}
+
+/// A period's curve; that of the next one starts with what the oldest ends with so far.
+fn curve_of(meta: &Meta, index: PeriodIndex) -> Option<EligibleCurve> {
+    let period = meta.curves.get(&index)?;
+    let mut curve = period.curve.clone();
+    let oldest: Option<Calendar> = meta.calendar;
+    let before = oldest.filter(|calendar| calendar.oldest.index.next() == index);
+    if let Some(before) = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index)) {
+        curve.set_start_total(before.curve.end_total().saturating_add(period.crossing));
+    }
+    Some(curve)
+}
+
+fn units(total: i128) -> BaseUnits {
+    u128::try_from(total).ok().and_then(|total| BaseUnits::new(total).ok()).unwrap_or_default()
+}
+
+fn view(rows: &Partition, partition: usize, ordinal: u32, at: UnixSeconds) -> Option<PositionView> {
+    let calendar = rows.calendar?;
+    let row = rows.row(ordinal)?;
+    let (oldest, next) = row.weights_at(&calendar, at);
+    let mut weights = vec![(calendar.oldest.index, oldest)];
+    weights.extend(calendar.next.map(|period| period.index).zip(next));
+    Some(PositionView {
+        account: AccountId::new(rows.id(ordinal)).ok()?,
+        partition: u16::try_from(partition).ok()?,
+        ordinal,
+        balance: row.available(),
+        eligible: row.eligible(&calendar),
+        standing: row.standing(),
+        owner: row.owner(),
+        last_event_at: row.last_at(&calendar),
+        last_sequence: row.last_sequence(),
+        weights,
+    })
+}
+
+fn position_hash(rows: &Partition, ordinal: u32) -> U256 {
+    let Some(row) = rows.row(ordinal) else { return U256::ZERO };
+    let fields = row.fields();
+    let mut out = Vec::with_capacity(144);
+    out.short_text(rows.id(ordinal));
+    out.u128(fields.available);
+    out.u128(fields.weight);
+    out.u128(fields.weight_before);
+    out.u64(fields.last_sequence);
+    out.u32(fields.last_second);
+    out.u16(fields.owner);
+    out.u8(fields.standing);
+    out.u8(fields.flags);
+    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
+}
+
+fn meta_hash(meta: &Meta) -> U256 {
+    let mut out = Vec::new();
+    out.i128(meta.eligible);
+    out.u64(meta.positions);
+    if let Some(calendar) = &meta.calendar {
+        out.i64(calendar.origin.get());
+        out.u8(u8::from(calendar.frozen_any));
+        write_period(&calendar.oldest, &mut out);
+        if let Some(next) = &calendar.next {
+            write_period(next, &mut out);
+        }
+        for (index, period) in meta.curves.range(calendar.oldest.index..) {
+            out.u64(index.0);
+            out.i128(period.curve.start_total());
+            out.i128(period.crossing);
+            for (second, change) in period.curve.changes() {
+                out.u32(second);
+                out.i128(change);
+            }
+        }
+    }
+    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
+}

@@ -1,0 +1,416 @@
+//! Forming a group: deciding on commands by their sequences and turning them into one commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::command::{Answer, Command, EventPool, EventsOutcome, PeriodOutcome, Prepared, Refusal};
+use super::committer::Committer;
+use super::journal::{self, MAX_RECORD_BYTES, Record};
+use super::partition::partition_of;
+use super::pool::Pool;
+use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
+use super::{Enrolment, lock, read};
+use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
+use crate::domain::period::{OpenPeriod, PeriodIndex};
+use crate::domain::time::UnixSeconds;
+use crate::store::{Batch, PartitionId, keys};
+
+/// The bytes of journal that one group takes at most; with all else a commit stays below the store's limit.
+const GROUP_BYTES: usize = 640 * 1024;
+/// The rejected events that one commit writes down.
+const REJECTS: usize = 1_000;
+
+/// A group that is ready to be committed, with those who wait for it.
+pub(crate) struct Staged {
+    pub(crate) now: UnixSeconds,
+    pub(crate) groups: Vec<StagedGroup>,
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) jobs: Vec<Job>,
+    /// The sources whose cursor moves, with their new record.
+    pub(crate) sources: Vec<(SourceNumber, Vec<u8>)>,
+    /// The pools whose heads move, with their new record.
+    pub(crate) heads: Vec<(Arc<Pool>, Vec<u8>)>,
+    /// How many of the waiting rejections it writes down.
+    pub(crate) rejects: usize,
+    pub(crate) events: usize,
+    pub(crate) journal_bytes: u64,
+}
+
+/// What a group brings to one partition.
+pub(crate) struct StagedGroup {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) partition: usize,
+    pub(crate) head: Head,
+    pub(crate) bytes: u64,
+    pub(crate) records: Vec<Record>,
+    /// Which job each record belongs to.
+    pub(crate) jobs: Vec<usize>,
+}
+
+/// Someone who waits for a group.
+pub(crate) enum Job {
+    Events { source: SourceNumber, first: u64, known: u64, outcome: EventsOutcome, answer: Answer<EventsOutcome> },
+    Period { answer: Answer<PeriodOutcome>, outcome: PeriodOutcome },
+}
+
+impl Job {
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Events { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Period { answer, .. } => drop(answer.send(Err(refusal))),
+        }
+    }
+}
+
+/// A group while it is formed.
+#[derive(Default)]
+pub(crate) struct Forming {
+    records: BTreeMap<(u16, usize), (Vec<Record>, Vec<usize>)>,
+    jobs: Vec<Job>,
+    sources: BTreeSet<SourceNumber>,
+    /// The first new sequence of each source that brings events.
+    fresh: BTreeMap<SourceNumber, u64>,
+    unknown: Vec<(SourceNumber, u64, RejectedEvent)>,
+    /// The balances that the group brings to each pool.
+    brought: BTreeMap<u16, u128>,
+    events: usize,
+    bytes: usize,
+}
+
+impl From<SequenceError> for Refusal {
+    fn from(error: SequenceError) -> Self {
+        match error {
+            SequenceError::Gap { expected } => Self::Gap { expected },
+            SequenceError::BodyMismatch { sequence } => Self::BodyMismatch { sequence },
+        }
+    }
+}
+
+impl Committer {
+    /// Forms the next group from what is queued; `None` where there is nothing to commit.
+    pub(crate) fn stage(&mut self, now: UnixSeconds) -> Option<Staged> {
+        let mut forming = Forming::default();
+        while let Some(command) = self.backlog.front() {
+            let weight = command.weight();
+            let alone = matches!(command, Command::Open { .. } | Command::Freeze { .. });
+            let room = forming.events + weight <= self.shared.config.group_events
+                && forming.bytes + weight * MAX_RECORD_BYTES <= GROUP_BYTES;
+            if !forming.jobs.is_empty() && (alone || !room) {
+                break;
+            }
+            let Some(command) = self.backlog.pop_front() else { break };
+            self.release(weight);
+            let refused = match command {
+                Command::Events { source, first_sequence, events, watermark, answer } => {
+                    let taken = self.take_events(&mut forming, now, source, first_sequence, events, watermark);
+                    match taken {
+                        Ok((known, outcome)) => {
+                            forming.jobs.push(Job::Events { source, first: first_sequence, known, outcome, answer });
+                            None
+                        }
+                        Err(refusal) => Some(drop(answer.send(Err(refusal)))),
+                    }
+                }
+                Command::Enrolment { enrolment, body, answer } => {
+                    let first = enrolment.sequence;
+                    match self.take_enrolment(&mut forming, now, enrolment, body) {
+                        Ok((known, outcome)) => {
+                            let source = SourceNumber::ENROLMENT;
+                            forming.jobs.push(Job::Events { source, first, known, outcome, answer });
+                            None
+                        }
+                        Err(refusal) => Some(drop(answer.send(Err(refusal)))),
+                    }
+                }
+                Command::Open { pool, period, answer } => {
+                    let decided = self.decide_open(pool, period);
+                    self.take_period(&mut forming, pool, Record::Open(period), decided, answer)
+                }
+                Command::Freeze { pool, index, answer } => {
+                    let decided = self.decide_freeze(pool, index);
+                    let cursors = lock(&self.shared.sources).iter().map(|(n, s)| (*n, s.cursor.last())).collect();
+                    self.take_period(&mut forming, pool, Record::Freeze { index, cursors }, decided, answer)
+                }
+            };
+            if refused.is_some() {
+                self.shared.config.metrics.refused.inc();
+            }
+            if alone && !forming.jobs.is_empty() {
+                break;
+            }
+        }
+        let idle = forming.jobs.is_empty() && self.rejects.is_empty();
+        (!idle).then(|| self.finish(now, forming))
+    }
+
+    fn take_events(
+        &self,
+        forming: &mut Forming,
+        now: UnixSeconds,
+        source: SourceNumber,
+        first: u64,
+        events: Vec<Prepared>,
+        watermark: Option<UnixSeconds>,
+    ) -> Result<(u64, EventsOutcome), Refusal> {
+        let mut sources = lock(&self.shared.sources);
+        let unknown = Refusal::UnknownSource { number: source };
+        let known_source = sources.get_mut(&source).filter(|_| source != SourceNumber::ENROLMENT).ok_or(unknown)?;
+        let cursor = &mut known_source.cursor;
+        let bodies: Vec<u64> = events.iter().map(|event| event.body).collect();
+        let admission = cursor.admit(first, &bodies)?;
+        let known = admission.known();
+        let skip = usize::try_from(known).unwrap_or(usize::MAX);
+        let pools = read(&self.shared.pools);
+        for Prepared { event, .. } in events.iter().skip(skip) {
+            if let EventPool::Pool(number) = event.pool {
+                let pool = pools.get(&number).ok_or(Refusal::UnknownPool { pool: number })?;
+                may_take(pool, event.at, now)?;
+            }
+        }
+        let job = forming.jobs.len();
+        let mut outcome = outcome_of(admission);
+        for Prepared { event, body } in events.into_iter().skip(skip) {
+            cursor.take(body);
+            let sequence = cursor.last();
+            forming.note(source, sequence);
+            let number = match event.pool {
+                EventPool::Pool(number) => number,
+                EventPool::UnknownAsset(asset) => {
+                    let reason = RejectReason::UnknownAsset;
+                    outcome.rejected.push((sequence, reason));
+                    let rejected = RejectedEvent {
+                        reason,
+                        pool: None,
+                        asset: asset.chars().take(64).collect(),
+                        account: event.account.as_str().to_owned(),
+                        balance: Some(event.balance),
+                        at: event.at,
+                        rejected_at: now,
+                    };
+                    forming.unknown.push((source, sequence, rejected));
+                    continue;
+                }
+            };
+            let Some(pool) = pools.get(&number) else { continue };
+            let brought = forming.brought.entry(number).or_default();
+            let total = u128::try_from(read(&pool.meta).eligible).unwrap_or(0);
+            let after = brought.saturating_add(event.balance.get());
+            let pool_full = total.saturating_add(after) > MAX_POOL_TOTAL;
+            if !pool_full {
+                *brought = after;
+            }
+            let partition = partition_of(event.account.as_str(), pool.partitions.len());
+            let (account, at, balance) = (event.account, event.at, event.balance);
+            let record = Record::Balance { account, source, sequence, at, balance, pool_full };
+            forming.add(number, partition, job, record);
+        }
+        if let Some(watermark) = watermark.filter(|w| cursor.watermark() < Some(*w)) {
+            cursor.vouch(watermark);
+            forming.sources.insert(source);
+        }
+        outcome.durable_sequence = cursor.last();
+        Ok((known, outcome))
+    }
+
+    fn take_enrolment(
+        &self,
+        forming: &mut Forming,
+        now: UnixSeconds,
+        enrolment: Enrolment,
+        body: u64,
+    ) -> Result<(u64, EventsOutcome), Refusal> {
+        let mut sources = lock(&self.shared.sources);
+        let cursor = &mut sources.entry(SourceNumber::ENROLMENT).or_default().cursor;
+        let admission = cursor.admit(enrolment.sequence, &[body])?;
+        let mut outcome = outcome_of(admission);
+        outcome.durable_sequence = cursor.last();
+        if admission.known() > 0 {
+            return Ok((admission.known(), outcome));
+        }
+        let pools = read(&self.shared.pools);
+        for change in &enrolment.changes {
+            let pool = pools.get(&change.pool).ok_or(Refusal::UnknownPool { pool: change.pool })?;
+            may_take(pool, change.at, now)?;
+        }
+        cursor.take(body);
+        let sequence = cursor.last();
+        forming.note(SourceNumber::ENROLMENT, sequence);
+        let job = forming.jobs.len();
+        for change in enrolment.changes {
+            let Some(pool) = pools.get(&change.pool) else { continue };
+            let partition = partition_of(change.account.as_str(), pool.partitions.len());
+            let (account, at, standing) = (change.account, change.at, change.change);
+            forming.add(change.pool, partition, job, Record::Standing { account, sequence, at, change: standing });
+        }
+        outcome.durable_sequence = sequence;
+        Ok((0, outcome))
+    }
+
+    fn decide_open(&self, pool: u16, period: OpenPeriod) -> Result<PeriodOutcome, Refusal> {
+        let pools = read(&self.shared.pools);
+        let pool = pools.get(&pool).ok_or(Refusal::UnknownPool { pool })?;
+        let Some(calendar) = read(&pool.meta).calendar else {
+            if period.bounds.start != pool.spec.first_start {
+                return Err(Refusal::Period("the first period starts when the pool does"));
+            }
+            return Ok(PeriodOutcome::Done);
+        };
+        if period.index < calendar.oldest.index || period == calendar.oldest || calendar.next == Some(period) {
+            return Ok(PeriodOutcome::AlreadyDone);
+        }
+        if calendar.next.is_some() {
+            return Err(Refusal::Period("two periods are unfrozen already"));
+        }
+        if period.index != calendar.oldest.index.next() || period.bounds.start != calendar.oldest.bounds.end {
+            return Err(Refusal::Period("a period follows the one before it without a gap, in number and in time"));
+        }
+        Ok(PeriodOutcome::Done)
+    }
+
+    fn decide_freeze(&self, pool: u16, index: PeriodIndex) -> Result<PeriodOutcome, Refusal> {
+        let pools = read(&self.shared.pools);
+        let pool = pools.get(&pool).ok_or(Refusal::UnknownPool { pool })?;
+        let calendar = read(&pool.meta).calendar.ok_or(Refusal::Period("no period is open"))?;
+        if index < calendar.oldest.index {
+            return Ok(PeriodOutcome::AlreadyDone);
+        }
+        if index > calendar.oldest.index {
+            return Err(Refusal::Period("only the oldest unfrozen period can be frozen"));
+        }
+        if calendar.next.is_none() {
+            return Err(Refusal::Period("the next period must be open before this one is frozen"));
+        }
+        if lock(&pool.freeze).is_some() {
+            return Err(Refusal::Period("the period frozen before is not sealed yet"));
+        }
+        Ok(PeriodOutcome::Done)
+    }
+
+    /// Puts a period command into the group, in every partition of its pool; `Some` where it was refused.
+    fn take_period(
+        &self,
+        forming: &mut Forming,
+        pool: u16,
+        record: Record,
+        decided: Result<PeriodOutcome, Refusal>,
+        answer: Answer<PeriodOutcome>,
+    ) -> Option<()> {
+        let outcome = match decided {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Some(drop(answer.send(Err(refusal)))),
+        };
+        if outcome == PeriodOutcome::Done {
+            let partitions = read(&self.shared.pools).get(&pool).map_or(0, |pool| pool.partitions.len());
+            let job = forming.jobs.len();
+            (0..partitions).for_each(|partition| forming.add(pool, partition, job, record.clone()));
+        }
+        forming.jobs.push(Job::Period { answer, outcome });
+        None
+    }
+
+    /// Turns a formed group into one commit: the journals first, the service partition last.
+    fn finish(&self, now: UnixSeconds, forming: Forming) -> Staged {
+        let pools = read(&self.shared.pools);
+        let mut service = Batch::new(PartitionId::SERVICE);
+        let (mut batches, mut groups) = (Vec::new(), Vec::new());
+        let mut heads: BTreeMap<u16, Vec<Head>> = BTreeMap::new();
+        let mut journal_bytes = 0;
+        for ((number, partition), (records, jobs)) in forming.records {
+            let Some(pool) = pools.get(&number) else { continue };
+            let list = heads.entry(number).or_insert_with(|| lock(&pool.heads).list.clone());
+            let Some(head) = list.get_mut(partition) else { continue };
+            head.group += 1;
+            let mut batch = Batch::new(pool.id(partition));
+            let parts = journal::encode(head.group, now, &records, &mut head.chain);
+            let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+            journal_bytes += bytes;
+            for (part, value) in (0u16..).zip(parts) {
+                batch.put(keys::journal(head.group, part), value);
+            }
+            batches.push(batch);
+            groups.push(StagedGroup { pool: pool.clone(), partition, head: *head, bytes, records, jobs });
+        }
+        let mut moved = Vec::new();
+        for (number, list) in heads {
+            let Some(pool) = pools.get(&number) else { continue };
+            let value = encode_heads(&list);
+            expect(&mut service, keys::journal_heads(number), lock(&pool.heads).stored.as_ref());
+            service.put(keys::journal_heads(number), value.clone());
+            moved.push((pool.clone(), value));
+        }
+        let sources = lock(&self.shared.sources);
+        let mut cursors = Vec::new();
+        for number in forming.sources {
+            let Some(source) = sources.get(&number) else { continue };
+            let value = encode_source(source.cursor.last(), source.cursor.watermark());
+            expect(&mut service, keys::source_cursor(number.0), source.stored.as_ref());
+            service.put(keys::source_cursor(number.0), value.clone());
+            if let Some(first) = forming.fresh.get(&number) {
+                put_hashes(&mut service, number, *first, &source.cursor);
+            }
+            cursors.push((number, value));
+        }
+        for (source, sequence, rejected) in &forming.unknown {
+            service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
+        }
+        let rejects = self.rejects.len().min(REJECTS);
+        for (source, sequence, rejected) in self.rejects.iter().take(rejects) {
+            service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
+        }
+        if !service.puts.is_empty() {
+            batches.push(service);
+        }
+        let (jobs, events) = (forming.jobs, forming.events);
+        Staged { now, groups, batches, jobs, sources: cursors, heads: moved, rejects, events, journal_bytes }
+    }
+}
+
+impl Forming {
+    fn note(&mut self, source: SourceNumber, sequence: u64) {
+        self.sources.insert(source);
+        self.fresh.entry(source).or_insert(sequence);
+        self.events += 1;
+        self.bytes += MAX_RECORD_BYTES;
+    }
+
+    fn add(&mut self, pool: u16, partition: usize, job: usize, record: Record) {
+        let (records, jobs) = self.records.entry((pool, partition)).or_default();
+        records.push(record);
+        jobs.push(job);
+    }
+}
+
+fn outcome_of(admission: Admission) -> EventsOutcome {
+    let Admission { repeated, already_applied } = admission;
+    EventsOutcome { repeated, already_applied, ..EventsOutcome::default() }
+}
+
+/// Whether the pool has an open period for `at`. What lies too far in the future is taken, to be rejected.
+fn may_take(pool: &Pool, at: UnixSeconds, now: UnixSeconds) -> Result<(), Refusal> {
+    let refusal = Refusal::PeriodNotOpen { pool: pool.spec.number };
+    let calendar = read(&pool.meta).calendar.ok_or(refusal.clone())?;
+    let future = at > now.plus(i64::from(calendar.oldest.limits.max_future_seconds));
+    if at >= calendar.open_until() && !future { Err(refusal) } else { Ok(()) }
+}
+
+fn expect(batch: &mut Batch, key: Vec<u8>, stored: Option<&Vec<u8>>) {
+    match stored {
+        Some(value) => batch.expect_equals(key, value.clone()),
+        None => batch.expect_absent(key),
+    };
+}
+
+/// Writes the hashes from sequence `first` on, in values of fixed runs, and drops those past the window.
+fn put_hashes(batch: &mut Batch, source: SourceNumber, first: u64, cursor: &SourceCursor) {
+    let run_of = |sequence: u64| sequence.saturating_sub(1) / HASHES;
+    for run in run_of(first)..=run_of(cursor.last()) {
+        let start = run * HASHES + 1;
+        let hashes = (start..start + HASHES).filter_map(|sequence| cursor.hash_of(sequence));
+        batch.put(keys::body_hashes(source.0, start), encode_hashes(hashes));
+    }
+    let kept = run_of(cursor.first_hash());
+    let events = cursor.last() + 1 - first;
+    for run in kept.saturating_sub(events / HASHES + 2)..kept {
+        batch.delete(keys::body_hashes(source.0, run * HASHES + 1));
+    }
+}
