@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::committer::Committer;
 use super::guards::{self, Mark, OpenError};
-use super::{QUEUE, READERS, Shared, SledOptions, SledStore, State, Summary, Sync, frame, unreadable};
+use super::{QUEUE, READERS, Shared, SledOptions, SledStore, State, Summary, SyncFile, frame, unreadable};
 use crate::store::StoreError;
 
 /// Twice sled's default. A node that is past a quarter of a segment goes to a blob file, which sled never syncs.
@@ -22,7 +22,7 @@ const SEGMENT_BYTES: usize = 1024 * 1024;
 const RELEASE: Duration = Duration::from_secs(10);
 
 /// Opens a store that is not fenced.
-pub(super) fn open(directory: &Path, options: SledOptions, sync: Sync) -> Result<SledStore, OpenError> {
+pub(super) fn open(directory: &Path, options: SledOptions, sync: SyncFile) -> Result<SledStore, OpenError> {
     let io_error = |source| OpenError::Io { directory: directory.to_owned(), source };
     if guards::is_fenced(directory).map_err(io_error)? {
         return Err(OpenError::Fenced(directory.to_owned()));
@@ -31,7 +31,7 @@ pub(super) fn open(directory: &Path, options: SledOptions, sync: Sync) -> Result
 }
 
 /// Opens a store whether it is fenced or not: for what restores it.
-pub(super) fn open_fenced(directory: &Path, options: SledOptions, sync: Sync) -> Result<SledStore, OpenError> {
+pub(super) fn open_fenced(directory: &Path, options: SledOptions, sync: SyncFile) -> Result<SledStore, OpenError> {
     let io_error = |source| OpenError::Io { directory: directory.to_owned(), source };
     let damaged = |what: String| OpenError::Damaged { directory: directory.to_owned(), what };
 
