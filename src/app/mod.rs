@@ -11,6 +11,7 @@ pub mod control;
 pub mod effects;
 pub mod enrol;
 pub mod error;
+pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod operate;
