@@ -4,10 +4,10 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
-// pub mod close;
+pub mod close;
 pub mod collect;
 pub mod control;
-// pub mod distribute;
+pub mod distribute;
 pub mod effects;
 pub mod enrol;
 pub mod error;
@@ -15,13 +15,12 @@ pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod operate;
-// pub mod pay;
-// pub mod query;
+pub mod pay;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
 pub mod simulate;
-// pub mod step;
+pub mod step;
 pub mod transfer;
 
 use std::collections::BTreeMap;
@@ -232,7 +231,7 @@ impl App {
         self.book.add_pool(spec(&record)).await?;
         let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
-        // close::open_first_period(self, &pool).await?;
+        close::open_first_period(self, &pool).await?;
         self.replay_enrolment(&pool).await
     }
 }
