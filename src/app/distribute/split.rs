@@ -203,7 +203,8 @@ impl Writer<'_> {
 
     async fn flush(&mut self) -> Result<(), AppError> {
         if !self.batch.puts.is_empty() {
-            let batch = std::mem::replace(&mut self.batch, Batch::new(self.batch.partition));
+            let empty = Batch::new(self.batch.partition);
+            let batch = std::mem::replace(&mut self.batch, empty);
             self.bytes = 0;
             self.app.store.commit(vec![batch]).await?;
         }
