@@ -64,7 +64,7 @@ impl BalanceFeedService for BalanceFeed {
             let put = app.put_balance(&request, account.clone(), asset.clone(), balance, at).await;
             let (once, durable_sequence) = put?;
             let present = async {
-                let position = match app.pool_of_asset(&asset) {
+                let position = match app.pool_of_asset(asset.as_str()) {
                     Some(pool) => Some(account::show_position(&app.position(&pool, &account).await?, &pool)),
                     None => None,
                 };

@@ -23,8 +23,7 @@ use tracing::{Instrument, Span};
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
-use crate::pb::v1::account_service_server::AccountServiceServer;
-use crate::pb::v1::balance_feed_service_server::BalanceFeedServiceServer;
+use crate::pb::v1;
 use account::Accounts;
 use balance_feed::BalanceFeed;
 use status::{ApiError, Problem};
@@ -87,12 +86,28 @@ impl Api {
     }
 }
 
+/// The names of the services that are always there, for health checks.
+pub const SERVICE_NAMES: &[&str] = &[
+    v1::balance_feed_service_server::SERVICE_NAME,
+    v1::transfer_service_server::SERVICE_NAME,
+    v1::payout_service_server::SERVICE_NAME,
+    v1::account_service_server::SERVICE_NAME,
+    v1::pool_service_server::SERVICE_NAME,
+    v1::admin_service_server::SERVICE_NAME,
+];
+
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {
     let largest = api.limits.max_message_bytes;
-    let feed = BalanceFeedServiceServer::new(BalanceFeed(api.clone())).max_decoding_message_size(largest);
-    let accounts = AccountServiceServer::new(Accounts(api.clone())).max_decoding_message_size(largest);
-    Routes::default().add_service(feed).add_service(accounts)
+    macro_rules! served {
+        ($($server:path => $service:expr),+ $(,)?) => {
+            Routes::default()$(.add_service(<$server>::new($service(api.clone())).max_decoding_message_size(largest)))+
+        };
+    }
+    served! {
+        v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
+        v1::account_service_server::AccountServiceServer<_> => Accounts,
+    }
 }
 
 /// The most bytes of a request id that are logged: a longer one is refused in any case.

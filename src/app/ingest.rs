@@ -36,8 +36,8 @@ const INTENTS_PER_READ: usize = 1_000;
 pub struct BalanceEvent {
     /// Whose.
     pub account: AccountId,
-    /// Of what.
-    pub asset: AssetId,
+    /// Of what, as the source writes it: what no pool stakes is rejected, not refused.
+    pub asset: Box<str>,
     /// The balance after the event.
     pub balance: BaseUnits,
     /// Since when.
@@ -126,7 +126,7 @@ impl App {
     ) -> Result<FeedOutcome, AppError> {
         let mut batch = self.feed_batch(source, first_sequence, watermark)?;
         for BalanceEvent { account, asset, balance, at } in events {
-            batch.push(account, asset.as_str(), balance, at);
+            batch.push(account, &asset, balance, at);
         }
         batch.enter(self).await
     }
@@ -160,7 +160,7 @@ impl App {
         balance: BaseUnits,
         at: Option<UnixSeconds>,
     ) -> Result<(Once, u64), AppError> {
-        if self.pool_of_asset(&asset).is_none() {
+        if self.pool_of_asset(asset.as_str()).is_none() {
             let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
             let (reason, field) = (Reason::UnknownAsset, "balance.asset");
             return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
@@ -235,7 +235,7 @@ impl App {
     }
 
     /// Finishes what a crash cut off: intents that are durable and not in the book.
-    pub(super) async fn finish_intents(&self) -> Result<(), AppError> {
+    pub async fn finish_intents(&self) -> Result<(), AppError> {
         match self.last_intent().await? {
             Some(last) => self.enter_intents(last.sequence).await,
             None => Ok(()),
