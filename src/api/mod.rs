@@ -7,8 +7,11 @@ pub mod account;
 pub mod balance_feed;
 mod failure;
 pub mod parse;
+pub mod payout;
 pub mod show;
 pub mod status;
+mod streaming;
+pub mod transfer;
 
 use std::fmt;
 use std::future::Future;
@@ -26,7 +29,9 @@ use crate::domain::ids::RequestId;
 use crate::pb::v1;
 use account::Accounts;
 use balance_feed::BalanceFeed;
+use payout::Payouts;
 use status::{ApiError, Problem};
+use transfer::Transfers;
 
 /// How much one caller may ask for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,8 @@ pub fn routes(api: &Api) -> Routes {
     }
     served! {
         v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
+        v1::transfer_service_server::TransferServiceServer<_> => Transfers,
+        v1::payout_service_server::PayoutServiceServer<_> => Payouts,
         v1::account_service_server::AccountServiceServer<_> => Accounts,
     }
 }
