@@ -36,8 +36,11 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{PoolRecord, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
-pub use error::{AppError, Reason, Refusal, Work};
+pub use error::{AppError, Failure, Reason, Refusal, Work};
 pub use request::{Once, Request};
+
+/// What is kept of everything, as readers are shown it.
+pub use crate::store::records;
 
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]
