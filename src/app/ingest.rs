@@ -21,6 +21,9 @@ use super::{App, AppError, Once, Reason, Refusal, Request};
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
 
+/// What that source is called where sources are named.
+pub const PUT_BALANCE_NAME: &str = "put-balance";
+
 /// The first number that a registered source may have: what lies below is softstake's own.
 const FIRST_REGISTERED: u16 = 16;
 
