@@ -2,16 +2,18 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod api;
 pub mod app;
 pub mod book;
-pub mod api;
 pub mod chain;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;
 #[cfg(test)]
 mod law;
+pub mod node;
 pub mod pb;
 pub mod store;
 pub mod telemetry;

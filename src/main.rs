@@ -1,1 +1,5 @@
-fn main() {}
+//! The `softstake` binary: see `softstake::cli`.
+
+fn main() -> std::process::ExitCode {
+    softstake::cli::run()
+}

@@ -21,6 +21,7 @@ use tracing::{Instrument, Span};
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
+use crate::pb::v1;
 use status::{ApiError, Problem};
 
 /// How much one caller may ask for at once.
@@ -80,6 +81,16 @@ impl Api {
         ApiError::Unavailable(Problem::new("SHUTTING_DOWN", "the service is shutting down; resume the stream later"))
     }
 }
+
+/// The names of the services that are always there, for health checks.
+pub const SERVICE_NAMES: &[&str] = &[
+    v1::balance_feed_service_server::SERVICE_NAME,
+    v1::transfer_service_server::SERVICE_NAME,
+    v1::payout_service_server::SERVICE_NAME,
+    v1::account_service_server::SERVICE_NAME,
+    v1::pool_service_server::SERVICE_NAME,
+    v1::admin_service_server::SERVICE_NAME,
+];
 
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {

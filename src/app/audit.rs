@@ -21,6 +21,7 @@ use crate::store::records::{DistributionRecord, LedgerRecord, PayoutAckRecord, P
 use crate::store::{KeyRange, keys};
 
 use super::control::Change;
+use super::history::TRAILING_PERIODS;
 use super::{App, AppError, Pool, Work};
 
 /// How many postings are read at once.
@@ -28,9 +29,6 @@ const POSTINGS_PER_READ: usize = 2_000;
 
 /// Of how many periods the equations of distributions are shown one by one. All are checked; one that fails is shown.
 const SHOWN_PERIODS: u64 = 31;
-
-/// Of how many released distributions, at most, the trailing figures are made.
-pub const TRAILING_PERIODS: usize = 30;
 
 /// Up to how many positions readers are shown the equations as of now. Walking more takes a while, and is not done again
 /// within [`SETTLED_SECONDS`].
@@ -213,7 +211,7 @@ impl App {
         let distributions: Vec<DistributionRecord> = self.list(pool.control(), range, usize::MAX).await?;
         let last = distributions.last().map_or(0, |last| last.period.0);
         for distribution in distributions.iter().filter(|one| one.progress == Progress::Sealed) {
-            let payouts = self.standing(pool, distribution).await?;
+            let payouts = self.revision_standing(pool, distribution).await?;
             history.take(distribution, payouts);
         }
         history.trail(&distributions);
@@ -265,7 +263,7 @@ impl App {
 
     /// Where the payouts of a sealed revision are. What was computed is counted by the seals of the partitions as long as
     /// something may still happen to it.
-    pub(super) async fn standing(
+    pub(super) async fn revision_standing(
         &self,
         pool: &Pool,
         record: &DistributionRecord,

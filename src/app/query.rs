@@ -14,6 +14,7 @@ use ruint::aliases::U256;
 use crate::book::PositionView;
 use crate::chain::Observation;
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
+use crate::domain::apr::annual_rate;
 use crate::domain::equations::EquationResult;
 use crate::domain::ids::AccountId;
 use crate::domain::ledger::{AssetAccount, LedgerView};
@@ -168,7 +169,7 @@ impl App {
             reserve_target,
             stake_target: reserve::target(eligible_total, reserve_target),
             coverage: rates::share(U256::from(covered.get()), U256::from(reserve_target.get())),
-            trailing_apr: rates::annual_rate(sums.trailing_payouts, sums.trailing_weight),
+            trailing_apr: annual_rate(sums.trailing_payouts, sums.trailing_weight),
             trailing_periods: sums.trailing_periods,
             rewards: sums.rewards,
             payouts: sums.payouts,

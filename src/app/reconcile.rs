@@ -14,8 +14,8 @@ use super::control::Change;
 use super::effects::{self, Booked};
 use super::{App, AppError, Pool, Work};
 
-/// How many effects one commit books: each writes a handful of small records.
-const EFFECTS_PER_CHANGE: usize = 256;
+/// How many effects one commit books: each writes up to eight small records, and a commit has 1,024 keys.
+const EFFECTS_PER_CHANGE: usize = 96;
 
 /// One thing of which ledger and chain have another figure.
 #[derive(Clone, Debug, PartialEq, Eq)]

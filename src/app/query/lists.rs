@@ -161,7 +161,7 @@ impl App {
         };
         let equations = match record.progress {
             crate::store::records::Progress::Sealed => {
-                audit::of_revision(&record, &self.standing(pool, &record).await?)
+                audit::of_revision(&record, &self.revision_standing(pool, &record).await?)
             }
             _ => Vec::new(),
         };

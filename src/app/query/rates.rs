@@ -1,9 +1,7 @@
-//! Rates for people: shares and annual rates as decimals. No amount is ever computed from one.
+//! Shares of a whole for people, as decimals. No amount is ever computed from one.
 
 use rust_decimal::Decimal;
 use ruint::aliases::U256;
-
-use crate::domain::time::YEAR_SECONDS;
 
 /// Decimals of a share.
 const DECIMALS: u32 = 6;
@@ -16,11 +14,6 @@ pub fn share(part: U256, whole: U256) -> Option<Decimal> {
     let scaled = part.checked_mul(U256::from(10_u64.pow(DECIMALS)))?.checked_div(whole)?;
     let scaled = i128::try_from(u128::try_from(scaled).ok()?).ok()?;
     Decimal::try_from_i128_with_scale(scaled, DECIMALS).ok().map(|share| share.normalize())
-}
-
-/// What `amount`, earned by a weight in base units x seconds, comes to in a year; `None` without weight.
-pub fn annual_rate(amount: U256, weight: U256) -> Option<Decimal> {
-    share(amount.checked_mul(U256::from(YEAR_SECONDS))?, weight)
 }
 
 #[cfg(test)]
@@ -38,13 +31,5 @@ mod tests {
         assert_eq!(share(wide(0), wide(2)).map(|share| share.to_string()), Some("0".to_owned()));
         assert_eq!(share(wide(1), wide(0)), None);
         assert_eq!(share(U256::MAX, wide(1)), None);
-    }
-
-    #[test]
-    fn a_year_of_ten_percent_is_ten_percent() {
-        let (balance, day) = (1_000_000_000_u128, 86_400_u128);
-        assert_eq!(annual_rate(wide(balance / 10 / 365), wide(balance * day)).map(|apr| apr.round_dp(4)), Some(
-            Decimal::new(999, 4) + Decimal::new(1, 4)
-        ));
     }
 }

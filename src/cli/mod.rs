@@ -1,0 +1,72 @@
+//! The command line: parses and dispatches, one file or folder per command.
+
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The staking back end of an exchange or custodian that offers soft staking.
+#[derive(Debug, Parser)]
+#[command(name = "softstake", version, about, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service until it is told to stop (Ctrl-C or SIGTERM).
+    Serve(serve::ServeArgs),
+    /// Lives some weeks of soft staking against a service of its own, and checks every figure.
+    Demo(demo::DemoArgs),
+}
+
+/// Parses this process's arguments and runs the command. Exit status 0 is success, 1 a failure, 2 a wrong command line.
+pub fn run() -> ExitCode {
+    let CommandLine { command } = CommandLine::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(&format!("no threads to run on: {error}")),
+    };
+    let result = match command {
+        Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
+        Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(problem) => failure(&problem),
+    }
+}
+
+fn failure(problem: &str) -> ExitCode {
+    use std::io::Write;
+    // Where even stderr is gone, the exit status remains.
+    let _ = writeln!(std::io::stderr(), "softstake: {problem}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_needs_no_settings_file() {
+        let parsed = CommandLine::try_parse_from(["softstake", "serve"]);
+        assert!(matches!(parsed.map(|line| line.command), Ok(Command::Serve(args)) if args.config.is_none()));
+    }
+
+    #[test]
+    fn presets_are_checked_while_parsing() {
+        assert!(CommandLine::try_parse_from(["softstake", "demo", "--preset", "atom,near"]).is_ok());
+        assert!(CommandLine::try_parse_from(["softstake", "demo", "--preset", "atom,doge"]).is_err());
+        assert!(CommandLine::try_parse_from(["softstake", "demo", "--days", "0"]).is_err());
+    }
+}
