@@ -4,6 +4,7 @@
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
 mod failure;
+pub mod render;
 pub mod parse;
 pub mod show;
 pub mod status;

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use rust_decimal::Decimal;
 use ruint::aliases::U256;
 
-use crate::book::PositionView;
-use crate::chain::Observation;
+use crate::chain::{Descriptor, Observation};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::apr::annual_rate;
 use crate::domain::equations::EquationResult;
-use crate::domain::ids::AccountId;
+use crate::domain::ids::ChainId;
 use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodState;
@@ -222,8 +221,15 @@ impl App {
         }
     }
 
-    /// An account's position in a pool, as if nothing happened until now; `None` where it never had one.
-    pub fn position_view(&self, pool: &Pool, account: &AccountId) -> Option<PositionView> {
-        self.book.position(pool.number(), account, self.now())
+    /// A value that is another one after every change of a pool, whether of its records or of a balance.
+    pub async fn pool_version(&self, pool: &Pool) -> Result<(u64, Vec<u64>), AppError> {
+        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
+        let groups = self.book.totals(pool.number()).map(|totals| totals.groups);
+        Ok((record.version, groups.unwrap_or_default()))
+    }
+
+    /// A chain that the configuration names.
+    pub fn chain(&self, id: &ChainId) -> Option<&Descriptor> {
+        self.chains.get(id).map(|chain| &chain.descriptor)
     }
 }

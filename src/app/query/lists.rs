@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use crate::domain::distribution::DistributionState;
 use crate::domain::equations::EquationResult;
 use crate::domain::ids::OperationId;
-use crate::domain::operation::OperationState;
+use crate::domain::operation::{OperationAge, OperationState};
 use crate::domain::period::PeriodIndex;
 use crate::domain::weight::SetSum;
 use crate::store::records::{DistributionRecord, OperationRecord, PayoutAckRecord, PeriodRecord, Record};
 use crate::store::{Direction, KeyRange, keys};
 
-use crate::app::{App, AppError, Pool, Reason, audit};
+use crate::app::{App, AppError, Pool, Reason, audit, operate};
 
 /// How many records one read takes where a filter may pass over some.
 const PER_READ: usize = 256;
@@ -166,6 +166,12 @@ impl App {
             _ => Vec::new(),
         };
         Ok(DistributionView { record, period, acknowledged, equations })
+    }
+
+    /// How old an operation is, or was when it ended, against what is expected.
+    pub fn operation_age(&self, pool: &Pool, record: &OperationRecord) -> OperationAge {
+        let until = if record.state.ended() { record.updated_at } else { self.now() };
+        operate::bounds(self, pool).age(record.created_at, until)
     }
 
     /// A period with what its freeze sealed.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chain::Unbonding;
+pub use crate::chain::Unbonding;
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{OperatorGroup, ValidatorId};
 use crate::domain::validator::ChainValidator;
