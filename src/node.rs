@@ -284,7 +284,7 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         if app.sources().iter().all(|known| known.id != id) {
             let request = RequestId::new(&format!("config:{id}"))?;
             let request = Request::new("AdminService/RegisterSource", request, source.as_bytes());
-            let _once = app.register_source(&request, id).await?;
+            let _once = app.register_source(&request, id, "named by the configuration").await?;
         }
     }
     for pool in &config.pools {

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod balance_feed;
 mod failure;
+pub mod render;
 pub mod parse;
 pub mod payout;
 pub mod show;

@@ -93,7 +93,20 @@ pub struct EnrolmentChange {
     pub at: UnixSeconds,
 }
 
-/// What became of a period command.
+/// One position that is to be another source's from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The pool's number.
+    pub pool: u16,
+    /// Whose position.
+    pub account: AccountId,
+    /// The source that owns it.
+    pub from: SourceNumber,
+    /// The source that is to own it.
+    pub to: SourceNumber,
+}
+
+/// What became of a command about a period or an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeriodOutcome {
     /// It was done, and is durable.
@@ -141,6 +154,15 @@ pub enum Refusal {
         /// How many it may have.
         limit: usize,
     },
+    /// The account has no position in the pool.
+    #[error("the account has no position in pool number {pool}")]
+    UnknownPosition {
+        /// The pool's number.
+        pool: u16,
+    },
+    /// The position belongs to another source than the one that was named.
+    #[error("the position belongs to another source than the one it is to be handed over from")]
+    NotOwner,
     /// A period command that does not fit the pool's open periods.
     #[error("{0}")]
     Period(&'static str),
@@ -207,6 +229,10 @@ pub(crate) enum Command {
         index: PeriodIndex,
         answer: Answer<PeriodOutcome>,
     },
+    HandOver {
+        hand_over: HandOver,
+        answer: Answer<PeriodOutcome>,
+    },
 }
 
 impl Command {
@@ -215,7 +241,7 @@ impl Command {
         match self {
             Self::Events { events, .. } => events.len().max(1),
             Self::Enrolment { enrolment, .. } => enrolment.changes.len().max(1),
-            Self::Open { .. } | Self::Freeze { .. } => 1,
+            Self::Open { .. } | Self::Freeze { .. } | Self::HandOver { .. } => 1,
         }
     }
 
@@ -224,7 +250,9 @@ impl Command {
         // Whoever asked may have gone; then nobody wants the answer.
         match self {
             Self::Events { answer, .. } | Self::Enrolment { answer, .. } => drop(answer.send(Err(refusal))),
-            Self::Open { answer, .. } | Self::Freeze { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Open { answer, .. } | Self::Freeze { answer, .. } | Self::HandOver { answer, .. } => {
+                drop(answer.send(Err(refusal)));
+            }
         }
     }
 }
@@ -282,6 +310,13 @@ impl BookSender {
     pub fn has_room(&self, events: usize) -> bool {
         let queued = self.queued_events();
         (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
+    }
+
+    /// Hands a position over to another source.
+    pub fn hand_over(&self, hand_over: HandOver) -> Result<Receipt<PeriodOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        self.submit(Command::HandOver { hand_over, answer })?;
+        Ok(Receipt(receipt))
     }
 
     /// How many events wait.

@@ -117,6 +117,7 @@ impl Pool {
             for record in records {
                 verdicts.push(match record {
                     Record::Balance { .. } | Record::Standing { .. } => rows.apply(group, now, record, &mut effects),
+                    Record::HandOver { account, from, to } => rows.hand_over(group, account.as_str(), *from, *to),
                     Record::Open(period) => {
                         rows.open(self.spec.first_start, *period);
                         opened.push(*period);

@@ -7,6 +7,7 @@ pub mod field;
 pub mod names;
 mod packed;
 pub mod page;
+pub mod policy;
 mod path;
 #[cfg(test)]
 mod tests;
