@@ -68,11 +68,9 @@ impl AccountService for Accounts {
     ) -> Result<Response<v1::GetEarningsResponse>, Status> {
         let body = call.into_inner();
         reading("AccountService/GetEarnings", async {
-            let (account, asset) = (
-                names::account(&Path::of("name"), &body.name),
-                field::optional_asset(&Path::of("asset"), &body.asset),
-            )
-                .together()?;
+            let (account, asset) =
+                (names::account(&Path::of("name"), &body.name), field::optional_asset(&Path::of("asset"), &body.asset))
+                    .together()?;
             let mut earnings = Vec::new();
             for one in self.0.app.account_earnings(&account, asset.as_ref()).await? {
                 earnings.push(show_earnings(&one, &*self.0.app.pool(&one.pool)?));
@@ -195,11 +193,7 @@ fn show_earnings(earnings: &Earnings, pool: &Pool) -> v1::Earnings {
     }
 }
 
-fn show_explanation(
-    explained: &Explanation,
-    distribution: v1::Distribution,
-    pool: &Pool,
-) -> v1::ExplainPayoutResponse {
+fn show_explanation(explained: &Explanation, distribution: v1::Distribution, pool: &Pool) -> v1::ExplainPayoutResponse {
     let (record, policy) = (&explained.distribution, &explained.period.policy);
     let amount = |units| Some(show::amount(&pool.record.asset, units));
     let name = explained.period.bounds.name();

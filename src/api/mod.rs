@@ -6,9 +6,9 @@
 pub mod account;
 pub mod balance_feed;
 mod failure;
-pub mod render;
 pub mod parse;
 pub mod payout;
+pub mod render;
 pub mod show;
 pub mod status;
 mod streaming;
