@@ -3,10 +3,15 @@
 //! Every handler reads its whole request before anything is done. A change runs in a task of its own, so that a client
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
+pub mod account;
+pub mod admin;
+pub mod balance_feed;
 mod failure;
-pub mod render;
 pub mod parse;
+pub mod pool;
+pub mod render;
 pub mod show;
+pub mod simulation;
 pub mod status;
 
 use std::fmt;
@@ -23,6 +28,12 @@ use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
 use crate::pb::v1;
+use crate::pb::sim::v1::simulation_service_server::SimulationServiceServer;
+use account::Accounts;
+use admin::Admin;
+use balance_feed::BalanceFeed;
+use pool::Pools;
+use simulation::Levers;
 use status::{ApiError, Problem};
 
 /// How much one caller may ask for at once.
@@ -95,8 +106,25 @@ pub const SERVICE_NAMES: &[&str] = &[
 
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {
-    let _ = api;
-    Routes::default()
+    let largest = api.limits.max_message_bytes;
+    macro_rules! served {
+        ($($server:path => $service:expr),+ $(,)?) => {
+            Routes::default()$(.add_service(<$server>::new($service(api.clone())).max_decoding_message_size(largest)))+
+        };
+    }
+    let routes = served! {
+        v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
+        v1::account_service_server::AccountServiceServer<_> => Accounts,
+        v1::pool_service_server::PoolServiceServer<_> => Pools,
+        v1::admin_service_server::AdminServiceServer<_> => Admin,
+    };
+    match &api.simulation {
+        None => routes,
+        Some(simulation) => {
+            let levers = Levers::new(api.clone(), simulation.clone());
+            routes.add_service(SimulationServiceServer::new(levers).max_decoding_message_size(largest))
+        }
+    }
 }
 
 /// The most bytes of a request id that are logged: a longer one is refused in any case.
@@ -106,11 +134,7 @@ const LOGGED_ID_BYTES: usize = 128;
 fn span(rpc: &'static str, request_id: &str) -> Span {
     let end = (0..=request_id.len().min(LOGGED_ID_BYTES)).rev().find(|end| request_id.is_char_boundary(*end));
     let request_id = request_id.get(..end.unwrap_or(0)).unwrap_or_default();
-    if request_id.is_empty() {
-        tracing::info_span!("rpc", rpc)
-    } else {
-        tracing::info_span!("rpc", rpc, request_id)
-    }
+    if request_id.is_empty() { tracing::info_span!("rpc", rpc) } else { tracing::info_span!("rpc", rpc, request_id) }
 }
 
 /// Carries a change to its end, whether or not its caller waits for it, and logs what became of it.

@@ -11,8 +11,8 @@ pub mod policy;
 mod path;
 #[cfg(test)]
 mod tests;
-pub mod token;
 mod together;
+pub mod token;
 
 pub use path::Path;
 pub use together::Together;

@@ -217,10 +217,11 @@ pub fn masked(
     wanted: &v1::Pool,
     (mut policy, mut settings): (v1::Policy, v1::PoolSettings),
 ) -> Parsed<Masked> {
-    let mask = Path::of("update_mask").field("paths");
+    let top = Path::of("update_mask");
     if paths.is_empty() {
-        return Err(Path::of("update_mask").missing());
+        return Err(top.missing());
     }
+    let mask = top.field("paths");
     let new_policy = wanted.policy.clone().unwrap_or_default();
     let new_settings = wanted.settings.clone().unwrap_or_default();
     let mut changed = Masked { policy: None, settings: None };
