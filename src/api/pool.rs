@@ -211,9 +211,8 @@ impl PoolService for Pools {
                 .collect();
             let listed = app.operations_page(&pool, &states, before, page.size).await?;
             let shown = listed.entries.iter();
-            let shown = shown.map(|record| {
-                render::operation::operation(&pool, record, app.operation_age(&pool, record))
-            });
+            let shown =
+                shown.map(|record| render::operation::operation(&pool, record, app.operation_age(&pool, record)));
             Ok(v1::ListOperationsResponse {
                 operations: shown.collect(),
                 next_page_token: next(&page, &listed, |record| record.sequence.to_be_bytes().to_vec()),
@@ -240,10 +239,7 @@ impl PoolService for Pools {
 
     type WatchPoolStream = ReceiverStream<Result<v1::WatchPoolResponse, Status>>;
 
-    async fn watch_pool(
-        &self,
-        call: Request<v1::WatchPoolRequest>,
-    ) -> Result<Response<Self::WatchPoolStream>, Status> {
+    async fn watch_pool(&self, call: Request<v1::WatchPoolRequest>) -> Result<Response<Self::WatchPoolStream>, Status> {
         let pool = self.pool("name", &call.into_inner().name)?;
         let place = self.0.open_stream()?;
         let (out, answers) = mpsc::channel(1);

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::parse::{Path, Together, amount, field, names};
 use super::status::{ApiError, Problem};
 use super::{Api, detached, reading, show};
-use crate::app::simulate::{Simulation, SimulatedFault};
+use crate::app::simulate::{SimulatedFault, Simulation};
 use crate::app::{AppError, Pool};
 use crate::domain::amount::BaseUnits;
 use crate::domain::split::WHOLE_BPS;
@@ -149,10 +149,7 @@ impl SimulationService for Levers {
         .await
     }
 
-    async fn set_fault(
-        &self,
-        call: Request<sim::SetFaultRequest>,
-    ) -> Result<Response<sim::SetFaultResponse>, Status> {
+    async fn set_fault(&self, call: Request<sim::SetFaultRequest>) -> Result<Response<sim::SetFaultResponse>, Status> {
         let (levers, body) = (self.clone(), call.into_inner());
         detached("SimulationService/SetFault", "", async move {
             let pool = levers.pool(&body.pool)?;

@@ -41,10 +41,7 @@ async fn computed(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Optio
 }
 
 /// ClosePeriod.
-pub async fn close_period(
-    app: Arc<App>,
-    body: v1::ClosePeriodRequest,
-) -> Result<v1::ClosePeriodResponse, ApiError> {
+pub async fn close_period(app: Arc<App>, body: v1::ClosePeriodRequest) -> Result<v1::ClosePeriodResponse, ApiError> {
     let (id, (pool, name)) = (id(&body.request_id), names::period(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
     let index = app.period_named(&pool, name.as_str()).await?.index;
@@ -112,10 +109,7 @@ pub async fn approve(
 }
 
 /// VoidDistribution.
-pub async fn void(
-    app: Arc<App>,
-    body: v1::VoidDistributionRequest,
-) -> Result<v1::VoidDistributionResponse, ApiError> {
+pub async fn void(app: Arc<App>, body: v1::VoidDistributionRequest) -> Result<v1::VoidDistributionResponse, ApiError> {
     let (id, (pool, name), revision, mode, reason) = (
         id(&body.request_id),
         names::distribution(&Path::of("name"), &body.name),

@@ -19,10 +19,7 @@ async fn plan(app: &App, pool: &Pool, rebalance: &Rebalance) -> Result<v1::Rebal
 }
 
 /// PlanRebalance.
-pub async fn plan_rebalance(
-    app: &App,
-    body: v1::PlanRebalanceRequest,
-) -> Result<v1::PlanRebalanceResponse, ApiError> {
+pub async fn plan_rebalance(app: &App, body: v1::PlanRebalanceRequest) -> Result<v1::PlanRebalanceResponse, ApiError> {
     let pool = app.pool(&names::pool(&Path::of("name"), &body.name)?)?;
     let planned = app.plan_rebalance(&pool).await?;
     Ok(v1::PlanRebalanceResponse { plan: Some(plan(app, &pool, &planned).await?) })
@@ -47,8 +44,7 @@ pub async fn rebalance(app: Arc<App>, body: v1::RebalanceRequest) -> Result<v1::
 
 /// RetryOperation.
 pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1::RetryOperationResponse, ApiError> {
-    let (id, (pool, operation)) =
-        (id(&body.request_id), names::operation(&Path::of("name"), &body.name)).together()?;
+    let (id, (pool, operation)) = (id(&body.request_id), names::operation(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
     let request = request("AdminService/RetryOperation", id, &body);
     let present = async {

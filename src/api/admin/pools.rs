@@ -9,8 +9,8 @@ use crate::api::parse::{Path, Together, field, names};
 use crate::api::pool::shown;
 use crate::api::render;
 use crate::api::status::ApiError;
-use crate::app::administer::NewPool;
 use crate::app::App;
+use crate::app::administer::NewPool;
 use crate::pb::v1;
 
 /// How many partitions a book has where nothing is said.
@@ -68,10 +68,8 @@ pub async fn update(app: Arc<App>, body: v1::UpdatePoolRequest) -> Result<v1::Up
     let pool = app.pool(&pool)?;
     let asset = &pool.record.asset;
     let next = app.next_policy(&pool).await?.policy;
-    let there = (
-        render::policy::policy(asset, &next),
-        render::policy::settings(asset, &app.pool_state(&pool).await?.settings),
-    );
+    let there =
+        (render::policy::policy(asset, &next), render::policy::settings(asset, &app.pool_state(&pool).await?.settings));
     let paths = body.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
     let masked = policy::masked(paths, wanted, there)?;
     let policy = masked.policy.map(|given| policy::policy(&path.field("policy"), asset, &given)).transpose()?;

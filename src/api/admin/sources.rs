@@ -16,10 +16,7 @@ use crate::pb::v1;
 const MAX_DESCRIPTION: usize = 200;
 
 /// RegisterSource.
-pub async fn register(
-    app: Arc<App>,
-    body: v1::RegisterSourceRequest,
-) -> Result<v1::RegisterSourceResponse, ApiError> {
+pub async fn register(app: Arc<App>, body: v1::RegisterSourceRequest) -> Result<v1::RegisterSourceResponse, ApiError> {
     let (id, source, description) = (
         id(&body.request_id),
         field::source_id(&Path::of("source_id"), &body.source_id),

@@ -37,12 +37,8 @@ pub async fn put(app: Arc<App>, body: v1::PutValidatorRequest) -> Result<v1::Put
 }
 
 /// RemoveValidator.
-pub async fn remove(
-    app: Arc<App>,
-    body: v1::RemoveValidatorRequest,
-) -> Result<v1::RemoveValidatorResponse, ApiError> {
-    let (id, (pool, validator)) =
-        (id(&body.request_id), names::validator(&Path::of("name"), &body.name)).together()?;
+pub async fn remove(app: Arc<App>, body: v1::RemoveValidatorRequest) -> Result<v1::RemoveValidatorResponse, ApiError> {
+    let (id, (pool, validator)) = (id(&body.request_id), names::validator(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
     // One that was never heard of is not removed.
     let group = app.validator_view(&pool, &validator).await?.group;

@@ -7,8 +7,8 @@ pub mod field;
 pub mod names;
 mod packed;
 pub mod page;
-pub mod policy;
 mod path;
+pub mod policy;
 #[cfg(test)]
 mod tests;
 mod together;

@@ -140,9 +140,8 @@ fn share(path: &Path<'_>, bps: u32) -> Parsed<u32> {
 
 fn reserve(path: &Path<'_>, asset: &AssetId, reserve: &v1::ReserveSettings) -> Parsed<ReserveSettings> {
     let of = |name, given: &Option<v1::Amount>| amount::amount_of(&path.field(name), asset, given.as_ref());
-    let optional = |name, given: &Option<v1::Amount>| {
-        amount::optional_amount_of(&path.field(name), asset, given.as_ref())
-    };
+    let optional =
+        |name, given: &Option<v1::Amount>| amount::optional_amount_of(&path.field(name), asset, given.as_ref());
     let interval = reserve.rebalance_interval_seconds;
     Ok(ReserveSettings {
         reserve_ratio_bps: share(&path.field("reserve_ratio_bps"), reserve.reserve_ratio_bps)?,
