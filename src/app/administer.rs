@@ -198,12 +198,7 @@ impl App {
     }
 
     /// Registers a producer of balance events, once. Periods wait for its watermark from now on.
-    pub async fn register_source(
-        &self,
-        request: &Request,
-        id: SourceId,
-        description: &str,
-    ) -> Result<Once, AppError> {
+    pub async fn register_source(&self, request: &Request, id: SourceId, description: &str) -> Result<Once, AppError> {
         let _guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
@@ -213,7 +208,8 @@ impl App {
         }
         let number = self.feed.next_number()?;
         let now = self.now();
-        let record = SourceRecord { id, number, description: description.to_owned(), registered_at: now, retired_at: None };
+        let record =
+            SourceRecord { id, number, description: description.to_owned(), registered_at: now, retired_at: None };
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.expect_absent(keys::source(&record.id)).put(keys::source(&record.id), record.encode());
         request.mark_in(&mut batch, now);
@@ -277,10 +273,8 @@ impl App {
         let mut range = keys::rejected_events_of(source.number);
         let mut count = 0;
         loop {
-            let found = self
-                .store
-                .scan(PartitionId::SERVICE, range.clone(), REJECTED_PER_READ, Direction::Forward)
-                .await?;
+            let found =
+                self.store.scan(PartitionId::SERVICE, range.clone(), REJECTED_PER_READ, Direction::Forward).await?;
             count += found.len() as u64;
             match found.last() {
                 Some((last, _)) if found.len() == REJECTED_PER_READ => range.from = keys::after(last),

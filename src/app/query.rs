@@ -8,8 +8,8 @@ pub mod stake;
 
 use std::sync::Arc;
 
-use rust_decimal::Decimal;
 use ruint::aliases::U256;
+use rust_decimal::Decimal;
 
 use crate::chain::{Descriptor, Observation};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
@@ -22,8 +22,8 @@ use crate::domain::period::PeriodState;
 use crate::domain::policy::PoolPolicy;
 use crate::domain::reserve;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{ChainMark, LedgerRecord, PeriodRecord, PoolState};
 use crate::store::keys;
+use crate::store::records::{ChainMark, LedgerRecord, PeriodRecord, PoolState};
 
 use super::audit::{self, Audited};
 use super::{App, AppError, Pool};

@@ -306,17 +306,17 @@ impl BookSender {
         Ok(Receipt(receipt))
     }
 
-    /// Whether a command of so many events would be taken now.
-    pub fn has_room(&self, events: usize) -> bool {
-        let queued = self.queued_events();
-        (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
-    }
-
     /// Hands a position over to another source.
     pub fn hand_over(&self, hand_over: HandOver) -> Result<Receipt<PeriodOutcome>, Overloaded> {
         let (answer, receipt) = oneshot::channel();
         self.submit(Command::HandOver { hand_over, answer })?;
         Ok(Receipt(receipt))
+    }
+
+    /// Whether a command of so many events would be taken now.
+    pub fn has_room(&self, events: usize) -> bool {
+        let queued = self.queued_events();
+        (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
     }
 
     /// How many events wait.

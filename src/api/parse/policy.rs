@@ -140,9 +140,8 @@ fn share(path: &Path<'_>, bps: u32) -> Parsed<u32> {
 
 fn reserve(path: &Path<'_>, asset: &AssetId, reserve: &v1::ReserveSettings) -> Parsed<ReserveSettings> {
     let of = |name, given: &Option<v1::Amount>| amount::amount_of(&path.field(name), asset, given.as_ref());
-    let optional = |name, given: &Option<v1::Amount>| {
-        amount::optional_amount_of(&path.field(name), asset, given.as_ref())
-    };
+    let optional =
+        |name, given: &Option<v1::Amount>| amount::optional_amount_of(&path.field(name), asset, given.as_ref());
     let interval = reserve.rebalance_interval_seconds;
     Ok(ReserveSettings {
         reserve_ratio_bps: share(&path.field("reserve_ratio_bps"), reserve.reserve_ratio_bps)?,
@@ -217,11 +216,11 @@ pub fn masked(
     wanted: &v1::Pool,
     (mut policy, mut settings): (v1::Policy, v1::PoolSettings),
 ) -> Parsed<Masked> {
-    let above = Path::of("update_mask");
-    let mask = above.field("paths");
+    let top = Path::of("update_mask");
     if paths.is_empty() {
-        return Err(Path::of("update_mask").missing());
+        return Err(top.missing());
     }
+    let mask = top.field("paths");
     let new_policy = wanted.policy.clone().unwrap_or_default();
     let new_settings = wanted.settings.clone().unwrap_or_default();
     let mut changed = Masked { policy: None, settings: None };

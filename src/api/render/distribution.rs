@@ -116,10 +116,7 @@ mod tests {
         let none = BaseUnits::ZERO;
         let reasons = [
             (HoldReason::ApprovalRequired, v1::HoldCode::ApprovalRequired),
-            (
-                HoldReason::ReceiptSpan { receipts: 1, longest_seconds: 3, limit_seconds: 2 },
-                v1::HoldCode::ReceiptSpan,
-            ),
+            (HoldReason::ReceiptSpan { receipts: 1, longest_seconds: 3, limit_seconds: 2 }, v1::HoldCode::ReceiptSpan),
             (HoldReason::HouseIn { house_in: none, limit: none }, v1::HoldCode::HouseShortage),
             (HoldReason::Incomplete { frozen: 2, computed: 1 }, v1::HoldCode::Incomplete),
         ];

@@ -244,8 +244,7 @@ async fn finish(
         holds.insert(0, HoldReason::ApprovalRequired);
     }
     record.state = record.state.after(&DistributionEvent::Assess(&holds)).map_err(broken)?;
-    record.holds =
-        holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
+    record.holds = holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
     record.figures = figures;
     (record.positions, record.positive_count, record.paid_count) = (total.positions, total.positive, total.paid.count);
     record.hash = total.hash;

@@ -1,7 +1,7 @@
 //! Shares of a whole for people, as decimals. No amount is ever computed from one.
 
-use rust_decimal::Decimal;
 use ruint::aliases::U256;
+use rust_decimal::Decimal;
 
 /// Decimals of a share.
 const DECIMALS: u32 = 6;
