@@ -31,6 +31,7 @@ fn broken(error: impl ToString) -> AppError {
 }
 
 /// What an account's weight earns.
+#[expect(clippy::large_enum_variant, reason = "one a step, on the stack")]
 enum Payer {
     ProRata(SplitInput, SplitTerms, Splitter),
     FixedApr(FixedRate),
@@ -203,7 +204,8 @@ impl Writer<'_> {
 
     async fn flush(&mut self) -> Result<(), AppError> {
         if !self.batch.puts.is_empty() {
-            let batch = std::mem::replace(&mut self.batch, Batch::new(self.batch.partition));
+            let fresh = Batch::new(self.batch.partition);
+            let batch = std::mem::replace(&mut self.batch, fresh);
             self.bytes = 0;
             self.app.store.commit(vec![batch]).await?;
         }
@@ -243,8 +245,7 @@ async fn finish(
         holds.insert(0, HoldReason::ApprovalRequired);
     }
     record.state = record.state.after(&DistributionEvent::Assess(&holds)).map_err(broken)?;
-    record.holds =
-        holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
+    record.holds = holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
     record.figures = figures;
     (record.positions, record.positive_count, record.paid_count) = (total.positions, total.positive, total.paid.count);
     record.hash = total.hash;
