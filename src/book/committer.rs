@@ -94,6 +94,7 @@ impl Committer {
             || !self.backlog.is_empty()
             || !self.queue.is_empty()
             || !self.rejects.is_empty()
+            || !lock(&self.shared.found).is_empty()
             || sealing()
     }
 
@@ -103,6 +104,7 @@ impl Committer {
 
     /// Takes from the queue what one group may need.
     fn drain(&mut self) {
+        self.rejects.extend(lock(&self.shared.found).drain(..));
         let mut events: usize = self.backlog.iter().map(Command::weight).sum();
         while events < self.shared.config.group_events {
             let Ok(command) = self.queue.try_recv() else { break };
@@ -200,8 +202,8 @@ impl Committer {
         self.rejects.drain(..rejects.min(self.rejects.len()));
         let _gates: Vec<_> = heads.iter().map(|(pool, _)| write(&pool.gate)).collect();
         for group in groups {
-            let StagedGroup { pool, partition, head, bytes, records, jobs: owners } = group;
-            let verdicts = pool.apply(partition, head.group, now, &records, Mode::LIVE);
+            let StagedGroup { pool, partition, head, bytes, records, slots, jobs: owners } = group;
+            let verdicts = pool.apply(partition, head.group, now, &records, &slots, Mode::LIVE);
             if let Some(slot) = lock(&pool.heads).list.get_mut(partition) {
                 *slot = head;
             }

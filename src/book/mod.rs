@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     pools: RwLock<BTreeMap<u16, Arc<Pool>>>,
     sources: Mutex<BTreeMap<SourceNumber, Source>>,
     published: RwLock<BTreeMap<SourceNumber, SourceState>>,
+    /// Rejections that replaying found again, on their way to the committer.
+    found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
     failed: AtomicBool,
 }
 

@@ -14,7 +14,7 @@ use crate::domain::weight::SetSum;
 use crate::store::{Batch, keys};
 
 /// The chunks that one step writes.
-const STEP_CHUNKS: usize = 96;
+const STEP_CHUNKS: usize = 192;
 /// The pages of a curve that one step writes.
 const STEP_PAGES: usize = 64;
 

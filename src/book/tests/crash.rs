@@ -6,6 +6,13 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::histories::{acts, run, steps};
 use super::*;
 use crate::store::keys::tag;
+use crate::store::model::{Crash, Fault, ModelStore};
+
+impl Mortal for ModelStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(self.after(Crash::Power))
+    }
+}
 
 fn history() -> (Vec<Act>, u64) {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -168,4 +175,31 @@ async fn a_dropped_step_loses_nothing() {
     let hash = rig.hash();
     rig.reopen().await;
     assert_eq!(rig.hash(), hash);
+}
+
+/// The power fails in every commit: some of its batches are written, and fewer are on disk.
+#[tokio::test]
+async fn a_power_cut_in_any_commit_loses_and_doubles_nothing() {
+    let (acts, frozen) = history();
+    let (_, weights, hash) = run(&acts, frozen, 3).await;
+    let mut fell = 0;
+    for commit in 0.. {
+        let (written, synced) = ((commit % 5) as usize, (commit % 3) as usize);
+        let fault = move |number: u64, _: &[crate::store::Batch]| {
+            (number == commit).then_some(Fault::Fatal { written, synced: synced.min(written) })
+        };
+        let mut rig = RigOver::over(Arc::new(ModelStore::with_faults(fault)), 3).await.unwrap();
+        for act in &acts {
+            rig.act(act.clone()).await;
+        }
+        assert_eq!(rig.hash(), hash, "power cut in commit {commit}");
+        for index in 0..frozen {
+            assert_eq!(rig.weights(index).await, weights[index as usize], "power cut in commit {commit}");
+        }
+        if rig.reopened == 0 {
+            break;
+        }
+        fell += 1;
+    }
+    assert!(fell > 80, "{fell} commits");
 }

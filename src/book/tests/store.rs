@@ -1,7 +1,7 @@
 //! A store in memory that dies where it is told to.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -67,6 +67,13 @@ impl MemStore {
 
     pub(super) fn remove_all(&self, tag: u8) {
         self.inner.lock().unwrap().data.retain(|(_, key), _| key[0] != tag);
+    }
+}
+
+impl super::Mortal for MemStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        self.revive();
+        self.clone()
     }
 }
 
