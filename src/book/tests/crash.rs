@@ -7,6 +7,7 @@ use super::histories::{acts, run, steps};
 use super::*;
 use crate::store::keys::tag;
 use crate::store::model::{Crash, Fault, ModelStore};
+use crate::store::sled::{SledOptions, SledStore};
 
 impl Mortal for ModelStore {
     fn reborn(self: &Arc<Self>) -> Arc<Self> {
@@ -202,4 +203,29 @@ async fn a_power_cut_in_any_commit_loses_and_doubles_nothing() {
         fell += 1;
     }
     assert!(fell > 80, "{fell} commits");
+}
+
+impl Mortal for SledStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        self.clone()
+    }
+}
+
+/// The engine that is used for real keeps what the book gives it.
+#[tokio::test]
+async fn a_book_on_disk_is_found_again() {
+    let (acts, frozen) = history();
+    let (_, weights, hash) = run(&acts, frozen, 3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(directory.path(), SledOptions::default()).unwrap());
+    let mut rig = RigOver::over(open(), 3).await.unwrap();
+    for act in &acts {
+        rig.act(act.clone()).await;
+    }
+    drop(rig);
+    let rig = RigOver::over(open(), 3).await.unwrap();
+    assert_eq!(rig.hash(), hash);
+    for index in 0..frozen {
+        assert_eq!(rig.weights(index).await, weights[index as usize]);
+    }
 }
