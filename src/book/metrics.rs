@@ -116,6 +116,9 @@ mod tests {
         metrics.register(&mut registry);
         metrics.rejected.get_or_create(&ReasonLabel { reason: "TOO_OLD" }).inc();
         metrics.group_events.observe(3.0);
+        metrics.positions.get_or_create(&PoolLabel { pool: 1 }).set(5);
+        metrics.sealed_periods.get_or_create(&PoolLabel { pool: 1 }).inc();
+        metrics.checkpoints.get_or_create(&PoolLabel { pool: 1 }).inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("book_events_rejected_total{reason=\"TOO_OLD\"} 1"), "{text}");
