@@ -2,8 +2,16 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod app;
 pub mod book;
+pub mod api;
 pub mod chain;
+pub mod client;
 pub mod clock;
+pub mod config;
 pub mod domain;
+#[cfg(test)]
+mod law;
+pub mod pb;
 pub mod store;
+pub mod telemetry;

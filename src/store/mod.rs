@@ -7,6 +7,7 @@ pub mod keys;
 pub mod limits;
 pub mod migrations;
 pub mod model;
+pub mod records;
 pub mod sled;
 
 use async_trait::async_trait;

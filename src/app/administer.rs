@@ -1,0 +1,251 @@
+//! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
+
+use crate::book::MAX_PARTITIONS;
+use crate::domain::ids::{AssetId, ChainId, PoolId, SourceId};
+use crate::domain::period::{PeriodIndex, parse_period_start};
+use crate::domain::policy::{PolicyRefusal, PoolPolicy, PoolSettings};
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{PeriodRecord, PolicyRecord, PoolRecord, PoolState, Record, SourceRecord, ValidatorChoice};
+use crate::store::{Batch, PartitionId, keys};
+
+use super::{App, AppError, Once, Pool, Reason, Request};
+
+/// A pool to create.
+#[derive(Clone, Debug)]
+pub struct NewPool {
+    /// Its name.
+    pub id: PoolId,
+    /// The chain, which has to be connected.
+    pub chain: ChainId,
+    /// The chain's own asset.
+    pub asset: AssetId,
+    /// How many partitions its book has; changes no result.
+    pub partitions: u16,
+    /// The policy of its first period.
+    pub policy: PoolPolicy,
+    /// How it is run.
+    pub settings: PoolSettings,
+}
+
+fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError {
+    move |refusal| AppError::invalid(field, refusal.to_string())
+}
+
+impl App {
+    /// Creates a pool, once. (chain, asset) names one pool for ever. Its first period is the one that now lies in,
+    /// counted from midnight UTC of 1970 in steps of the period's length.
+    pub async fn create_pool(&self, request: &Request, new: NewPool) -> Result<Once, AppError> {
+        new.policy.check().map_err(refuse_policy("policy"))?;
+        new.settings.check(new.policy.period_seconds).map_err(refuse_policy("settings"))?;
+        if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
+            return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
+        }
+        let chain = self.chains.get(&new.chain).ok_or_else(|| {
+            AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain))
+        })?;
+        if chain.descriptor.asset != new.asset {
+            let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
+            return Err(AppError::invalid("asset", message));
+        }
+        let _guard = self.service_lock.lock().await;
+        if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
+            return Ok(repeated);
+        }
+        let pools = super::pool_records(&*self.store).await?;
+        if let Some(there) = pools.iter().find(|pool| {
+            pool.id == new.id || (pool.chain == new.chain && pool.asset == new.asset) || pool.asset == new.asset
+        }) {
+            let message = format!("pool {} on {} is there already; one asset has one pool", there.id, there.chain);
+            return Err(AppError::refused(Reason::AlreadyExists, message));
+        }
+        let number = pools.iter().map(|pool| pool.number).max().unwrap_or(0);
+        let number = number.checked_add(1).ok_or_else(|| AppError::Broken("pool numbers are used up".to_owned()))?;
+        let now = self.now();
+        let length = i64::from(new.policy.period_seconds);
+        let record = PoolRecord {
+            id: new.id,
+            number,
+            chain: new.chain,
+            asset: new.asset,
+            decimals: chain.descriptor.decimals,
+            partitions: new.partitions,
+            created_at: now,
+            first_period_start: UnixSeconds::new(now.get().div_euclid(length) * length),
+            simulated: chain.descriptor.simulated,
+        };
+        let mut control = Batch::new(PartitionId::control(number));
+        let policy = PolicyRecord { from_period: 0, policy: new.policy };
+        control.put(keys::policy(0), policy.encode());
+        let state = PoolState { paused: None, version: 1, settings: new.settings };
+        control.put(keys::pool_state(), state.encode());
+        let mut service = Batch::new(PartitionId::SERVICE);
+        let (name, owner) = (keys::pool(&record.id), keys::pool_of_asset(&record.chain, &record.asset));
+        service.expect_absent(name.clone()).expect_absent(owner.clone());
+        service.put(name, record.encode()).put(owner, record.id.as_str());
+        request.mark_in(&mut service, now);
+        self.store.commit(vec![control, service]).await?;
+        self.open_pool(record).await?;
+        Ok(Once::First)
+    }
+
+    /// What operators set of a pool.
+    pub async fn pool_state(&self, pool: &Pool) -> Result<PoolState, AppError> {
+        let state = self.read(pool.control(), &keys::pool_state()).await?;
+        state.ok_or_else(|| AppError::Broken(format!("pool {} has no state record", pool.id())))
+    }
+
+    /// The policy that counts for a period that begins after all that are open.
+    pub async fn next_policy(&self, pool: &Pool) -> Result<PolicyRecord, AppError> {
+        let policy = self.last(pool.control(), keys::range_of_tag(keys::tag::POLICY)).await?;
+        policy.ok_or_else(|| AppError::Broken(format!("pool {} has no policy", pool.id())))
+    }
+
+    /// Changes a pool's policy from the next period on that has not begun, or its settings at once, or both. `etag` is
+    /// the version that the change was decided on; `None` takes any.
+    pub async fn update_pool(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        etag: Option<u64>,
+        policy: Option<PoolPolicy>,
+        settings: Option<PoolSettings>,
+    ) -> Result<Once, AppError> {
+        if let Some(policy) = &policy {
+            policy.check().map_err(refuse_policy("pool.policy"))?;
+        }
+        self.mutate(pool, request, async |change| {
+            let mut state = self.pool_state(pool).await?;
+            if etag.is_some_and(|etag| etag != state.version) {
+                let message = "the pool was changed since it was read; read it again and decide again";
+                return Err(AppError::refused(Reason::EtagMismatch, message));
+            }
+            let period_seconds = match &policy {
+                Some(policy) => policy.period_seconds,
+                None => self.next_policy(pool).await?.policy.period_seconds,
+            };
+            if let Some(settings) = settings {
+                state.settings = settings;
+            }
+            state.settings.check(period_seconds).map_err(refuse_policy("pool.settings"))?;
+            if let Some(policy) = policy {
+                let last: Option<PeriodRecord> = self.last_period(pool).await?;
+                let from_period = last.map_or(0, |period| period.index.next().0);
+                change.put(keys::policy(from_period), &PolicyRecord { from_period, policy });
+            }
+            state.version += 1;
+            change.put(keys::pool_state(), &state);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops a pool's outflows for `reason`, or with `None` lets them go on.
+    pub async fn set_paused(&self, request: &Request, pool: &Pool, reason: Option<String>) -> Result<Once, AppError> {
+        self.mutate(pool, request, async |change| {
+            let mut state = self.pool_state(pool).await?;
+            state.paused = reason;
+            state.version += 1;
+            change.put(keys::pool_state(), &state);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets what operators want of a validator, which the chain has to know.
+    pub async fn put_validator(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        choice: ValidatorChoice,
+    ) -> Result<Once, AppError> {
+        let observation = pool.chain.adapter.observe().await?;
+        if !observation.validators.iter().any(|validator| validator.id == choice.id) {
+            let message = format!("{} has no validator {}", pool.record.chain, choice.id);
+            return Err(AppError::refused(Reason::UnknownValidator, message));
+        }
+        self.mutate(pool, request, async |change| {
+            change.put(keys::validator(&choice.id), &choice);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What operators set of the validators of a pool.
+    pub async fn validator_choices(&self, pool: &Pool) -> Result<Vec<ValidatorChoice>, AppError> {
+        self.list(pool.control(), keys::range_of_tag(keys::tag::VALIDATOR), usize::MAX).await
+    }
+
+    /// Registers a producer of balance events, once. Periods wait for its watermark from now on.
+    pub async fn register_source(&self, request: &Request, id: SourceId) -> Result<Once, AppError> {
+        let _guard = self.service_lock.lock().await;
+        if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
+            return Ok(repeated);
+        }
+        if self.feed.source(&id).is_some() {
+            return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
+        }
+        let number = self.feed.next_number()?;
+        let now = self.now();
+        let record = SourceRecord { id, number, registered_at: now, retired_at: None };
+        let mut batch = Batch::new(PartitionId::SERVICE);
+        batch.expect_absent(keys::source(&record.id)).put(keys::source(&record.id), record.encode());
+        request.mark_in(&mut batch, now);
+        self.store.commit(vec![batch]).await?;
+        self.open_source(record)?;
+        Ok(Once::First)
+    }
+
+    /// Retires a producer of balance events, once. No period waits for it any longer, and it may send no more.
+    pub async fn retire_source(&self, request: &Request, id: &SourceId) -> Result<Once, AppError> {
+        let _guard = self.service_lock.lock().await;
+        if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
+            return Ok(repeated);
+        }
+        let mut record = self.feed.source(id).ok_or_else(|| {
+            AppError::refused(Reason::UnknownSource, format!("there is no source {id}; ListSources lists them"))
+        })?;
+        let now = self.now();
+        record.retired_at = Some(record.retired_at.unwrap_or(now));
+        let mut batch = Batch::new(PartitionId::SERVICE);
+        batch.put(keys::source(id), record.encode());
+        request.mark_in(&mut batch, now);
+        self.store.commit(vec![batch]).await?;
+        self.feed.put_source(record);
+        Ok(Once::First)
+    }
+
+    /// All sources, by name.
+    pub fn sources(&self) -> Vec<SourceRecord> {
+        self.feed.sources()
+    }
+
+    /// The last period that was opened, if one was.
+    pub async fn last_period(&self, pool: &Pool) -> Result<Option<PeriodRecord>, AppError> {
+        self.last(pool.control(), keys::range_of_tag(keys::tag::PERIOD)).await
+    }
+
+    /// A period by its index.
+    pub async fn period(&self, pool: &Pool, index: PeriodIndex) -> Result<Option<PeriodRecord>, AppError> {
+        self.read(pool.control(), &keys::period(index.0)).await
+    }
+
+    /// A period by its name: among those of equal length around it, found from the first period's start.
+    pub async fn period_named(&self, pool: &Pool, name: &str) -> Result<PeriodRecord, AppError> {
+        let unknown = || AppError::refused(Reason::UnknownPeriod, format!("pool {} has no period {name}", pool.id()));
+        let start = parse_period_start(name).ok_or_else(unknown)?;
+        let last = self.last_period(pool).await?.ok_or_else(unknown)?;
+        let (mut low, mut high) = (0, last.index.0);
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            let period = self.period(pool, PeriodIndex(middle)).await?.ok_or_else(unknown)?;
+            match period.bounds.start.cmp(&start) {
+                std::cmp::Ordering::Equal if period.bounds.name() == name => return Ok(period),
+                std::cmp::Ordering::Equal => return Err(unknown()),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater if middle == 0 => return Err(unknown()),
+                std::cmp::Ordering::Greater => high = middle - 1,
+            }
+        }
+        Err(unknown())
+    }
+}

@@ -1,0 +1,175 @@
+//! One change of a pool's control records: everything that is decided together is committed together.
+//!
+//! Every change, of whatever job, goes through here. It holds the pool's lock, reads the ledger, and commits with
+//! the expectation that the ledger is still the one that was read; the ledger's version grows with every change.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::MutexGuard;
+
+use crate::domain::amount::BaseUnits;
+use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedLevel};
+use crate::store::{Batch, Expectation, StoreError, keys};
+
+use super::{App, AppError, Once, Pool, Request};
+
+/// A change that is being put together. Dropped without [`Change::commit`], it leaves nothing.
+pub struct Change<'a> {
+    app: &'a App,
+    pool: &'a Pool,
+    at: UnixSeconds,
+    before: Option<Vec<u8>>,
+    record: LedgerRecord,
+    /// What the change writes, by key; `None` deletes.
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    expectations: Vec<Expectation>,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl<'a> Change<'a> {
+    /// Begins a change of `pool` at `at`, behind every change that was begun before.
+    pub async fn begin(app: &'a App, pool: &'a Pool, at: UnixSeconds) -> Result<Self, AppError> {
+        let guard = pool.lock.lock().await;
+        let before = app.store.get(pool.control(), &keys::ledger()).await?;
+        let record = match &before {
+            Some(bytes) => LedgerRecord::decode(bytes)?,
+            None => LedgerRecord::default(),
+        };
+        Ok(Self { app, pool, at, before, record, writes: BTreeMap::new(), expectations: Vec::new(), _guard: guard })
+    }
+
+    /// The ledger with everything posted so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.record.ledger
+    }
+
+    /// When the change happens.
+    pub fn at(&self) -> UnixSeconds {
+        self.at
+    }
+
+    /// The record at `key` as the change leaves it: what it has written itself, else what is stored.
+    pub async fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, AppError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.as_deref().map(R::decode).transpose()?),
+            None => self.app.read(self.pool.control(), key).await,
+        }
+    }
+
+    /// Whether anything stands at `key`, as the change leaves it.
+    pub async fn contains(&self, key: &[u8]) -> Result<bool, AppError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.is_some()),
+            None => Ok(self.app.store.get(self.pool.control(), key).await?.is_some()),
+        }
+    }
+
+    /// Sets `key` to `record`.
+    pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        self.writes.insert(key, Some(record.encode()));
+    }
+
+    /// Sets `key` to `record`, which must not be there yet.
+    pub fn put_new<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        self.expectations.push(Expectation::Absent { key: key.clone() });
+        self.put(key, record);
+    }
+
+    /// Sets `key` to `value` as it is, such as an entry of an index.
+    pub fn put_bytes(&mut self, key: Vec<u8>, value: &[u8]) {
+        self.writes.insert(key, Some(value.to_vec()));
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.writes.insert(key, None);
+    }
+
+    /// How many keys the change writes so far.
+    pub fn size(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// The next number of the pool, for operations and transfers: contiguous in commit order.
+    pub fn next_sequence(&mut self) -> u64 {
+        self.record.sequence += 1;
+        self.record.sequence
+    }
+
+    /// Posts a balanced entry that took effect at `effective_at`. One that moves nothing leaves no posting.
+    pub fn post(&mut self, entry: &Entry, effective_at: UnixSeconds) -> Result<(), AppError> {
+        if entry.is_empty() {
+            return Ok(());
+        }
+        let level_before = staked_and_unbonding(&self.record.ledger)?;
+        self.record.ledger = self.record.ledger.apply(entry).map_err(|error| {
+            AppError::Broken(format!("{} {}: {error}", entry.reason().name(), entry.reason().subject()))
+        })?;
+        self.record.postings += 1;
+        let posting = PostingRecord::new(self.record.postings, effective_at, entry);
+        self.put_new(keys::posting(posting.sequence), &posting);
+        let level = staked_and_unbonding(&self.record.ledger)?;
+        if level != level_before {
+            let staked = StakedLevel { at: effective_at, level };
+            self.put(keys::staked_series(effective_at, posting.sequence), &staked);
+        }
+        Ok(())
+    }
+
+    /// Commits everything, or nothing.
+    pub async fn commit(mut self) -> Result<(), AppError> {
+        self.record.version += 1;
+        let mut batch = Batch::new(self.pool.control());
+        batch.expectations = self.expectations;
+        match self.before.take() {
+            Some(before) => batch.expect_equals(keys::ledger(), before),
+            None => batch.expect_absent(keys::ledger()),
+        };
+        batch.put(keys::ledger(), self.record.encode());
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            };
+        }
+        let committed = self.app.store.commit(vec![batch]).await;
+        if let Err(StoreError::Conflict { .. }) = &committed {
+            self.app.metrics.conflicts.inc();
+        }
+        committed?;
+        self.pool.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+}
+
+/// What is delegated or unbonding: what the house's weight is measured against.
+fn staked_and_unbonding(ledger: &Ledger) -> Result<BaseUnits, AppError> {
+    let staked = ledger.balances().filter_map(|(account, balance)| match account {
+        Account::Asset(AssetAccount::Delegated(_) | AssetAccount::Unbonding) => Some(balance.positive_part()),
+        _ => None,
+    });
+    BaseUnits::sum(staked).map_err(|error| AppError::Broken(format!("the staked total: {error}")))
+}
+
+impl App {
+    /// Carries out one mutation of a pool, once: `decide` puts the change together, and the request is marked in the
+    /// same commit.
+    pub async fn mutate(
+        &self,
+        pool: &Pool,
+        request: &Request,
+        decide: impl AsyncFnOnce(&mut Change<'_>) -> Result<(), AppError>,
+    ) -> Result<Once, AppError> {
+        let mut change = Change::begin(self, pool, self.now()).await?;
+        if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
+            return Ok(repeated);
+        }
+        decide(&mut change).await?;
+        let (key, record) = request.mark(change.at);
+        change.put_new(key, &record);
+        change.commit().await?;
+        Ok(Once::First)
+    }
+}

@@ -1,0 +1,119 @@
+//! What the chain did, booked once. Every token that moves on a chain enters the ledger here and nowhere else.
+//!
+//! Called by `reconcile` (everything up to a height) and by `operate` (what a look-up says of one operation). Both
+//! give the same effects under the same keys, so that whichever comes first books and the other finds it booked.
+
+use crate::domain::amount::BaseUnits;
+use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
+use crate::domain::effect::{Effect, EffectKind};
+use crate::domain::ids::TransferId;
+use crate::store::keys;
+use crate::store::records::{OperationRecord, ReceiptRecord, TransferRecord};
+
+use super::control::Change;
+use super::{AppError, Pool};
+
+/// What became of booking an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Booked {
+    /// It is in the change now.
+    Now,
+    /// It was booked before.
+    Before,
+    /// It can't be explained: outflows must stop for this reason, and nothing after it may be booked.
+    Stop(String),
+}
+
+/// Adds the booking of `effect` to `change`, unless it was booked before.
+pub(super) async fn book(pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<Booked, AppError> {
+    let key = keys::booked_effect(&effect.key);
+    if change.contains(&key).await? {
+        return Ok(Booked::Before);
+    }
+    let mut operation: Option<OperationRecord> = match &effect.operation {
+        Some(id) => change.read(&keys::operation(id)).await?,
+        None => None,
+    };
+    let mut transfer: Option<TransferRecord> = match named_transfer(effect) {
+        Some(id) => change.read(&keys::transfer(id)).await?,
+        None => None,
+    };
+    let context = EffectContext {
+        operation: operation.as_ref().map(|operation| (&operation.kind, operation.in_flight)),
+        transfer: transfer.as_ref().map(|record| &record.transfer),
+        rounding: BaseUnits::ZERO,
+    };
+    let posting = match booking::effect(effect, &context).map_err(|error| broken(effect, &error))? {
+        Booking::Post(posting) => posting,
+        Booking::PauseAndReport(discrepancy) => {
+            let at = format!("height {}, {}/{}", effect.height, effect.key.transaction, effect.key.index);
+            return Ok(Booked::Stop(format!("{discrepancy:?} at {at} is explained by nothing that was done")));
+        }
+    };
+    change.post(&posting.entry, effect.at)?;
+    if let Some(operation) = &mut operation {
+        charge(operation, effect, &posting).map_err(|error| broken(effect, &error))?;
+        change.put(keys::operation(&operation.id), operation);
+    }
+    if let (Some(record), Some(after)) = (&mut transfer, posting.transfer) {
+        record.transfer = after;
+        record.updated_at = change.at();
+        super::transfer::put(change, record);
+    }
+    if let Some(receipt) = receipt(effect) {
+        change.put_new(keys::receipt(receipt.at, &receipt.key), &receipt);
+        change.put_bytes(keys::unassigned_receipt(receipt.at, &receipt.key), &[]);
+    }
+    if !posting.explained || !posting.suspense.is_zero() {
+        tracing::warn!(pool = %pool.id(), transaction = %effect.key.transaction, height = effect.height,
+            suspense_base_units = %posting.suspense, "an effect that nothing of ours explains was booked");
+    }
+    change.put_bytes(key, &effect.height.to_be_bytes());
+    Ok(Booked::Now)
+}
+
+/// What an effect takes off its operation's reservation, moves for it, and costs it.
+fn charge(operation: &mut OperationRecord, effect: &Effect, posting: &Posting) -> Result<(), BookingError> {
+    operation.in_flight = operation.in_flight.checked_sub(posting.used)?;
+    match &effect.kind {
+        EffectKind::FeePaid { amount } => operation.fee = operation.fee.checked_add(*amount)?,
+        EffectKind::Delegated { amount, .. }
+        | EffectKind::Undelegated { amount, .. }
+        | EffectKind::Redelegated { amount, .. }
+        | EffectKind::TransferOut { amount, .. } => operation.settled = operation.settled.checked_add(*amount)?,
+        EffectKind::RewardPaid { amount, .. } if operation.kind.name() == "claim" => {
+            operation.settled = operation.settled.checked_add(*amount)?;
+        }
+        EffectKind::Withdrawn { amount } if operation.kind.name() == "withdraw" => {
+            operation.settled = operation.settled.checked_add(*amount)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn named_transfer(effect: &Effect) -> Option<&TransferId> {
+    match &effect.kind {
+        EffectKind::TransferIn { transfer, .. } | EffectKind::TransferOut { transfer, .. } => transfer.as_ref(),
+        _ => None,
+    }
+}
+
+/// The receipt of a reward effect.
+fn receipt(effect: &Effect) -> Option<ReceiptRecord> {
+    let (validator, amount, earned_from, earned_to) = match &effect.kind {
+        EffectKind::RewardPaid { validator, amount, earned_from, earned_to } => {
+            (validator.clone(), *amount, *earned_from, *earned_to)
+        }
+        EffectKind::RewardCompounded { validator, amount, earned_from, earned_to } => {
+            (Some(validator.clone()), *amount, *earned_from, *earned_to)
+        }
+        _ => return None,
+    };
+    let (key, at, height) = (effect.key.clone(), effect.at, effect.height);
+    Some(ReceiptRecord { key, validator, amount, at, height, earned_from, earned_to, assigned: None })
+}
+
+fn broken(effect: &Effect, error: &BookingError) -> AppError {
+    AppError::Broken(format!("effect {}/{}: {error}", effect.key.transaction, effect.key.index))
+}

@@ -1,0 +1,168 @@
+//! The one error of this room: a refusal with a stable reason, or a failure of a room below.
+
+use crate::book::BookError;
+use crate::chain::ChainError;
+use crate::store::StoreError;
+use crate::store::records::RecordError;
+
+/// Why something was refused: stable, one word per cause, told to callers as the `ErrorInfo` reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// No such pool.
+    UnknownPool,
+    /// No pool stakes this asset.
+    UnknownAsset,
+    /// No such source.
+    UnknownSource,
+    /// The account has no position there.
+    UnknownAccount,
+    /// No such validator.
+    UnknownValidator,
+    /// No such operation.
+    UnknownOperation,
+    /// No such transfer.
+    UnknownTransfer,
+    /// No such period.
+    UnknownPeriod,
+    /// No such distribution.
+    UnknownDistribution,
+    /// No such payout.
+    UnknownPayout,
+    /// The thing to create is there already.
+    AlreadyExists,
+    /// The request id was used with another body.
+    RequestIdReused,
+    /// The feed skipped sequences.
+    SequenceGap,
+    /// A repeated sequence carries another body.
+    SequenceReused,
+    /// The event is well formed and was not accepted; it is journalled as rejected.
+    EventRejected,
+    /// The source was retired.
+    SourceRetired,
+    /// The event lies in a period that is not open yet; send it again.
+    PeriodNotOpen,
+    /// The period has not ended yet.
+    PeriodNotEnded,
+    /// The pool is paused.
+    PoolPaused,
+    /// The state of the thing does not allow this.
+    WrongState,
+    /// The hash is not the one of the distribution.
+    HashMismatch,
+    /// The acknowledgement leaves a gap or goes past what was released.
+    AckOutOfRange,
+    /// The etag is not the current one.
+    EtagMismatch,
+    /// A value breaks a rule.
+    InvalidValue,
+    /// The amount is not the expected one.
+    AmountMismatch,
+    /// Too much is in flight; try again later.
+    Overloaded,
+    /// Only simulated chains and clocks can do this.
+    SimulationOnly,
+    /// Not offered yet.
+    Unimplemented,
+}
+
+impl Reason {
+    /// The reason as it is told to callers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownPool => "UNKNOWN_POOL",
+            Self::UnknownAsset => "UNKNOWN_ASSET",
+            Self::UnknownSource => "UNKNOWN_SOURCE",
+            Self::UnknownAccount => "UNKNOWN_ACCOUNT",
+            Self::UnknownValidator => "UNKNOWN_VALIDATOR",
+            Self::UnknownOperation => "UNKNOWN_OPERATION",
+            Self::UnknownTransfer => "UNKNOWN_TRANSFER",
+            Self::UnknownPeriod => "UNKNOWN_PERIOD",
+            Self::UnknownDistribution => "UNKNOWN_DISTRIBUTION",
+            Self::UnknownPayout => "UNKNOWN_PAYOUT",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::SequenceGap => "SEQUENCE_GAP",
+            Self::SequenceReused => "SEQUENCE_REUSED",
+            Self::EventRejected => "EVENT_REJECTED",
+            Self::SourceRetired => "SOURCE_RETIRED",
+            Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
+            Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
+            Self::PoolPaused => "POOL_PAUSED",
+            Self::WrongState => "WRONG_STATE",
+            Self::HashMismatch => "HASH_MISMATCH",
+            Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::InvalidValue => "INVALID_VALUE",
+            Self::AmountMismatch => "AMOUNT_MISMATCH",
+            Self::Overloaded => "OVERLOADED",
+            Self::SimulationOnly => "SIMULATION_ONLY",
+            Self::Unimplemented => "UNIMPLEMENTED",
+        }
+    }
+}
+
+/// A refusal: nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, and what to do, for people.
+    pub message: String,
+    /// The path of the field at fault, as the request has it; empty where no single field is.
+    pub field: &'static str,
+    /// Figures that help to act, such as the sequence expected.
+    pub metadata: Vec<(&'static str, String)>,
+}
+
+/// Whatever can go wrong in `app/`.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Refused; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed; see [`StoreError`] for what is known of the outcome.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record can't be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The book failed.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// A chain failed.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A rule found the state to be one that can't be: the pool's outflows must stop.
+    #[error("the books are broken: {0}")]
+    Broken(String),
+}
+
+impl AppError {
+    /// A refusal without a field.
+    pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
+        Self::Refused(Refusal { reason, message: message.into(), field: "", metadata: Vec::new() })
+    }
+
+    /// A refusal for what a field holds.
+    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Refused(Refusal { reason: Reason::InvalidValue, message: message.into(), field, metadata: Vec::new() })
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing was due.
+    Idle,
+    /// Something was done, and more may follow at once.
+    Done,
+}
+
+impl Work {
+    /// `Done` if either did something.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::Done { Self::Done } else { other }
+    }
+}

@@ -1,0 +1,310 @@
+//! Balances in. Batches of a source are routed to the pools' books; the answer waits until they are durable.
+//!
+//! `PutBalance` is a source of its own whose sequences softstake gives: each is durable as an intent before it enters
+//! the book, so that a call cut off in between is finished at the next start or by its repeat.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use tokio::sync::Mutex;
+
+use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, Refusal as BookRefusal};
+use crate::domain::amount::BaseUnits;
+use crate::domain::feed::{RejectReason, SourceNumber};
+use crate::domain::ids::{AccountId, AssetId, SourceId};
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
+use crate::store::{Batch, PartitionId, StoreError, keys};
+
+use super::{App, AppError, Once, Reason, Refusal, Request};
+
+/// The source that `PutBalance` feeds.
+pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
+
+/// The first number that a registered source may have: what lies below is softstake's own.
+const FIRST_REGISTERED: u16 = 16;
+
+/// How many intents are looked at together when the service starts.
+const INTENTS_PER_READ: usize = 1_000;
+
+/// One balance, as its source said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceEvent {
+    /// Whose.
+    pub account: AccountId,
+    /// Of what.
+    pub asset: AssetId,
+    /// The balance after the event.
+    pub balance: BaseUnits,
+    /// Since when.
+    pub at: UnixSeconds,
+}
+
+/// The sources that may feed.
+#[derive(Default)]
+pub struct Feed {
+    sources: RwLock<BTreeMap<SourceId, SourceRecord>>,
+    /// Serialises `PutBalance`, whose sequences are given here.
+    put: Mutex<()>,
+}
+
+impl Feed {
+    /// A source by its name.
+    pub fn source(&self, id: &SourceId) -> Option<SourceRecord> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// All sources, by name.
+    pub fn sources(&self) -> Vec<SourceRecord> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Takes a source in, or its new state.
+    pub(super) fn put_source(&self, record: SourceRecord) {
+        self.sources.write().unwrap_or_else(PoisonError::into_inner).insert(record.id.clone(), record);
+    }
+
+    /// The number of the next source to register.
+    pub(super) fn next_number(&self) -> Result<u16, AppError> {
+        let last = self.sources().iter().map(|source| source.number).max().unwrap_or(0);
+        let next = last.max(FIRST_REGISTERED - 1).checked_add(1);
+        next.ok_or_else(|| AppError::Broken("source numbers are used up".to_owned()))
+    }
+}
+
+/// How far a source is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Every event up to and including this sequence is on disk.
+    pub durable_sequence: u64,
+    /// What the source vouched for.
+    pub watermark: Option<UnixSeconds>,
+}
+
+impl App {
+    /// Takes a registered source in, here and in the book.
+    pub(super) fn open_source(&self, record: SourceRecord) -> Result<(), AppError> {
+        self.book.add_source(SourceNumber(record.number));
+        self.feed.put_source(record);
+        Ok(())
+    }
+
+    /// The number of a source that may send.
+    fn sending(&self, source: &SourceId) -> Result<SourceNumber, AppError> {
+        let record = self.feed.source(source).ok_or_else(|| {
+            let message = format!("source {source} is not registered; AdminService/RegisterSource registers it");
+            AppError::refused(Reason::UnknownSource, message)
+        })?;
+        if record.retired_at.is_some() {
+            let message = format!("source {source} was retired and may send no more; register another one");
+            return Err(AppError::refused(Reason::SourceRetired, message));
+        }
+        Ok(SourceNumber(record.number))
+    }
+
+    /// Takes a batch of events in, and answers when it is durable. Repeats are acknowledged, gaps refused.
+    pub async fn feed_balances(
+        &self,
+        source: &SourceId,
+        first_sequence: u64,
+        events: Vec<BalanceEvent>,
+        watermark: Option<UnixSeconds>,
+    ) -> Result<EventsOutcome, AppError> {
+        let source = self.sending(source)?;
+        let events = events.into_iter().map(|event| self.routed(event)).collect();
+        self.submit_events(source, first_sequence, events, watermark).await
+    }
+
+    fn routed(&self, event: BalanceEvent) -> FeedEvent {
+        let pool = match self.pool_of_asset(&event.asset) {
+            Some(pool) => EventPool::Pool(pool.number()),
+            None => EventPool::UnknownAsset(event.asset.as_str().into()),
+        };
+        FeedEvent { pool, account: event.account, balance: event.balance, at: event.at }
+    }
+
+    /// Hands events to the book in batches that it takes, in order, and waits until the last is durable. Batches that
+    /// came before a refused one are durable; sending all again repeats them.
+    async fn submit_events(
+        &self,
+        source: SourceNumber,
+        first_sequence: u64,
+        mut events: Vec<FeedEvent>,
+        watermark: Option<UnixSeconds>,
+    ) -> Result<EventsOutcome, AppError> {
+        let mut total = EventsOutcome::default();
+        let mut first_sequence = first_sequence;
+        loop {
+            let rest = events.split_off(events.len().min(MAX_BATCH_EVENTS));
+            let (count, last) = (events.len() as u64, rest.is_empty());
+            let watermark = watermark.filter(|_| last);
+            let batch = EventBatch { source, first_sequence, events, watermark };
+            let receipt = self.sender.submit_events(batch).map_err(|full| {
+                AppError::refused(Reason::Overloaded, full.to_string())
+            })?;
+            let outcome = receipt.await.map_err(book_refusal)?;
+            let rejected = outcome.rejected.len() as u64;
+            let repeated = outcome.repeated + outcome.already_applied;
+            self.metrics.events_rejected.inc_by(rejected);
+            self.metrics.events_accepted.inc_by(count.saturating_sub(rejected).saturating_sub(repeated));
+            total.durable_sequence = outcome.durable_sequence;
+            total.rejected.extend(outcome.rejected);
+            total.clamped += outcome.clamped;
+            total.late += outcome.late;
+            total.repeated += outcome.repeated;
+            total.already_applied += outcome.already_applied;
+            if last {
+                return Ok(total);
+            }
+            first_sequence += count;
+            events = rest;
+        }
+    }
+
+    /// How far a registered source is durable.
+    pub fn cursor(&self, source: &SourceId) -> Result<Cursor, AppError> {
+        let record = self.feed.source(source).ok_or_else(|| {
+            AppError::refused(Reason::UnknownSource, format!("there is no source {source}; ListSources lists them"))
+        })?;
+        let state = self.book.source_state(SourceNumber(record.number)).unwrap_or_default();
+        Ok(Cursor { durable_sequence: state.durable_sequence, watermark: state.watermark })
+    }
+
+    /// Puts one balance, once; without a time, now. Answers with its sequence when it is durable, or says why the book
+    /// did not accept it.
+    pub async fn put_balance(
+        &self,
+        request: &Request,
+        account: AccountId,
+        asset: AssetId,
+        balance: BaseUnits,
+        at: Option<UnixSeconds>,
+    ) -> Result<(Once, u64), AppError> {
+        if self.pool_of_asset(&asset).is_none() {
+            let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
+            return Err(AppError::refused(Reason::UnknownAsset, message));
+        }
+        let _guard = self.feed.put.lock().await;
+        let seen = request.seen(&*self.store, PartitionId::SERVICE).await?;
+        let (intent, once) = match seen {
+            Some(once) => (self.intent_of(request).await?, once),
+            None => {
+                let last: Option<PutBalanceIntent> = self.last_intent().await?;
+                let sequence = last.map_or(0, |intent| intent.sequence) + 1;
+                let at = at.unwrap_or_else(|| self.now());
+                let intent = PutBalanceIntent { sequence, account, asset, balance, at };
+                self.record_intent(request, &intent).await?;
+                (intent, Once::First)
+            }
+        };
+        let sequence = intent.sequence;
+        self.enter_intents(sequence - 1).await?;
+        let PutBalanceIntent { account, asset, balance, at, .. } = intent;
+        let event = self.routed(BalanceEvent { account, asset, balance, at });
+        // A repeat of what is in the book is answered with what became of it.
+        let outcome = self.submit_events(PUT_BALANCE, sequence, vec![event], None).await?;
+        match outcome.rejected.first() {
+            None => Ok((once, sequence)),
+            Some((_, reason)) => Err(rejected(*reason)),
+        }
+    }
+
+    async fn record_intent(&self, request: &Request, intent: &PutBalanceIntent) -> Result<(), AppError> {
+        let mut batch = Batch::new(PartitionId::SERVICE);
+        let key = keys::put_balance_intent(intent.sequence);
+        batch.expect_absent(key.clone()).put(key, intent.encode());
+        batch.put(sequence_key(request), intent.sequence.to_be_bytes());
+        request.mark_in(&mut batch, self.now());
+        self.store.commit(vec![batch]).await?;
+        Ok(())
+    }
+
+    /// The intent that an earlier call of the same request made durable.
+    async fn intent_of(&self, request: &Request) -> Result<PutBalanceIntent, AppError> {
+        let broken = || AppError::Broken(format!("request {} has no intent", request.id));
+        let bytes = self.store.get(PartitionId::SERVICE, &sequence_key(request)).await?;
+        let sequence = bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).ok_or_else(broken)?;
+        let intent = self.read(PartitionId::SERVICE, &keys::put_balance_intent(sequence)).await?;
+        intent.ok_or_else(broken)
+    }
+
+    async fn last_intent(&self) -> Result<Option<PutBalanceIntent>, AppError> {
+        self.last(PartitionId::SERVICE, keys::range_of_tag(keys::tag::PUT_BALANCE_INTENT)).await
+    }
+
+    /// Enters every intent up to `through` that is not in the book yet, in order.
+    async fn enter_intents(&self, through: u64) -> Result<(), AppError> {
+        loop {
+            let next = self.book.source_state(PUT_BALANCE).unwrap_or_default().durable_sequence + 1;
+            if next > through {
+                return Ok(());
+            }
+            let range = keys::range_from(&keys::put_balance_intent(next));
+            let intents: Vec<PutBalanceIntent> = self.list(PartitionId::SERVICE, range, INTENTS_PER_READ).await?;
+            if intents.is_empty() {
+                return Ok(());
+            }
+            let events = intents
+                .into_iter()
+                .map(|intent| {
+                    let PutBalanceIntent { account, asset, balance, at, .. } = intent;
+                    self.routed(BalanceEvent { account, asset, balance, at })
+                })
+                .collect();
+            self.submit_events(PUT_BALANCE, next, events, None).await?;
+        }
+    }
+
+    /// Finishes what a crash cut off: intents that are durable and not in the book.
+    pub(super) async fn finish_intents(&self) -> Result<(), AppError> {
+        match self.last_intent().await? {
+            Some(last) => self.enter_intents(last.sequence).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which intent a request made: beside the request's own mark.
+fn sequence_key(request: &Request) -> Vec<u8> {
+    keys::request("BalanceFeedService/PutBalance/sequence", &request.id)
+}
+
+/// What the book refused, as this room says it.
+pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
+    let message = refusal.to_string();
+    let reason = match &refusal {
+        BookRefusal::Gap { .. } => Reason::SequenceGap,
+        BookRefusal::BodyMismatch { .. } => Reason::SequenceReused,
+        BookRefusal::PeriodNotOpen { .. } => Reason::PeriodNotOpen,
+        BookRefusal::UnknownSource { .. } => Reason::UnknownSource,
+        BookRefusal::UnknownPool { .. } => Reason::UnknownPool,
+        BookRefusal::BatchTooLarge { .. } => Reason::InvalidValue,
+        BookRefusal::Period(_) => Reason::WrongState,
+        BookRefusal::Storage(_) => return AppError::Store(StoreError::Fatal(message)),
+    };
+    let mut refused = Refusal { reason, message, field: "", metadata: Vec::new() };
+    match refusal {
+        BookRefusal::Gap { expected } => {
+            refused.field = "first_sequence";
+            refused.metadata.push(("expected_sequence", expected.to_string()));
+        }
+        BookRefusal::BodyMismatch { sequence } => {
+            refused.field = "first_sequence";
+            refused.metadata.push(("sequence", sequence.to_string()));
+        }
+        _ => {}
+    }
+    AppError::Refused(refused)
+}
+
+/// What became of a balance that was put by itself, as an answer to its caller.
+fn rejected(reason: RejectReason) -> AppError {
+    let field = match reason {
+        RejectReason::TooOld | RejectReason::FromFuture | RejectReason::PeriodNotOpen => "event_time",
+        RejectReason::UnknownAsset => "balance.asset",
+        RejectReason::BalanceTooLarge { .. } | RejectReason::PoolTotalTooLarge => "balance.base_units",
+        RejectReason::NotOwner => "account",
+    };
+    let metadata = vec![("rejected", reason.name().to_owned())];
+    AppError::Refused(Refusal { reason: Reason::EventRejected, message: reason.to_string(), field, metadata })
+}

@@ -1,0 +1,280 @@
+//! Stake follows its target: on a schedule, the rules decide what to move, and one commit plans all of it.
+
+use std::collections::BTreeMap;
+
+use crate::chain::Observation;
+use crate::domain::allocation::{Allocation, AllocationLimits, AllocationRequest, Candidate, Holding, allocate};
+use crate::domain::amount::{AmountError, BaseUnits};
+use crate::domain::ids::ValidatorId;
+use crate::domain::ledger::LedgerView;
+use crate::domain::operation::{OperationKind, rebalance_id};
+use crate::domain::reserve::{self, ReserveInput, StakePlan};
+use crate::domain::time::UnixSeconds;
+use crate::domain::transfer::{Direction, Purpose};
+use crate::store::keys;
+use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, ValidatorChoice};
+
+use super::control::Change;
+use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer};
+
+/// What a run would do, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebalance {
+    /// How much is to move.
+    pub plan: StakePlan,
+    /// Between whom.
+    pub allocation: Allocation,
+    /// The height that it was decided on.
+    pub height: u64,
+    /// The operations and transfers that were planned for good; empty of a plan alone.
+    pub planned: Vec<String>,
+}
+
+/// What a decision rests on.
+struct Grounds {
+    view: LedgerView,
+    observation: Observation,
+    operations: Vec<OperationRecord>,
+    transfers: Vec<TransferRecord>,
+    choices: Vec<ValidatorChoice>,
+}
+
+fn broken(error: AmountError) -> AppError {
+    AppError::Broken(format!("planning: {error}"))
+}
+
+/// Plans claims, withdrawals and, when it is due, a rebalance.
+pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
+    let mark: RebalanceMark = app.read(pool.control(), &keys::rebalance_mark()).await?.unwrap_or_default();
+    let state = app.pool_state(pool).await?;
+    if state.paused.is_some() {
+        return Ok(Work::Idle);
+    }
+    let interval = u64::from(state.settings.reserve.rebalance_interval_seconds);
+    if mark.run > 0 && now.since(mark.at) < interval {
+        return Ok(Work::Idle);
+    }
+    let Ok(observation) = pool.chain.adapter.observe().await else { return Ok(Work::Idle) };
+    let work = collect::step(app, pool, &observation, now).await?;
+    let mut change = Change::begin(app, pool, now).await?;
+    let planned = run(app, pool, &mut change, observation).await?;
+    change.commit().await?;
+    Ok(if planned.planned.is_empty() { work } else { Work::Done })
+}
+
+/// Decides and plans for good.
+async fn run(
+    app: &App,
+    pool: &Pool,
+    change: &mut Change<'_>,
+    observation: Observation,
+) -> Result<Rebalance, AppError> {
+    let mut mark: RebalanceMark = change.read(&keys::rebalance_mark()).await?.unwrap_or_default();
+    mark = RebalanceMark { run: mark.run + 1, at: change.at() };
+    change.put(keys::rebalance_mark(), &mark);
+    let grounds = grounds(app, pool, change, observation).await?;
+    let mut decided = decide(app, pool, &grounds, change.at()).await?;
+    let plan = decided.plan.clone();
+    let mut planned = Vec::new();
+    for (n, step) in decided.allocation.moves.iter().enumerate() {
+        let number = u32::try_from(n).unwrap_or(u32::MAX);
+        let id = rebalance_id(pool.id(), &step.kind, mark.run, number);
+        let id = id.map_err(|error| AppError::Broken(error.to_string()))?;
+        planned.push(id.to_string());
+        operate::plan(change, id, step.kind.clone(), step.reason.name())?;
+    }
+    app.metrics.operations_planned.inc_by(planned.len() as u64);
+    let reason = plan.reasons.first().map_or("", |reason| reason.name());
+    for (purpose, amount) in [(Purpose::Principal, plan.fund), (Purpose::HouseFloat, plan.house_float_fund)] {
+        if !amount.is_zero() {
+            planned.push(transfer::request_fund(change, purpose, amount, reason)?.to_string());
+        }
+    }
+    if !plan.defund.is_zero() {
+        let id = transfer::request_defund(change, pool, Purpose::Principal, plan.defund, reason)?;
+        planned.push(id.to_string());
+    }
+    if !planned.is_empty() {
+        let reasons: Vec<&str> = plan.reasons.iter().map(|reason| reason.name()).collect();
+        tracing::info!(pool = %pool.id(), run = mark.run, stake_base_units = %plan.stake,
+            unstake_base_units = %plan.unstake, fund_base_units = %plan.fund, defund_base_units = %plan.defund,
+            moves = decided.allocation.moves.len(), ?reasons, "rebalance");
+    }
+    decided.planned = planned;
+    Ok(decided)
+}
+
+async fn grounds(
+    app: &App,
+    pool: &Pool,
+    change: &Change<'_>,
+    observation: Observation,
+) -> Result<Grounds, AppError> {
+    let view = LedgerView::new(change.ledger().clone(), app.principal(pool)?).map_err(broken)?;
+    Ok(Grounds {
+        view,
+        observation,
+        operations: app.open_operations(pool).await?,
+        transfers: app.open_transfers(pool).await?,
+        choices: app.validator_choices(pool).await?,
+    })
+}
+
+async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> Result<Rebalance, AppError> {
+    let state = app.pool_state(pool).await?;
+    let (reserve_settings, limits) = (&state.settings.reserve, &state.settings.allocation);
+    let descriptor = &pool.chain.descriptor;
+    let under_way = |wanted: fn(&OperationKind) -> Option<BaseUnits>| {
+        BaseUnits::sum(grounds.operations.iter().filter_map(|operation| wanted(&operation.kind)))
+    };
+    let coming = |purpose: Purpose| {
+        let funds = grounds.transfers.iter().map(|record| &record.transfer);
+        let funds = funds.filter(|fund| fund.direction == Direction::Fund && fund.purpose == purpose);
+        BaseUnits::sum(funds.map(crate::domain::transfer::Transfer::outstanding))
+    };
+    let unbondings = grounds.observation.unbondings.iter().map(|entry| (entry.matures_at, entry.amount));
+    let input = ReserveInput {
+        view: &grounds.view,
+        forecast: reserve_settings.reserve_floor,
+        delegating: under_way(|kind| match kind {
+            OperationKind::Delegate { amount, .. } => Some(*amount),
+            _ => None,
+        })
+        .map_err(broken)?,
+        undelegating: under_way(|kind| match kind {
+            OperationKind::Undelegate { amount, .. } => Some(*amount),
+            _ => None,
+        })
+        .map_err(broken)?,
+        defunding: under_way(|kind| match kind {
+            OperationKind::SendToCustody { amount, .. } => Some(*amount),
+            _ => None,
+        })
+        .map_err(broken)?,
+        funds_coming: coming(Purpose::Principal).map_err(broken)?,
+        house_funds_coming: coming(Purpose::HouseFloat).map_err(broken)?,
+        unbonding_due: reserve::unbonding_due(
+            unbondings,
+            now,
+            descriptor.unbonding_seconds,
+            reserve_settings.horizon_seconds,
+        )
+        .map_err(broken)?,
+        may_stake: app.chain_mark(pool).await?.mismatch.is_none(),
+    };
+    let plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
+    let request = AllocationRequest {
+        target: plan.target,
+        stake: plan.stake,
+        unstake: plan.unstake,
+        candidates: candidates(grounds),
+        holdings: holdings(pool, grounds)?,
+        limits: AllocationLimits {
+            max_share_bps: limits.max_share_bps,
+            max_group_share_bps: limits.max_group_share_bps,
+            max_commission: limits.max_commission,
+            max_validators: limits.max_validators.unwrap_or(u32::MAX).min(descriptor.limits.max_validators),
+            min_delegation: descriptor.limits.min_delegation,
+            delegation_unit: descriptor.limits.delegation_unit,
+            min_move: reserve_settings.min_move,
+            redelegation: descriptor.limits.redelegation && input.may_stake,
+            unbonding_room: descriptor
+                .limits
+                .unbonding_entries_per_account
+                .then(|| room(pool, grounds, |_| true)),
+        },
+    };
+    let allocation = allocate(&request).map_err(broken)?;
+    Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
+}
+
+fn candidates(grounds: &Grounds) -> Vec<Candidate> {
+    let choices: BTreeMap<&ValidatorId, &ValidatorChoice> =
+        grounds.choices.iter().map(|choice| (&choice.id, choice)).collect();
+    let candidate = |validator: &crate::domain::validator::ChainValidator| {
+        let choice = choices.get(&validator.id);
+        Candidate {
+            validator: validator.clone(),
+            weight: choice.filter(|choice| !choice.removed).map(|choice| choice.weight),
+            group: choice.and_then(|choice| choice.group.clone()),
+            removed: choice.is_some_and(|choice| choice.removed),
+        }
+    };
+    grounds.observation.validators.iter().map(candidate).collect()
+}
+
+/// How many unbondings may still be begun where `counts` says.
+fn room(pool: &Pool, grounds: &Grounds, counts: impl Fn(&ValidatorId) -> bool) -> u32 {
+    let pending = grounds.observation.unbondings.iter().filter(|entry| counts(&entry.validator)).count();
+    let planned = grounds.operations.iter().filter(
+        |operation| matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator)),
+    );
+    let taken = u32::try_from(pending + planned.count()).unwrap_or(u32::MAX);
+    pool.chain.descriptor.limits.max_unbonding_entries.saturating_sub(taken)
+}
+
+fn holdings(pool: &Pool, grounds: &Grounds) -> Result<BTreeMap<ValidatorId, Holding>, AppError> {
+    let per_account = pool.chain.descriptor.limits.unbonding_entries_per_account;
+    let mut holdings: BTreeMap<ValidatorId, Holding> = BTreeMap::new();
+    for (validator, delegated) in grounds.view.delegations() {
+        holdings.entry(validator.clone()).or_default().delegated = delegated;
+    }
+    for delegation in &grounds.observation.delegations {
+        if let Some(holding) = holdings.get_mut(&delegation.validator) {
+            holding.redelegation_locked = delegation.redelegation_locked.min(holding.delegated);
+        }
+    }
+    for operation in &grounds.operations {
+        let (from, to, amount) = match &operation.kind {
+            OperationKind::Delegate { validator, amount } => (None, Some(validator), *amount),
+            OperationKind::Undelegate { validator, amount } => (Some(validator), None, *amount),
+            OperationKind::Redelegate { from, to, amount } => (Some(from), Some(to), *amount),
+            _ => continue,
+        };
+        if let Some(from) = from {
+            let holding = holdings.entry(from.clone()).or_default();
+            holding.pending_out = holding.pending_out.checked_add(amount).map_err(broken)?;
+        }
+        if let Some(to) = to {
+            let holding = holdings.entry(to.clone()).or_default();
+            holding.pending_in = holding.pending_in.checked_add(amount).map_err(broken)?;
+        }
+    }
+    for (validator, holding) in &mut holdings {
+        holding.unbonding_room = if per_account { u32::MAX } else { room(pool, grounds, |id| id == validator) };
+    }
+    Ok(holdings)
+}
+
+impl App {
+    /// What customers hold in a pool: the eligible total of its book.
+    pub fn principal(&self, pool: &Pool) -> Result<BaseUnits, AppError> {
+        let totals = self.book.totals(pool.number());
+        totals
+            .map(|totals| totals.eligible_total)
+            .ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))
+    }
+
+    /// What a rebalance would do now, and why. Nothing is changed.
+    pub async fn plan_rebalance(&self, pool: &Pool) -> Result<Rebalance, AppError> {
+        let now = self.now();
+        let observation = pool.chain.adapter.observe().await?;
+        let change = Change::begin(self, pool, now).await?;
+        let grounds = grounds(self, pool, &change, observation).await?;
+        drop(change);
+        decide(self, pool, &grounds, now).await
+    }
+
+    /// Rebalances now, once.
+    pub async fn rebalance(&self, request: &Request, pool: &Pool) -> Result<(Once, Option<Rebalance>), AppError> {
+        let observation = pool.chain.adapter.observe().await?;
+        let mut done = None;
+        let once = self
+            .mutate(pool, request, async |change| {
+                done = Some(run(self, pool, change, observation).await?);
+                Ok(())
+            })
+            .await?;
+        Ok((once, done))
+    }
+}

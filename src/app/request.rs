@@ -1,0 +1,93 @@
+//! Once: a mutation is marked in the same commit as the change, and its first answer is kept for every repeat.
+
+use crate::domain::ids::RequestId;
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{Record, RequestRecord};
+use crate::store::{Batch, MAX_VALUE_BYTES, PartitionId, Store, StoreError, keys};
+
+use super::{App, AppError, Pool, Reason};
+
+/// An answer is kept up to this size, so that the record fits a value of the store.
+const MAX_ANSWER_BYTES: usize = MAX_VALUE_BYTES - 256;
+
+/// One mutation as its caller named it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method, such as `AdminService/PausePool`; ids of different methods do not meet.
+    pub method: &'static str,
+    /// The caller's id.
+    pub id: RequestId,
+    /// BLAKE3 of the method and the canonical body.
+    pub fingerprint: [u8; 32],
+}
+
+impl Request {
+    /// A request from its method, its id and the canonical bytes of its body.
+    pub fn new(method: &'static str, id: RequestId, body: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(method.as_bytes()).update(&[0]).update(body);
+        Self { method, id, fingerprint: *hasher.finalize().as_bytes() }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        keys::request(self.method, &self.id)
+    }
+
+    /// What is known of this request: `None` if it is new; refused if its id stood for another body.
+    pub(super) async fn seen(&self, store: &dyn Store, partition: PartitionId) -> Result<Option<Once>, AppError> {
+        let Some(bytes) = store.get(partition, &self.key()).await? else { return Ok(None) };
+        let record = RequestRecord::decode(&bytes)?;
+        if record.fingerprint != self.fingerprint {
+            let message = format!(
+                "request id {} was used for {} with another body; use a new id for a new request",
+                self.id, self.method
+            );
+            return Err(AppError::refused(Reason::RequestIdReused, message));
+        }
+        Ok(Some(Once::Repeated { answer: (!record.answer.is_empty()).then_some(record.answer) }))
+    }
+
+    /// The mark that the request was carried out, for the commit that carries it out. The key has to be absent.
+    pub(super) fn mark(&self, at: UnixSeconds) -> (Vec<u8>, RequestRecord) {
+        (self.key(), RequestRecord { fingerprint: self.fingerprint, answer: Vec::new(), at })
+    }
+
+    /// Adds the mark to a batch of the service partition.
+    pub(super) fn mark_in(&self, batch: &mut Batch, at: UnixSeconds) {
+        let (key, record) = self.mark(at);
+        batch.expect_absent(key.clone()).put(key, record.encode());
+    }
+}
+
+/// Whether a mutation was carried out by this call or by an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Once {
+    /// By this call. Give the answer to [`App::keep_answer`].
+    First,
+    /// By an earlier one. Without an answer, that call died before it had one: read the present state instead.
+    Repeated {
+        /// The first answer, as it was encoded.
+        answer: Option<Vec<u8>>,
+    },
+}
+
+impl App {
+    /// Keeps the first answer to a request that was carried out, for its repeats. An answer past what the store takes
+    /// is not kept: repeats are answered from the present state then.
+    pub async fn keep_answer(&self, request: &Request, pool: Option<&Pool>, answer: &[u8]) -> Result<(), AppError> {
+        let partition = pool.map_or(PartitionId::SERVICE, Pool::control);
+        let Some(bytes) = self.store.get(partition, &request.key()).await? else { return Ok(()) };
+        let mut record = RequestRecord::decode(&bytes)?;
+        if !record.answer.is_empty() || answer.len() > MAX_ANSWER_BYTES {
+            return Ok(());
+        }
+        record.answer = answer.to_vec();
+        let mut batch = Batch::new(partition);
+        batch.expect_equals(request.key(), bytes).put(request.key(), record.encode());
+        match self.store.commit(vec![batch]).await {
+            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The settings as written: the file's shape, its defaults, and the refusal of keys that are not in it.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+
+use super::{ConfigError, Preset, Problem};
+
+/// Names of `SOFTSTAKE_` variables that belong to the command line and the tests, not to the settings.
+const NOT_SETTINGS: [&str; 2] = ["SOFTSTAKE_CONFIG", "SOFTSTAKE_REQUIRE_GRPCURL"];
+
+const PREFIX: &str = "SOFTSTAKE_";
+
+/// A decimal number kept as its text. A TOML number is refused: it would pass through 64 bits or a float.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct DecimalText(pub String);
+
+impl<'de> Deserialize<'de> for DecimalText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = DecimalText;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a decimal number in quotes, such as \"1000000\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DecimalText, E> {
+                Ok(DecimalText(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+fn decimal(text: &str) -> DecimalText {
+    DecimalText(text.to_owned())
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Raw {
+    pub listen: String,
+    pub metrics_listen: String,
+    pub data_dir: String,
+    pub allow_simulated: bool,
+    pub sources: Vec<String>,
+    pub clock: RawClock,
+    pub log: RawLog,
+    pub limits: Limits,
+    pub feed: FeedSettings,
+    pub book: BookSettings,
+    pub intervals: IntervalSettings,
+    pub pools: Vec<RawPool>,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7070".to_owned(),
+            metrics_listen: "127.0.0.1:7071".to_owned(),
+            data_dir: "./softstake-data".to_owned(),
+            allow_simulated: false,
+            sources: vec!["ledger".to_owned()],
+            clock: RawClock::default(),
+            log: RawLog::default(),
+            limits: Limits::default(),
+            feed: FeedSettings::default(),
+            book: BookSettings::default(),
+            intervals: IntervalSettings::default(),
+            pools: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawClock {
+    pub kind: String,
+    pub factor: u32,
+    pub start: Option<String>,
+}
+
+impl Default for RawClock {
+    fn default() -> Self {
+        Self { kind: "system".to_owned(), factor: 1_440, start: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawLog {
+    pub format: String,
+    pub level: String,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { format: "json".to_owned(), level: "info".to_owned() }
+    }
+}
+
+/// Limits of the gRPC surface: load past them is refused before memory grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// The largest message taken, in bytes.
+    pub max_message_bytes: usize,
+    /// The most events in one batch of the feed.
+    pub max_batch_events: usize,
+    /// The most calls in flight on one connection.
+    pub max_streams_per_connection: u32,
+    /// The most feed, transfer, payout and watch streams open at once, of all connections.
+    pub max_open_streams: usize,
+    /// How many batches of one feed stream may wait for the book before the stream is read no further.
+    pub stream_queue_batches: usize,
+    /// The longest that a call may take that is not a stream, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// The longest that a shutdown waits for calls in flight, in milliseconds.
+    pub drain_timeout_ms: u64,
+    /// The page size of a list call that names none.
+    pub default_page_size: u32,
+    /// The largest page size of a list call.
+    pub max_page_size: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 4 * 1024 * 1024,
+            max_batch_events: 10_000,
+            max_streams_per_connection: 128,
+            max_open_streams: 1_024,
+            stream_queue_batches: 16,
+            request_timeout_ms: 10_000,
+            drain_timeout_ms: 10_000,
+            default_page_size: 100,
+            max_page_size: 1_000,
+        }
+    }
+}
+
+/// Rules of the balance feed, in seconds of the service's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FeedSettings {
+    /// By how much a time may go back within a position; it is clamped and counted.
+    pub max_skew_seconds: u64,
+    /// How far past the service's clock an event may lie.
+    pub max_future_seconds: u64,
+    /// How far before the service's clock an event may lie.
+    pub max_lateness_seconds: u64,
+    /// How long after its end a period waits for the sources' watermarks. Shorter than every period.
+    pub close_grace_seconds: u64,
+}
+
+impl Default for FeedSettings {
+    fn default() -> Self {
+        Self { max_skew_seconds: 5, max_future_seconds: 60, max_lateness_seconds: 259_200, close_grace_seconds: 3_600 }
+    }
+}
+
+/// The position book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BookSettings {
+    /// How many partitions a new pool gets. A pool keeps the number that it was created with; no result depends on it.
+    pub partitions: u32,
+    /// The most events committed together.
+    pub group_max_events: usize,
+    /// How many commands may wait for the committer.
+    pub queue_commands: usize,
+    /// How many events may wait for the committer, over all commands.
+    pub queue_events: usize,
+    /// A checkpoint is due when a pool's journal has grown by this many bytes since the last one.
+    pub checkpoint_journal_bytes: u64,
+}
+
+impl Default for BookSettings {
+    fn default() -> Self {
+        Self {
+            partitions: 16,
+            group_max_events: 8_192,
+            queue_commands: 4_096,
+            queue_events: 65_536,
+            checkpoint_journal_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// How often the loops look for work, in seconds of the service's clock. A loop with nothing to do costs one read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IntervalSettings {
+    /// Reading each chain's state and effects, and checking the equations.
+    pub observe_interval_seconds: u64,
+    /// Driving operations: sign, submit, look up.
+    pub operate_interval_seconds: u64,
+    /// Asking custody for tokens and giving them back.
+    pub transfer_interval_seconds: u64,
+    /// Staking and unstaking towards the target.
+    pub rebalance_interval_seconds: u64,
+    /// Looking whether rewards are to be claimed.
+    pub collect_interval_seconds: u64,
+    /// Claims of a period begin this long before its end.
+    pub collect_before_end_seconds: u64,
+    /// Opening and freezing periods.
+    pub close_interval_seconds: u64,
+    /// Computing and releasing distributions.
+    pub distribute_interval_seconds: u64,
+}
+
+impl Default for IntervalSettings {
+    fn default() -> Self {
+        Self {
+            observe_interval_seconds: 30,
+            operate_interval_seconds: 5,
+            transfer_interval_seconds: 60,
+            rebalance_interval_seconds: 300,
+            collect_interval_seconds: 300,
+            collect_before_end_seconds: 3_600,
+            close_interval_seconds: 60,
+            distribute_interval_seconds: 60,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawPool {
+    pub id: String,
+    pub asset: String,
+    pub period_seconds: u32,
+    pub first_period_start: Option<String>,
+    pub chain: RawChain,
+    pub policy: RawPolicy,
+    pub reserve: RawReserve,
+    pub house: RawHouse,
+    pub allocation: RawAllocation,
+}
+
+impl Default for RawPool {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            asset: String::new(),
+            period_seconds: 86_400,
+            first_period_start: None,
+            chain: RawChain::default(),
+            policy: RawPolicy::default(),
+            reserve: RawReserve::default(),
+            house: RawHouse::default(),
+            allocation: RawAllocation::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawChain {
+    pub kind: String,
+    pub preset: String,
+    pub seed: u64,
+    pub apr: Option<DecimalText>,
+    pub validators_csv: Option<String>,
+    pub custody: String,
+    pub custody_genesis_base_units: DecimalText,
+    pub unbonding_seconds: Option<u64>,
+    pub epoch_seconds: Option<u64>,
+}
+
+impl Default for RawChain {
+    fn default() -> Self {
+        Self {
+            kind: String::new(),
+            preset: String::new(),
+            seed: 1,
+            apr: None,
+            validators_csv: None,
+            custody: "automatic".to_owned(),
+            custody_genesis_base_units: decimal("0"),
+            unbonding_seconds: None,
+            epoch_seconds: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawPolicy {
+    pub minimum_base_units: DecimalText,
+    pub cap_base_units: Option<DecimalText>,
+    pub fee_bps: u32,
+    pub reward: String,
+    pub fixed_apr: Option<DecimalText>,
+    pub payout_unit_base_units: DecimalText,
+    pub enrolment: String,
+    pub slash: String,
+}
+
+impl Default for RawPolicy {
+    fn default() -> Self {
+        Self {
+            minimum_base_units: decimal("0"),
+            cap_base_units: None,
+            fee_bps: 0,
+            reward: "pro_rata".to_owned(),
+            fixed_apr: None,
+            payout_unit_base_units: decimal("1"),
+            enrolment: "automatic".to_owned(),
+            slash: "platform_absorbs".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawReserve {
+    pub ratio_bps: u32,
+    pub floor_base_units: DecimalText,
+    pub hysteresis_bps: u32,
+    pub max_change_per_run_base_units: Option<DecimalText>,
+    pub horizon_seconds: u64,
+}
+
+impl Default for RawReserve {
+    fn default() -> Self {
+        Self {
+            ratio_bps: 1_000,
+            floor_base_units: decimal("0"),
+            hysteresis_bps: 50,
+            max_change_per_run_base_units: None,
+            horizon_seconds: 86_400,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawHouse {
+    pub float_floor_base_units: DecimalText,
+    pub float_target_base_units: DecimalText,
+}
+
+impl Default for RawHouse {
+    fn default() -> Self {
+        Self { float_floor_base_units: decimal("0"), float_target_base_units: decimal("0") }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawAllocation {
+    pub max_share_bps: u32,
+    pub max_group_share_bps: u32,
+    pub max_commission: DecimalText,
+    pub max_validators: u32,
+}
+
+impl Default for RawAllocation {
+    fn default() -> Self {
+        Self { max_share_bps: 2_500, max_group_share_bps: 4_000, max_commission: decimal("0.2"), max_validators: 16 }
+    }
+}
+
+impl Raw {
+    /// The settings of a run without a file.
+    pub(super) fn simulated() -> Self {
+        Self {
+            clock: RawClock { kind: "accelerated".to_owned(), ..RawClock::default() },
+            log: RawLog { format: "text".to_owned(), ..RawLog::default() },
+            feed: FeedSettings { max_future_seconds: 3_600, ..FeedSettings::default() },
+            pools: Preset::ALL.into_iter().map(RawPool::simulated).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl RawPool {
+    /// A pool on a simulated chain, in sizes of whole tokens: a minimum of a hundredth, a fee of a tenth, a float of
+    /// 20, and a thousand million in custody.
+    pub(super) fn simulated(preset: Preset) -> Self {
+        let tokens = |zeros_more: u32, digit: &str| {
+            decimal(&format!("{digit}{}", "0".repeat((preset.decimals() + zeros_more) as usize)))
+        };
+        let hundredth = decimal(&format!("1{}", "0".repeat((preset.decimals() - 2) as usize)));
+        Self {
+            id: preset.name().to_owned(),
+            asset: preset.asset().to_owned(),
+            chain: RawChain {
+                kind: "simulated".to_owned(),
+                preset: preset.name().to_owned(),
+                custody_genesis_base_units: tokens(9, "1"),
+                ..RawChain::default()
+            },
+            policy: RawPolicy { minimum_base_units: hundredth, fee_bps: 1_000, ..RawPolicy::default() },
+            house: RawHouse { float_floor_base_units: tokens(0, "1"), float_target_base_units: tokens(0, "20") },
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads the file's text (or the settings of a run without one) with the variables over it.
+pub(super) fn read(text: Option<&str>, variables: impl Iterator<Item = (String, String)>) -> Result<Raw, ConfigError> {
+    let unreadable = |error: config::ConfigError| ConfigError::Unreadable(error.to_string());
+    let builder = match text {
+        Some(text) => config::Config::builder().add_source(config::File::from_str(text, config::FileFormat::Toml)),
+        None => config::Config::builder().add_source(config::Config::try_from(&Raw::simulated()).map_err(unreadable)?),
+    };
+    let variables: Vec<(String, String)> =
+        variables.filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str())).collect();
+    if let Some((name, _)) = variables.iter().find(|(name, _)| name.starts_with("SOFTSTAKE_POOLS")) {
+        let problem = "pools are set in the file only, not by a variable; unset it".to_owned();
+        return Err(ConfigError::Refused(vec![Problem { key: name.clone(), problem }]));
+    }
+    let environment = config::Environment::with_prefix("SOFTSTAKE")
+        .prefix_separator("_")
+        .separator("__")
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("sources")
+        .source(Some(variables.into_iter().collect()));
+    let merged = builder.add_source(environment).build().map_err(unreadable)?;
+    let tree: Value = merged.clone().try_deserialize().map_err(unreadable)?;
+    let mut problems = Vec::new();
+    unknown_keys("", &tree, &known_keys(), &mut problems);
+    if !problems.is_empty() {
+        return Err(ConfigError::Refused(problems));
+    }
+    merged.try_deserialize().map_err(unreadable)
+}
+
+/// Every key there is, as the tree of a default that has one pool.
+pub(super) fn known_keys() -> Value {
+    let whole = Raw { pools: vec![RawPool::default()], ..Raw::default() };
+    serde_json::to_value(whole).unwrap_or_default()
+}
+
+fn unknown_keys(path: &str, given: &Value, known: &Value, problems: &mut Vec<Problem>) {
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => {
+            for (key, value) in given {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match known.get(key) {
+                    Some(known) => unknown_keys(&path, value, known, problems),
+                    None => {
+                        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+                        let problem = format!("there is no such key; the keys here are {}", names.join(", "));
+                        problems.push(Problem { key: path, problem });
+                    }
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(known)) => {
+            for (index, value) in given.iter().enumerate() {
+                if let Some(known) = known.first() {
+                    unknown_keys(&format!("{path}[{index}]"), value, known, problems);
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,341 @@
+//! Every movement of tokens as a ledger entry. There is no other way to move an amount.
+
+use super::amount::{AmountError, BaseUnits};
+use super::effect::{Effect, EffectKind};
+use super::ids::{OperationId, ValidatorId};
+use super::ledger::{
+    AssetAccount as A, ClaimAccount as C, EffectName, Entry, LedgerError, Reason, RevisionRef, down, up,
+};
+use super::operation::OperationKind;
+use super::transfer::{Direction, Purpose, Transfer, TransferEvent, TransferMoney, TransferRefusal};
+
+/// Why something can't be booked. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BookingError {
+    /// The entry can't be made.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The transfer refuses the event.
+    #[error(transparent)]
+    Transfer(#[from] TransferRefusal),
+    /// The distribution's figures don't satisfy equation 1.
+    #[error("the distribution takes in {taken} and gives out {given}")]
+    Distribution {
+        /// Receipts, carry in and house in.
+        taken: BaseUnits,
+        /// Fee, recovery, payouts, house out and carry out.
+        given: BaseUnits,
+    },
+}
+
+impl From<AmountError> for BookingError {
+    fn from(error: AmountError) -> Self {
+        Self::Ledger(LedgerError::Amount(error))
+    }
+}
+
+/// What is known of the causes of an effect.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EffectContext<'a> {
+    /// The operation of ours that the effect names, and what is still in flight for it.
+    pub operation: Option<(&'a OperationKind, BaseUnits)>,
+    /// The transfer of ours that the effect names.
+    pub transfer: Option<&'a Transfer>,
+    /// The rounding units that the adapter declares: a smaller drop is no slash and goes to the house.
+    pub rounding: BaseUnits,
+}
+
+/// What to do about an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Booking {
+    /// Post this.
+    Post(Posting),
+    /// Don't post: stop the pool's outflows and tell the operator.
+    PauseAndReport(Discrepancy),
+}
+
+/// What an effect posts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// The entry; it may be empty.
+    pub entry: Entry,
+    /// How much of the operation's reservation it used: take it off what the operation has in flight.
+    pub used: BaseUnits,
+    /// The transfer as it is now, where one was known.
+    pub transfer: Option<Transfer>,
+    /// How much went to suspense: alert above zero.
+    pub suspense: BaseUnits,
+    /// Whether an operation or transfer of ours, or the chain by itself, explains it. Alert where not.
+    pub explained: bool,
+}
+
+/// What is on the chain and can't be explained by anything that we did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discrepancy {
+    /// Stake was destroyed.
+    Slashed {
+        /// At whom.
+        validator: ValidatorId,
+        /// Of the delegation.
+        delegated: BaseUnits,
+        /// Of the unbondings.
+        unbonding: BaseUnits,
+    },
+    /// Tokens left the staking address for no DEFUND of ours.
+    Outflow {
+        /// How much.
+        amount: BaseUnits,
+    },
+    /// The chain shows a transfer moving that had ended unsent.
+    EndedTransfer {
+        /// How much.
+        amount: BaseUnits,
+    },
+}
+
+/// What an operation of this kind keeps in flight from when it is planned until it ends.
+pub const fn reservation(kind: &OperationKind) -> BaseUnits {
+    match kind {
+        OperationKind::Delegate { amount, .. } | OperationKind::SendToCustody { amount, .. } => *amount,
+        OperationKind::Undelegate { .. }
+        | OperationKind::Redelegate { .. }
+        | OperationKind::Claim { .. }
+        | OperationKind::Withdraw { .. } => BaseUnits::ZERO,
+    }
+}
+
+/// An operation is planned: its tokens go in flight.
+pub fn plan(id: &OperationId, kind: &OperationKind) -> Result<Entry, LedgerError> {
+    let amount = reservation(kind);
+    Entry::new(Reason::OperationPlanned(id.clone()), [down(A::Liquid, amount), up(A::InFlight, amount)])
+}
+
+/// An operation has ended, or was abandoned: what is `left` in flight is liquid again.
+pub fn release(id: &OperationId, left: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::OperationReleased(id.clone()), [down(A::InFlight, left), up(A::Liquid, left)])
+}
+
+/// What the chain did, booked once by its key.
+pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, BookingError> {
+    let entry = |name, legs: Vec<_>| Entry::new(Reason::Effect(name, effect.key.clone()), legs);
+    let ours = context.operation.is_some();
+    let plain = |entry, explained| {
+        let zero = BaseUnits::ZERO;
+        Ok(Booking::Post(Posting { entry, used: zero, transfer: None, suspense: zero, explained }))
+    };
+    match &effect.kind {
+        EffectKind::TransferIn { amount, .. } => transfer_in(effect, context, *amount),
+        EffectKind::TransferOut { amount, .. } => transfer_out(effect, context, *amount),
+        EffectKind::Delegated { validator, amount } => {
+            let reserved = match context.operation {
+                Some((OperationKind::Delegate { .. }, left)) => left,
+                _ => BaseUnits::ZERO,
+            };
+            let used = reserved.min(*amount);
+            let legs = vec![
+                down(A::InFlight, used),
+                down(A::Liquid, amount.saturating_sub(used)),
+                up(A::Delegated(validator.clone()), *amount),
+            ];
+            let entry = entry(EffectName::Delegated, legs)?;
+            Ok(Booking::Post(Posting { entry, used, transfer: None, suspense: BaseUnits::ZERO, explained: ours }))
+        }
+        EffectKind::Undelegated { validator, amount, .. } => {
+            let legs = vec![down(A::Delegated(validator.clone()), *amount), up(A::Unbonding, *amount)];
+            plain(entry(EffectName::Undelegated, legs)?, ours)
+        }
+        EffectKind::Redelegated { from, to, amount } => {
+            let legs = vec![down(A::Delegated(from.clone()), *amount), up(A::Delegated(to.clone()), *amount)];
+            plain(entry(EffectName::Redelegated, legs)?, ours)
+        }
+        EffectKind::Matured { amount, .. } => {
+            plain(entry(EffectName::Matured, vec![down(A::Unbonding, *amount), up(A::Matured, *amount)])?, true)
+        }
+        EffectKind::Withdrawn { amount } => {
+            plain(entry(EffectName::Withdrawn, vec![down(A::Matured, *amount), up(A::Liquid, *amount)])?, true)
+        }
+        EffectKind::RewardPaid { amount, .. } => {
+            plain(entry(EffectName::RewardPaid, vec![up(A::Liquid, *amount), up(C::Undistributed, *amount)])?, true)
+        }
+        EffectKind::RewardCompounded { validator, amount, .. } => {
+            let legs = vec![up(A::Delegated(validator.clone()), *amount), up(C::Undistributed, *amount)];
+            plain(entry(EffectName::RewardCompounded, legs)?, true)
+        }
+        EffectKind::FeePaid { amount } => {
+            plain(entry(EffectName::FeePaid, vec![down(A::Liquid, *amount), down(C::House, *amount)])?, ours)
+        }
+        EffectKind::Slashed { validator, delegated, unbonding } => {
+            let lost = delegated.checked_add(*unbonding)?;
+            if lost > context.rounding {
+                return Ok(Booking::PauseAndReport(Discrepancy::Slashed {
+                    validator: validator.clone(),
+                    delegated: *delegated,
+                    unbonding: *unbonding,
+                }));
+            }
+            let legs = vec![
+                down(A::Delegated(validator.clone()), *delegated),
+                down(A::Unbonding, *unbonding),
+                down(C::House, lost),
+            ];
+            plain(entry(EffectName::Slashed, legs)?, true)
+        }
+    }
+}
+
+fn transfer_in(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) -> Result<Booking, BookingError> {
+    let fund = context.transfer.filter(|transfer| transfer.direction == Direction::Fund);
+    let (money, transfer, purpose) = match fund {
+        Some(fund) => {
+            let step = fund.apply(TransferEvent::Seen(amount))?;
+            (step.money, Some(step.transfer), fund.purpose)
+        }
+        None => (TransferMoney { surplus: amount, ..TransferMoney::default() }, None, Purpose::Principal),
+    };
+    let mut legs = vec![up(A::Liquid, amount), up(C::Suspense, money.surplus)];
+    match purpose {
+        Purpose::Principal => {
+            legs.extend([down(A::InTransit, money.from_transit), down(A::Custody, money.from_custody)]);
+        }
+        Purpose::HouseFloat => legs.push(up(C::House, money.from_transit.checked_add(money.from_custody)?)),
+    }
+    let entry = Entry::new(Reason::Effect(EffectName::TransferIn, effect.key.clone()), legs)?;
+    let suspense = money.surplus;
+    let explained = suspense.is_zero();
+    Ok(Booking::Post(Posting { entry, used: BaseUnits::ZERO, transfer, suspense, explained }))
+}
+
+fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) -> Result<Booking, BookingError> {
+    let Some(defund) = context.transfer.filter(|transfer| transfer.direction == Direction::Defund) else {
+        return Ok(Booking::PauseAndReport(Discrepancy::Outflow { amount }));
+    };
+    let step = match defund.apply(TransferEvent::Seen(amount)) {
+        Err(TransferRefusal::Ended) => return Ok(Booking::PauseAndReport(Discrepancy::EndedTransfer { amount })),
+        step => step?,
+    };
+    let reserved = match context.operation {
+        Some((OperationKind::SendToCustody { .. }, left)) => left,
+        _ => BaseUnits::ZERO,
+    };
+    let used = reserved.min(amount);
+    let legs = [down(A::InFlight, used), down(A::Liquid, amount.saturating_sub(used)), up(A::InTransit, amount)];
+    let entry = Entry::new(Reason::Effect(EffectName::TransferOut, effect.key.clone()), legs)?;
+    let explained = used == amount;
+    let suspense = BaseUnits::ZERO;
+    Ok(Booking::Post(Posting { entry, used, transfer: Some(step.transfer), suspense, explained }))
+}
+
+/// Custody acknowledges `amount` of a transfer: sent, of a FUND; received, of a DEFUND. The house's own tokens are in
+/// no account of the pool until the chain shows them, so that an acknowledged house float posts nothing.
+pub fn acknowledge_transfer(transfer: &Transfer, amount: BaseUnits) -> Result<(Transfer, Entry), BookingError> {
+    let step = transfer.apply(TransferEvent::Acknowledged(amount))?;
+    let moved = step.money.acknowledged;
+    let id = transfer.id.clone();
+    let entry = match (transfer.direction, transfer.purpose) {
+        (Direction::Fund, Purpose::Principal) => {
+            Entry::new(Reason::FundSent(id), [down(A::Custody, moved), up(A::InTransit, moved)])?
+        }
+        (Direction::Fund, Purpose::HouseFloat) => Entry::new(Reason::FundSent(id), [])?,
+        (Direction::Defund, Purpose::Principal) => {
+            Entry::new(Reason::DefundReceived(id), [down(A::InTransit, moved), up(A::Custody, moved)])?
+        }
+        // The operator takes house money out: it leaves the pool when custody has it.
+        (Direction::Defund, Purpose::HouseFloat) => {
+            Entry::new(Reason::DefundReceived(id), [down(A::InTransit, moved), down(C::House, moved)])?
+        }
+    };
+    Ok((step.transfer, entry))
+}
+
+/// The figures of one distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DistributionFigures {
+    /// Reconciled receipts that it takes.
+    pub receipts: BaseUnits,
+    /// Carry from the distribution before.
+    pub carry_in: BaseUnits,
+    /// What the house puts in (a shortage under `FIXED_APR`).
+    pub house_in: BaseUnits,
+    /// The operator's fee.
+    pub fee: BaseUnits,
+    /// What goes to make up for a slash.
+    pub recovery: BaseUnits,
+    /// The sum of the payouts.
+    pub payouts: BaseUnits,
+    /// What goes to the house: its own weight's share, and a surplus under `FIXED_APR`.
+    pub house_out: BaseUnits,
+    /// What goes on to the next distribution.
+    pub carry_out: BaseUnits,
+}
+
+impl DistributionFigures {
+    /// Both sides of equation 1: what goes in, and what comes out.
+    pub fn sides(&self) -> Result<(BaseUnits, BaseUnits), AmountError> {
+        let taken = BaseUnits::sum([self.receipts, self.carry_in, self.house_in])?;
+        let given = BaseUnits::sum([self.fee, self.recovery, self.payouts, self.house_out, self.carry_out])?;
+        Ok((taken, given))
+    }
+
+    fn balanced(&self) -> Result<(), BookingError> {
+        let (taken, given) = self.sides()?;
+        if taken == given { Ok(()) } else { Err(BookingError::Distribution { taken, given }) }
+    }
+}
+
+/// A distribution is computed: it takes its receipts and carry, and nothing else moves.
+pub fn compute(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
+    figures.balanced()?;
+    let taken = figures.receipts.checked_add(figures.carry_in)?;
+    let legs =
+        [down(C::Undistributed, figures.receipts), down(C::Carry, figures.carry_in), up(C::InDistribution, taken)];
+    Ok(Entry::new(Reason::DistributionComputed(revision), legs)?)
+}
+
+/// A distribution is voided before its release: the exact reverse of [`compute`].
+pub fn void(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
+    figures.balanced()?;
+    let taken = figures.receipts.checked_add(figures.carry_in)?;
+    let legs = [up(C::Undistributed, figures.receipts), up(C::Carry, figures.carry_in), down(C::InDistribution, taken)];
+    Ok(Entry::new(Reason::DistributionVoided(revision), legs)?)
+}
+
+/// A distribution is released: fee, recovery, payouts, house and carry are posted.
+pub fn release_distribution(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
+    figures.balanced()?;
+    let legs = [
+        down(C::InDistribution, figures.receipts.checked_add(figures.carry_in)?),
+        down(C::House, figures.house_in),
+        up(C::House, figures.fee),
+        up(C::House, figures.house_out),
+        down(C::SlashReceivable, figures.recovery),
+        up(C::Payable, figures.payouts),
+        up(C::Carry, figures.carry_out),
+    ];
+    Ok(Entry::new(Reason::DistributionReleased(revision), legs)?)
+}
+
+/// The ledger service has credited payouts of `amount` in all: the claim and the tokens leave the pool's books, and its
+/// feed brings the customers' balances back as principal.
+pub fn payouts_acknowledged(revision: RevisionRef, amount: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::PayoutsAcknowledged(revision), [down(C::Payable, amount), down(A::Custody, amount)])
+}
+
+/// The ledger service has rejected payouts of `amount` in all.
+pub fn payouts_rejected(revision: RevisionRef, amount: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::PayoutsRejected(revision), [down(C::Payable, amount), up(C::Unclaimed, amount)])
+}
+
+/// Rejected payouts of `amount` in all become payable to a named successor.
+pub fn unclaimed_reassigned(revision: RevisionRef, amount: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::UnclaimedReassigned(revision), [down(C::Unclaimed, amount), up(C::Payable, amount)])
+}
+
+/// Reconciliation at `height` found `amount` more in `account` than the ledger: it goes to suspense, never to rewards.
+/// A decrease has no booking: it pauses the pool's outflows.
+pub fn unexplained_increase(height: u64, account: A, amount: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::UnexplainedIncrease(height), [up(account, amount), up(C::Suspense, amount)])
+}
+
+#[cfg(test)]
+#[path = "booking_tests.rs"]
+mod tests;

@@ -1,0 +1,488 @@
+//! Distributions: the figures of one, their equations, and the table of (state, event).
+//!
+//! ```text
+//! COMPUTED --assess--> APPROVED --release--> RELEASED --settle--> SETTLED
+//!     |  \--assess--> HELD --approve--^
+//!     \------- void (also from HELD, APPROVED) ------> VOIDED: RECOMPUTE | CARRY
+//! ```
+
+use std::fmt;
+
+use ruint::aliases::U256;
+
+use super::amount::{AmountError, BaseUnits};
+use super::fixed_apr::FixedAprTerms;
+use super::ids::PoolId;
+use super::payout::{PayoutCounts, PayoutTally};
+use super::split::{SplitInput, SplitTerms};
+use super::time::UnixSeconds;
+
+/// One revision of the distribution of one period.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DistributionId {
+    /// The pool.
+    pub pool: PoolId,
+    /// The index of the period in its pool.
+    pub period: u64,
+    /// 1 for the first computation, one more for each that follows a void.
+    pub revision: u32,
+}
+
+/// Where a revision stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DistributionState {
+    /// Computed and sealed; the limits have not been looked at.
+    Computed,
+    /// A limit wants an operator's approval.
+    Held,
+    /// May be released.
+    Approved,
+    /// Its figures are posted and its payouts are due.
+    Released,
+    /// Every payout is acknowledged or unclaimed.
+    Settled,
+    /// Reversed before release.
+    Voided(AfterVoid),
+}
+
+/// What follows a void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AfterVoid {
+    /// The period is computed again as the next revision, from the same weights.
+    Recompute,
+    /// The period pays nothing: its receipts are unassigned again and its carry is handed on.
+    Carry,
+}
+
+/// What can happen to a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DistributionEvent<'a> {
+    /// The limits were looked at: these hold it.
+    Assess(&'a [HoldReason]),
+    /// An operator approves it in spite of what holds it.
+    Approve,
+    /// It is released.
+    Release,
+    /// Its payouts stand as counted.
+    Settle(&'a PayoutCounts),
+    /// It is voided.
+    Void(AfterVoid),
+}
+
+/// Why an event was refused. The state stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DistributionRefusal {
+    /// The limits have not been looked at yet.
+    #[error("the distribution has not been assessed yet")]
+    NotAssessed,
+    /// The limits have been looked at already.
+    #[error("the distribution has been assessed already")]
+    AlreadyAssessed,
+    /// It is held.
+    #[error("the distribution is held and needs an approval")]
+    Held,
+    /// It is approved already.
+    #[error("the distribution is approved already")]
+    AlreadyApproved,
+    /// It has not been released.
+    #[error("the distribution is not released")]
+    NotReleased,
+    /// It is released: what was released is paid and never taken back.
+    #[error("the distribution is released and can't be changed")]
+    AlreadyReleased,
+    /// It is settled.
+    #[error("the distribution is settled")]
+    AlreadySettled,
+    /// It is voided.
+    #[error("the distribution is voided")]
+    AlreadyVoided,
+    /// Some payouts are neither acknowledged nor unclaimed.
+    #[error("{0} payouts are neither acknowledged nor unclaimed")]
+    PayoutsOutstanding(u64),
+}
+
+impl DistributionState {
+    /// The state after `event`, or why it can't happen now.
+    pub fn after(self, event: &DistributionEvent<'_>) -> Result<Self, DistributionRefusal> {
+        use DistributionEvent as Event;
+        use DistributionRefusal as Refusal;
+        match (self, event) {
+            (Self::Computed, Event::Assess([])) => Ok(Self::Approved),
+            (Self::Computed, Event::Assess([_, ..])) => Ok(Self::Held),
+            (Self::Computed, Event::Approve | Event::Release) => Err(Refusal::NotAssessed),
+
+            (Self::Held, Event::Approve) => Ok(Self::Approved),
+            (Self::Held, Event::Assess(_)) => Err(Refusal::AlreadyAssessed),
+            (Self::Held, Event::Release) => Err(Refusal::Held),
+
+            (Self::Approved, Event::Release) => Ok(Self::Released),
+            (Self::Approved, Event::Assess(_)) => Err(Refusal::AlreadyAssessed),
+            (Self::Approved, Event::Approve) => Err(Refusal::AlreadyApproved),
+
+            (Self::Computed | Self::Held | Self::Approved, Event::Settle(_)) => Err(Refusal::NotReleased),
+            (Self::Computed | Self::Held | Self::Approved, Event::Void(then)) => Ok(Self::Voided(*then)),
+
+            (Self::Released, Event::Settle(counts)) => match counts.outstanding() {
+                0 => Ok(Self::Settled),
+                outstanding => Err(Refusal::PayoutsOutstanding(outstanding)),
+            },
+            (Self::Released, Event::Assess(_) | Event::Approve | Event::Release | Event::Void(_)) => {
+                Err(Refusal::AlreadyReleased)
+            }
+            (Self::Settled, Event::Assess(_) | Event::Approve | Event::Release | Event::Settle(_) | Event::Void(_)) => {
+                Err(Refusal::AlreadySettled)
+            }
+            (
+                Self::Voided(_),
+                Event::Assess(_) | Event::Approve | Event::Release | Event::Settle(_) | Event::Void(_),
+            ) => Err(Refusal::AlreadyVoided),
+        }
+    }
+
+    /// Whether its figures count as paid out: released or settled.
+    pub const fn is_released(self) -> bool {
+        matches!(self, Self::Released | Self::Settled)
+    }
+}
+
+/// What the next step of a period is, given its revisions in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextRevision {
+    /// Compute this revision.
+    Compute(u32),
+    /// The last revision stands; there is nothing to compute.
+    Stands,
+    /// The last revision was voided with CARRY: the period pays nothing.
+    Nothing,
+}
+
+/// Decides on the next revision of a period. A revision follows only a void that asked for it, so that at most one
+/// revision of a period is ever released.
+pub fn next_revision(revisions: &[DistributionState]) -> NextRevision {
+    match revisions.last() {
+        None => NextRevision::Compute(1),
+        Some(DistributionState::Voided(AfterVoid::Recompute)) => {
+            // Past 2^32 voids of one period the last revision stands.
+            u32::try_from(revisions.len() + 1).map_or(NextRevision::Stands, NextRevision::Compute)
+        }
+        Some(DistributionState::Voided(AfterVoid::Carry)) => NextRevision::Nothing,
+        Some(
+            DistributionState::Computed
+            | DistributionState::Held
+            | DistributionState::Approved
+            | DistributionState::Released
+            | DistributionState::Settled,
+        ) => NextRevision::Stands,
+    }
+}
+
+/// Why a distribution waits for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// A receipt was earned over more than two periods, so that who joined late would share in it.
+    ReceiptSpan {
+        /// How many such receipts there are.
+        receipts: u64,
+        /// The longest interval among them.
+        longest_seconds: u64,
+        /// The length of two periods.
+        limit_seconds: u64,
+    },
+    /// The house would add more than the limit.
+    HouseIn {
+        /// What it would add.
+        house_in: BaseUnits,
+        /// What it may add without an approval.
+        limit: BaseUnits,
+    },
+    /// The positions computed are not the positions frozen.
+    Incomplete {
+        /// How many were frozen.
+        frozen: u64,
+        /// How many were paid or are below the unit.
+        computed: u64,
+    },
+}
+
+impl HoldReason {
+    /// The stable name.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ReceiptSpan { .. } => "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS",
+            Self::HouseIn { .. } => "HOUSE_IN_ABOVE_LIMIT",
+            Self::Incomplete { .. } => "POSITIONS_INCOMPLETE",
+        }
+    }
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReceiptSpan { receipts, longest_seconds, limit_seconds } => write!(
+                f,
+                "{receipts} receipts were earned over more than two periods ({limit_seconds} s), the longest over \
+                 {longest_seconds} s"
+            ),
+            Self::HouseIn { house_in, limit } => {
+                write!(f, "the house would add {house_in} base units, more than the limit of {limit}")
+            }
+            Self::Incomplete { frozen, computed } => {
+                write!(f, "{frozen} positions were frozen, {computed} were computed")
+            }
+        }
+    }
+}
+
+/// The interval over which a receipt was earned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarnedOver {
+    /// The first second.
+    pub from: UnixSeconds,
+    /// The first second after it.
+    pub to: UnixSeconds,
+}
+
+/// What decides between held and approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// The length of the period.
+    pub period_seconds: u64,
+    /// What the house may add without an approval.
+    pub max_house_in: BaseUnits,
+}
+
+/// Everything that holds a distribution: empty where it may be approved by itself.
+pub fn hold_reasons(
+    limits: &HoldLimits,
+    receipts: impl IntoIterator<Item = EarnedOver>,
+    house_in: BaseUnits,
+    frozen: u64,
+    tally: &PayoutTally,
+) -> Vec<HoldReason> {
+    let mut reasons = Vec::new();
+    let limit_seconds = limits.period_seconds.saturating_mul(2);
+    let spans = receipts.into_iter().map(|earned| earned.to.since(earned.from)).filter(|&span| span > limit_seconds);
+    let (count, longest_seconds) = spans.fold((0_u64, 0), |(count, longest), span| (count + 1, span.max(longest)));
+    if count > 0 {
+        reasons.push(HoldReason::ReceiptSpan { receipts: count, longest_seconds, limit_seconds });
+    }
+    if house_in > limits.max_house_in {
+        reasons.push(HoldReason::HouseIn { house_in, limit: limits.max_house_in });
+    }
+    let computed = tally.paid.count.saturating_add(tally.below_unit());
+    if computed != frozen {
+        reasons.push(HoldReason::Incomplete { frozen, computed });
+    }
+    reasons
+}
+
+/// The figures of one revision: the two sides of equation 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The sum of the receipts assigned.
+    pub receipts: BaseUnits,
+    /// What the last distribution handed on.
+    pub carry_in: BaseUnits,
+    /// What the house adds.
+    pub house_in: BaseUnits,
+    /// The operator's fee.
+    pub fee: BaseUnits,
+    /// What goes to the slash receivable.
+    pub recovery: BaseUnits,
+    /// The sum of the accounts' payouts.
+    pub payouts: BaseUnits,
+    /// What goes to the house: the share of its weight, or the surplus over a fixed rate.
+    pub house_out: BaseUnits,
+    /// What is handed on to the next distribution.
+    pub carry_out: BaseUnits,
+}
+
+/// An equation that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("equation {equation} does not hold: {left} on the left, {right} on the right")]
+pub struct EquationBreach {
+    /// Its number in the design.
+    pub equation: u8,
+    /// The left side.
+    pub left: U256,
+    /// The right side.
+    pub right: U256,
+}
+
+impl Figures {
+    /// The figures of a pro rata split.
+    pub const fn pro_rata(
+        input: &SplitInput,
+        terms: &SplitTerms,
+        payouts: BaseUnits,
+        house_out: BaseUnits,
+        carry_out: BaseUnits,
+    ) -> Self {
+        let SplitInput { receipts, carry_in, house_in, .. } = *input;
+        let SplitTerms { fee, recovery, .. } = *terms;
+        Self { receipts, carry_in, house_in, fee, recovery, payouts, house_out, carry_out }
+    }
+
+    /// The figures of a distribution at a fixed rate: no recovery and no carry.
+    pub const fn fixed_apr(
+        receipts: BaseUnits,
+        carry_in: BaseUnits,
+        terms: &FixedAprTerms,
+        payouts: BaseUnits,
+    ) -> Self {
+        let FixedAprTerms { fee, house_in, house_out } = *terms;
+        let none = BaseUnits::ZERO;
+        Self { receipts, carry_in, house_in, fee, recovery: none, payouts, house_out, carry_out: none }
+    }
+
+    /// What computing moves into `in_distribution`, and what a void moves back: receipts and carry.
+    pub fn taken_in(&self) -> Result<BaseUnits, AmountError> {
+        self.receipts.checked_add(self.carry_in)
+    }
+
+    /// Equation 1: `receipts + carry_in + house_in = fee + recovery + payouts + house_out + carry_out`.
+    pub fn check_equation_1(&self) -> Result<(), EquationBreach> {
+        let left = wide_sum([self.receipts, self.carry_in, self.house_in]);
+        let right = wide_sum([self.fee, self.recovery, self.payouts, self.house_out, self.carry_out]);
+        if left == right { Ok(()) } else { Err(EquationBreach { equation: 1, left, right }) }
+    }
+}
+
+/// The sums of equation 4 over every revision of a pool that is not voided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cumulative {
+    /// `sum(fee + payouts + recovery + house_out)`.
+    pub out: U256,
+    /// `sum(house_in)`.
+    pub house_in: U256,
+}
+
+impl Cumulative {
+    /// These sums with one more revision. 2^126 revisions could not make them overflow.
+    #[must_use]
+    pub fn with(self, figures: &Figures) -> Self {
+        let out = wide_sum([figures.fee, figures.payouts, figures.recovery, figures.house_out]);
+        Self { out: self.out + out, house_in: self.house_in + U256::from(figures.house_in.get()) }
+    }
+
+    /// These sums without a revision that was voided.
+    pub fn without(self, figures: &Figures) -> Result<Self, AmountError> {
+        let one = Self::default().with(figures);
+        Ok(Self {
+            out: self.out.checked_sub(one.out).ok_or(AmountError::Negative)?,
+            house_in: self.house_in.checked_sub(one.house_in).ok_or(AmountError::Negative)?,
+        })
+    }
+
+    /// Equation 4: what went out is at most the reconciled receipts, all of the pool's life, plus what the house added.
+    pub fn check_equation_4(&self, reconciled_receipts: U256) -> Result<(), EquationBreach> {
+        let (left, right) = (self.out, reconciled_receipts.saturating_add(self.house_in));
+        if left <= right { Ok(()) } else { Err(EquationBreach { equation: 4, left, right }) }
+    }
+}
+
+fn wide_sum<const N: usize>(amounts: [BaseUnits; N]) -> U256 {
+    amounts.into_iter().fold(U256::ZERO, |sum, amount| sum + U256::from(amount.get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::payout::PayoutSum;
+
+    fn units(n: u64) -> BaseUnits {
+        BaseUnits::from_u64(n)
+    }
+
+    const STATES: [DistributionState; 7] = [
+        DistributionState::Computed,
+        DistributionState::Held,
+        DistributionState::Approved,
+        DistributionState::Released,
+        DistributionState::Settled,
+        DistributionState::Voided(AfterVoid::Recompute),
+        DistributionState::Voided(AfterVoid::Carry),
+    ];
+
+    #[test]
+    fn every_pair_of_state_and_event_is_decided() {
+        use DistributionRefusal as No;
+        use DistributionState::{Approved, Held, Released, Settled, Voided};
+        let reasons = [HoldReason::Incomplete { frozen: 2, computed: 1 }];
+        let open = PayoutCounts::computed(PayoutSum { count: 3, amount: units(9) }).released().unwrap();
+        let done = PayoutCounts::default();
+        let events = [
+            DistributionEvent::Assess(&[]),
+            DistributionEvent::Assess(&reasons),
+            DistributionEvent::Approve,
+            DistributionEvent::Release,
+            DistributionEvent::Settle(&open),
+            DistributionEvent::Settle(&done),
+            DistributionEvent::Void(AfterVoid::Carry),
+        ];
+        let void = Ok(Voided(AfterVoid::Carry));
+        let unassessed = [Ok(Approved), Ok(Held), Err(No::NotAssessed), Err(No::NotAssessed)];
+        let held = [Err(No::AlreadyAssessed), Err(No::AlreadyAssessed), Ok(Approved), Err(No::Held)];
+        let approved = [Err(No::AlreadyAssessed), Err(No::AlreadyAssessed), Err(No::AlreadyApproved), Ok(Released)];
+        let unpaid = [Err(No::NotReleased), Err(No::NotReleased), void];
+        let released = [
+            [Err(No::AlreadyReleased); 4].as_slice(),
+            &[Err(No::PayoutsOutstanding(3)), Ok(Settled), Err(No::AlreadyReleased)],
+        ]
+        .concat();
+        let expected = [
+            [unassessed.as_slice(), &unpaid].concat(),
+            [held.as_slice(), &unpaid].concat(),
+            [approved.as_slice(), &unpaid].concat(),
+            released,
+            vec![Err(No::AlreadySettled); 7],
+            vec![Err(No::AlreadyVoided); 7],
+            vec![Err(No::AlreadyVoided); 7],
+        ];
+        for (state, row) in STATES.into_iter().zip(expected) {
+            let decided: Vec<_> = events.iter().map(|event| state.after(event)).collect();
+            assert_eq!(decided, row, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_revision_follows_only_a_void_that_asked_for_it() {
+        let recompute = DistributionState::Voided(AfterVoid::Recompute);
+        assert_eq!(next_revision(&[]), NextRevision::Compute(1));
+        assert_eq!(next_revision(&[recompute, recompute]), NextRevision::Compute(3));
+        assert_eq!(next_revision(&[recompute, DistributionState::Voided(AfterVoid::Carry)]), NextRevision::Nothing);
+        for state in &STATES[..5] {
+            assert_eq!(next_revision(&[recompute, *state]), NextRevision::Stands);
+        }
+    }
+
+    #[test]
+    fn what_holds_a_distribution_is_named() {
+        let limits = HoldLimits { period_seconds: 100, max_house_in: units(5) };
+        let over = |from, to| EarnedOver { from: UnixSeconds::new(from), to: UnixSeconds::new(to) };
+        let tally = PayoutTally { positions: 4, ..PayoutTally::default() };
+        assert_eq!(hold_reasons(&limits, [over(0, 100), over(-50, 150)], units(5), 4, &tally), []);
+        let reasons = hold_reasons(&limits, [over(0, 201), over(0, 400), over(0, 1)], units(6), 5, &tally);
+        let codes: Vec<_> = reasons.iter().map(HoldReason::code).collect();
+        assert_eq!(codes, ["RECEIPT_SPANS_MORE_THAN_TWO_PERIODS", "HOUSE_IN_ABOVE_LIMIT", "POSITIONS_INCOMPLETE"]);
+        let span = HoldReason::ReceiptSpan { receipts: 2, longest_seconds: 400, limit_seconds: 200 };
+        assert_eq!(reasons[0], span);
+        assert_eq!(reasons[2].to_string(), "5 positions were frozen, 4 were computed");
+    }
+
+    #[test]
+    fn the_equations_are_checked_past_the_largest_amount() {
+        let max = BaseUnits::MAX;
+        let full = Figures { receipts: max, carry_in: max, payouts: max, house_out: max, ..Figures::default() };
+        assert_eq!(full.check_equation_1(), Ok(()));
+        let short = Figures { carry_out: units(1), ..full };
+        assert!(matches!(short.check_equation_1(), Err(EquationBreach { equation: 1, .. })));
+        let sums = Cumulative::default().with(&full).with(&full);
+        let receipts = U256::from(max.get()) * U256::from(4);
+        assert_eq!(sums.check_equation_4(receipts), Ok(()));
+        let breach = sums.check_equation_4(receipts - U256::from(1));
+        assert!(matches!(breach, Err(EquationBreach { equation: 4, .. })));
+        assert_eq!(sums.without(&full), Ok(Cumulative::default().with(&full)));
+        assert_eq!(Cumulative::default().without(&full), Err(AmountError::Negative));
+    }
+}

@@ -1,0 +1,73 @@
+//! Small records: domain values to stored bytes and back. Protobuf inside, so that they can grow.
+//!
+//! Called by `app/`. A record that was written can always be read back, by this version and every later one.
+
+mod enrolment;
+mod ledger;
+mod operation;
+mod period;
+mod policy;
+mod service;
+
+use prost::Message;
+use ruint::aliases::U256;
+
+use crate::domain::amount::{BaseUnits, SignedUnits};
+
+pub use ledger::{LedgerRecord, PostingRecord};
+pub use operation::{KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
+pub use period::{ChainMark, FrozenFacts, PeriodRecord, StakedLevel};
+pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
+pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
+
+/// A stored record that can't be read: damage that the checksum did not find, or a newer version's form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored {record} can't be read: {detail}; restore the last backup or start the version that wrote it")]
+pub struct RecordError {
+    /// Which record.
+    pub record: &'static str,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// A value with a stored form.
+pub trait Record: Sized {
+    /// What it is called in messages.
+    const NAME: &'static str;
+
+    /// The stored form.
+    fn encode(&self) -> Vec<u8>;
+
+    /// The value of a stored form.
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
+}
+
+/// Reads the protobuf message of the record `name`.
+fn message<M: Message + Default>(name: &'static str, bytes: &[u8]) -> Result<M, RecordError> {
+    M::decode(bytes).map_err(|error| RecordError { record: name, detail: error.to_string() })
+}
+
+/// Turns whatever is wrong with one field into a [`RecordError`].
+fn field<T, E: std::fmt::Display>(name: &'static str, what: &str, value: Result<T, E>) -> Result<T, RecordError> {
+    value.map_err(|error| RecordError { record: name, detail: format!("{what}: {error}") })
+}
+
+/// An amount field.
+fn units(name: &'static str, what: &str, text: &str) -> Result<BaseUnits, RecordError> {
+    field(name, what, text.parse())
+}
+
+/// A signed amount field.
+fn signed(name: &'static str, what: &str, text: &str) -> Result<SignedUnits, RecordError> {
+    field(name, what, text.parse::<i128>()).map(SignedUnits::new)
+}
+
+/// A 256-bit field.
+fn wide(name: &'static str, what: &str, text: &str) -> Result<U256, RecordError> {
+    field(name, what, text.parse::<U256>())
+}
+
+/// A field that the message must have.
+fn required<T>(name: &'static str, what: &str, value: Option<T>) -> Result<T, RecordError> {
+    value.ok_or_else(|| RecordError { record: name, detail: format!("{what} is missing") })
+}

@@ -1,0 +1,360 @@
+//! Records of operations, transfers and reward receipts.
+
+use prost::Message;
+
+use super::{Record, RecordError, field, message, required, units};
+use crate::domain::amount::BaseUnits;
+use crate::domain::effect::EffectKey;
+use crate::domain::ids::{OperationId, TransactionId, TransferId, ValidatorId};
+use crate::domain::operation::{OPERATION_STATES, OperationKind, OperationState};
+use crate::domain::time::UnixSeconds;
+use crate::domain::transfer::{Direction, Purpose, TRANSFER_STATES, Transfer, TransferState};
+use crate::pb::store::v1 as pb;
+
+/// A signed transaction as it is kept: exactly these bytes are broadcast, and no others while they may take effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptTransaction {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The transaction's id, computed before the broadcast.
+    pub transaction: TransactionId,
+    /// The nonce that it consumes.
+    pub nonce: Option<u64>,
+    /// The chain time after which it can't be included.
+    pub expires_at: Option<UnixSeconds>,
+}
+
+/// An operation from its planning on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationRecord {
+    /// Its id.
+    pub id: OperationId,
+    /// Its place among the operations and transfers of its pool.
+    pub sequence: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Where it stands.
+    pub state: OperationState,
+    /// Why it was planned: a stable name.
+    pub reason: String,
+    /// Builds and broadcasts so far, since it was planned or an operator retried it.
+    pub attempts: u32,
+    /// When it was planned.
+    pub created_at: UnixSeconds,
+    /// When it was planned, or an operator last retried it: what its age counts from.
+    pub since: UnixSeconds,
+    /// When it last changed.
+    pub updated_at: UnixSeconds,
+    /// When it is looked at next.
+    pub next_attempt_at: UnixSeconds,
+    /// What it still keeps in flight.
+    pub in_flight: BaseUnits,
+    /// What the chain moved for it so far.
+    pub settled: BaseUnits,
+    /// What it cost.
+    pub fee: BaseUnits,
+    /// What went wrong last; empty if nothing did.
+    pub last_error: String,
+    /// The bytes that may take effect.
+    pub signed: Option<KeptTransaction>,
+    /// The height at which it became final.
+    pub height: Option<u64>,
+}
+
+fn kind_to_pb(kind: &OperationKind, record: &mut pb::OperationRecord) {
+    record.kind = kind.name().to_owned();
+    let text = |validator: &Option<ValidatorId>| validator.as_ref().map(ToString::to_string).unwrap_or_default();
+    match kind {
+        OperationKind::Delegate { validator, amount } | OperationKind::Undelegate { validator, amount } => {
+            record.validator = validator.to_string();
+            record.amount = amount.to_string();
+        }
+        OperationKind::Redelegate { from, to, amount } => {
+            record.validator = from.to_string();
+            record.to_validator = to.to_string();
+            record.amount = amount.to_string();
+        }
+        OperationKind::Claim { validator } | OperationKind::Withdraw { validator } => {
+            record.validator = text(validator)
+        }
+        OperationKind::SendToCustody { transfer, amount } => {
+            record.transfer = transfer.to_string();
+            record.amount = amount.to_string();
+        }
+    }
+}
+
+fn kind_from_pb(record: &pb::OperationRecord) -> Result<OperationKind, RecordError> {
+    let name = OperationRecord::NAME;
+    let validator = |text: &str| field(name, "validator", ValidatorId::new(text));
+    let amount = || units(name, "amount", &record.amount);
+    let any = || (!record.validator.is_empty()).then(|| validator(&record.validator)).transpose();
+    // One of each kind, so that the names are those of the rule and of nothing else.
+    let kind = match record.kind.as_str() {
+        "delegate" => OperationKind::Delegate { validator: validator(&record.validator)?, amount: amount()? },
+        "undelegate" => OperationKind::Undelegate { validator: validator(&record.validator)?, amount: amount()? },
+        "redelegate" => OperationKind::Redelegate {
+            from: validator(&record.validator)?,
+            to: validator(&record.to_validator)?,
+            amount: amount()?,
+        },
+        "claim" => OperationKind::Claim { validator: any()? },
+        "withdraw" => OperationKind::Withdraw { validator: any()? },
+        "send_to_custody" => OperationKind::SendToCustody {
+            transfer: field(name, "transfer", TransferId::new(&record.transfer))?,
+            amount: amount()?,
+        },
+        other => return field(name, "kind", Err(format!("{other} is none"))),
+    };
+    Ok(kind)
+}
+
+impl Record for OperationRecord {
+    const NAME: &'static str = "operation";
+
+    fn encode(&self) -> Vec<u8> {
+        let mut record = pb::OperationRecord {
+            id: self.id.to_string(),
+            sequence: self.sequence,
+            state: self.state.name().to_owned(),
+            reason: self.reason.clone(),
+            attempts: self.attempts,
+            created_at: self.created_at.get(),
+            since: self.since.get(),
+            updated_at: self.updated_at.get(),
+            next_attempt_at: self.next_attempt_at.get(),
+            in_flight: self.in_flight.to_string(),
+            settled: self.settled.to_string(),
+            fee: self.fee.to_string(),
+            last_error: self.last_error.clone(),
+            height: self.height,
+            ..pb::OperationRecord::default()
+        };
+        kind_to_pb(&self.kind, &mut record);
+        if let Some(signed) = &self.signed {
+            record.signed = signed.bytes.clone();
+            record.transaction = signed.transaction.to_string();
+            record.nonce = signed.nonce;
+            record.expires_at = signed.expires_at.map(UnixSeconds::get);
+        }
+        record.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let name = Self::NAME;
+        let record: pb::OperationRecord = message(name, bytes)?;
+        let kind = kind_from_pb(&record)?;
+        let state = OPERATION_STATES.into_iter().find(|state| state.name() == record.state);
+        let signed = match record.transaction.as_str() {
+            "" => None,
+            transaction => Some(KeptTransaction {
+                bytes: record.signed,
+                transaction: field(name, "transaction", TransactionId::new(transaction))?,
+                nonce: record.nonce,
+                expires_at: record.expires_at.map(UnixSeconds::new),
+            }),
+        };
+        Ok(Self {
+            id: field(name, "id", OperationId::new(&record.id))?,
+            sequence: record.sequence,
+            kind,
+            state: required(name, "a known state", state)?,
+            reason: record.reason,
+            attempts: record.attempts,
+            created_at: UnixSeconds::new(record.created_at),
+            since: UnixSeconds::new(record.since),
+            updated_at: UnixSeconds::new(record.updated_at),
+            next_attempt_at: UnixSeconds::new(record.next_attempt_at),
+            in_flight: units(name, "in_flight", &record.in_flight)?,
+            settled: units(name, "settled", &record.settled)?,
+            fee: units(name, "fee", &record.fee)?,
+            last_error: record.last_error,
+            signed,
+            height: record.height,
+        })
+    }
+}
+
+/// A transfer with what people need to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferRecord {
+    /// The transfer.
+    pub transfer: Transfer,
+    /// Its place among the operations and transfers of its pool.
+    pub sequence: u64,
+    /// When it was asked for.
+    pub created_at: UnixSeconds,
+    /// When it last changed.
+    pub updated_at: UnixSeconds,
+    /// Custody's own reference, from its last acknowledgement.
+    pub custody_reference: String,
+    /// Why it was asked for, or why it was cancelled.
+    pub reason: String,
+}
+
+const fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Fund => "fund",
+        Direction::Defund => "defund",
+    }
+}
+
+const fn purpose_name(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Principal => "principal",
+        Purpose::HouseFloat => "house_float",
+    }
+}
+
+const fn transfer_state_name(state: TransferState) -> &'static str {
+    match state {
+        TransferState::Requested => "requested",
+        TransferState::Sent => "sent",
+        TransferState::Observed => "observed",
+        TransferState::Received => "received",
+        TransferState::Cancelled => "cancelled",
+    }
+}
+
+impl Record for TransferRecord {
+    const NAME: &'static str = "transfer";
+
+    fn encode(&self) -> Vec<u8> {
+        let transfer = &self.transfer;
+        pb::TransferRecord {
+            id: transfer.id.to_string(),
+            sequence: self.sequence,
+            direction: direction_name(transfer.direction).to_owned(),
+            purpose: purpose_name(transfer.purpose).to_owned(),
+            state: transfer_state_name(transfer.state).to_owned(),
+            asked: transfer.asked.to_string(),
+            acknowledged: transfer.acknowledged.to_string(),
+            seen: transfer.seen.to_string(),
+            surplus: transfer.surplus.to_string(),
+            movements: transfer.movements,
+            created_at: self.created_at.get(),
+            updated_at: self.updated_at.get(),
+            operation: transfer.operation.as_ref().map(ToString::to_string).unwrap_or_default(),
+            custody_reference: self.custody_reference.clone(),
+            reason: self.reason.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let name = Self::NAME;
+        let record: pb::TransferRecord = message(name, bytes)?;
+        let direction =
+            [Direction::Fund, Direction::Defund].into_iter().find(|way| direction_name(*way) == record.direction);
+        let purpose =
+            [Purpose::Principal, Purpose::HouseFloat].into_iter().find(|whose| purpose_name(*whose) == record.purpose);
+        let state = TRANSFER_STATES.into_iter().find(|state| transfer_state_name(*state) == record.state);
+        let operation = (!record.operation.is_empty()).then(|| OperationId::new(&record.operation)).transpose();
+        Ok(Self {
+            transfer: Transfer {
+                id: field(name, "id", TransferId::new(&record.id))?,
+                direction: required(name, "a known direction", direction)?,
+                purpose: required(name, "a known purpose", purpose)?,
+                operation: field(name, "operation", operation)?,
+                asked: units(name, "asked", &record.asked)?,
+                acknowledged: units(name, "acknowledged", &record.acknowledged)?,
+                seen: units(name, "seen", &record.seen)?,
+                surplus: units(name, "surplus", &record.surplus)?,
+                movements: record.movements,
+                state: required(name, "a known state", state)?,
+            },
+            sequence: record.sequence,
+            created_at: UnixSeconds::new(record.created_at),
+            updated_at: UnixSeconds::new(record.updated_at),
+            custody_reference: record.custody_reference,
+            reason: record.reason,
+        })
+    }
+}
+
+/// One reward as the chain paid it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptRecord {
+    /// Its name on the chain.
+    pub key: EffectKey,
+    /// From whom; `None` where the chain pays for the whole account.
+    pub validator: Option<ValidatorId>,
+    /// How much.
+    pub amount: BaseUnits,
+    /// The chain's time.
+    pub at: UnixSeconds,
+    /// The height.
+    pub height: u64,
+    /// The start of the interval that it was earned over.
+    pub earned_from: UnixSeconds,
+    /// The end of it.
+    pub earned_to: UnixSeconds,
+    /// The period and revision of the distribution that took it, if one did.
+    pub assigned: Option<(u64, u32)>,
+}
+
+pub(super) fn effect_key_to_pb(key: &EffectKey) -> pb::EffectKeyRecord {
+    pb::EffectKeyRecord { transaction: key.transaction.to_string(), index: key.index }
+}
+
+pub(super) fn effect_key_from_pb(name: &'static str, key: &pb::EffectKeyRecord) -> Result<EffectKey, RecordError> {
+    let transaction = field(name, "transaction", TransactionId::new(&key.transaction))?;
+    Ok(EffectKey { transaction, index: key.index })
+}
+
+impl Record for ReceiptRecord {
+    const NAME: &'static str = "receipt";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::ReceiptRecord {
+            key: Some(effect_key_to_pb(&self.key)),
+            validator: self.validator.as_ref().map(ToString::to_string).unwrap_or_default(),
+            amount: self.amount.to_string(),
+            at: self.at.get(),
+            height: self.height,
+            earned_from: self.earned_from.get(),
+            earned_to: self.earned_to.get(),
+            period: self.assigned.map(|(period, _)| period),
+            revision: self.assigned.map(|(_, revision)| revision),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let name = Self::NAME;
+        let record: pb::ReceiptRecord = message(name, bytes)?;
+        let validator = (!record.validator.is_empty()).then(|| ValidatorId::new(&record.validator)).transpose();
+        Ok(Self {
+            key: effect_key_from_pb(name, &required(name, "key", record.key)?)?,
+            validator: field(name, "validator", validator)?,
+            amount: units(name, "amount", &record.amount)?,
+            at: UnixSeconds::new(record.at),
+            height: record.height,
+            earned_from: UnixSeconds::new(record.earned_from),
+            earned_to: UnixSeconds::new(record.earned_to),
+            assigned: record.period.zip(record.revision),
+        })
+    }
+}
+
+/// When a pool was last rebalanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RebalanceMark {
+    /// The number of the run.
+    pub run: u64,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+impl Record for RebalanceMark {
+    const NAME: &'static str = "rebalance mark";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::RebalanceRecord { run: self.run, at: self.at.get() }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: pb::RebalanceRecord = message(Self::NAME, bytes)?;
+        Ok(Self { run: record.run, at: UnixSeconds::new(record.at) })
+    }
+}

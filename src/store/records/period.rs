@@ -1,0 +1,161 @@
+//! Records of periods, and of how far a chain is booked and reconciled.
+
+use prost::Message;
+use ruint::aliases::U256;
+
+use super::{PolicyRecord, Record, RecordError, field, message, required, units, wide};
+use crate::domain::amount::BaseUnits;
+use crate::domain::period::{PeriodBounds, PeriodIndex, PeriodState};
+use crate::domain::policy::PoolPolicy;
+use crate::domain::time::UnixSeconds;
+use crate::pb::store::v1 as pb;
+
+/// A period of a pool, from its opening on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeriodRecord {
+    /// Which.
+    pub index: PeriodIndex,
+    /// When.
+    pub bounds: PeriodBounds,
+    /// Where it stands.
+    pub state: PeriodState,
+    /// The snapshot of the policy that it keeps.
+    pub policy: PoolPolicy,
+    /// What the freeze found; `None` while it is open.
+    pub frozen: Option<FrozenFacts>,
+}
+
+/// What a freeze found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrozenFacts {
+    /// When it was frozen.
+    pub at: UnixSeconds,
+    /// The sum of all weights, without the house's.
+    pub weight_total: U256,
+    /// How many positions have a weight.
+    pub positive_count: u64,
+    /// Whether the grace ran out before every source had vouched for the end.
+    pub by_grace: bool,
+}
+
+impl Record for PeriodRecord {
+    const NAME: &'static str = "period";
+
+    fn encode(&self) -> Vec<u8> {
+        let policy = PolicyRecord { from_period: self.index.0, policy: self.policy.clone() };
+        let state = match self.state {
+            PeriodState::Open => "open",
+            PeriodState::Frozen => "frozen",
+            PeriodState::Distributed => "distributed",
+        };
+        pb::PeriodRecord {
+            index: self.index.0,
+            start: self.bounds.start.get(),
+            end: self.bounds.end.get(),
+            state: state.to_owned(),
+            policy: Some(policy.to_pb()),
+            frozen_at: self.frozen.map(|frozen| frozen.at.get()),
+            weight_total: self.frozen.map(|frozen| frozen.weight_total.to_string()).unwrap_or_default(),
+            positive_count: self.frozen.map_or(0, |frozen| frozen.positive_count),
+            frozen_by_grace: self.frozen.is_some_and(|frozen| frozen.by_grace),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let name = Self::NAME;
+        let record: pb::PeriodRecord = message(name, bytes)?;
+        let start = UnixSeconds::new(record.start);
+        let seconds = UnixSeconds::new(record.end).since(start);
+        let seconds = field(name, "end", u32::try_from(seconds))?;
+        let state = match record.state.as_str() {
+            "open" => PeriodState::Open,
+            "frozen" => PeriodState::Frozen,
+            "distributed" => PeriodState::Distributed,
+            other => return field(name, "state", Err(format!("{other} is none"))),
+        };
+        let frozen = match record.frozen_at {
+            None => None,
+            Some(at) => Some(FrozenFacts {
+                at: UnixSeconds::new(at),
+                weight_total: wide(name, "weight_total", &record.weight_total)?,
+                positive_count: record.positive_count,
+                by_grace: record.frozen_by_grace,
+            }),
+        };
+        Ok(Self {
+            index: PeriodIndex(record.index),
+            bounds: field(name, "end", PeriodBounds::new(start, seconds))?,
+            state,
+            policy: PolicyRecord::from_pb(&required(name, "policy", record.policy)?)?.policy,
+            frozen,
+        })
+    }
+}
+
+/// How far a chain's effects are booked, and up to where ledger and chain were found equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainMark {
+    /// Every effect up to this height is booked.
+    pub booked_height: u64,
+    /// The chain's time at that height.
+    pub booked_at: UnixSeconds,
+    /// The greatest height of which anything is booked, by an effect or a look-up.
+    pub seen_height: u64,
+    /// The last height at which ledger and chain were equal.
+    pub reconciled_height: u64,
+    /// The chain's time at that height.
+    pub reconciled_at: UnixSeconds,
+    /// What differed at the last reconciliation; `None` if it held.
+    pub mismatch: Option<String>,
+}
+
+impl Record for ChainMark {
+    const NAME: &'static str = "chain mark";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::ChainMarkRecord {
+            booked_height: self.booked_height,
+            booked_at: self.booked_at.get(),
+            seen_height: self.seen_height,
+            reconciled_height: self.reconciled_height,
+            reconciled_at: self.reconciled_at.get(),
+            mismatch: self.mismatch.clone().unwrap_or_default(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: pb::ChainMarkRecord = message(Self::NAME, bytes)?;
+        Ok(Self {
+            booked_height: record.booked_height,
+            booked_at: UnixSeconds::new(record.booked_at),
+            seen_height: record.seen_height,
+            reconciled_height: record.reconciled_height,
+            reconciled_at: UnixSeconds::new(record.reconciled_at),
+            mismatch: (!record.mismatch.is_empty()).then_some(record.mismatch),
+        })
+    }
+}
+
+/// The level of staked + unbonding from a moment on, for the house's weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StakedLevel {
+    /// Since when.
+    pub at: UnixSeconds,
+    /// How much is delegated or unbonding.
+    pub level: BaseUnits,
+}
+
+impl Record for StakedLevel {
+    const NAME: &'static str = "staked level";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::StakedLevelRecord { at: self.at.get(), level: self.level.to_string() }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: pb::StakedLevelRecord = message(Self::NAME, bytes)?;
+        Ok(Self { at: UnixSeconds::new(record.at), level: units(Self::NAME, "level", &record.level)? })
+    }
+}
