@@ -2,9 +2,9 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod api;
 pub mod app;
 pub mod book;
-pub mod api;
 pub mod chain;
 pub mod client;
 pub mod clock;

@@ -27,6 +27,9 @@ pub struct Work {
     pub sealed: usize,
     /// Values of checkpoints that were written, or of journals that were trimmed.
     pub checkpointed: usize,
+    /// Periods that were sealed with weights that are not the integral of the eligible total: `Book::frozen` says
+    /// [`BookError::EquationBroken`] of them, and goes on saying so.
+    pub breaches: usize,
     /// The store was busy: the same is tried again with the next step.
     pub busy: bool,
     /// There is more to do at once.
@@ -54,6 +57,8 @@ pub struct Committer {
 
 impl Committer {
     /// Takes what is queued, commits it as one group, applies it and answers; then seals a piece of a frozen period.
+    ///
+    /// An error means that the book has closed, or can't read its store.
     pub async fn step(&mut self, now: UnixSeconds) -> Result<Work, BookError> {
         self.drain();
         if let Some(reason) = self.failed.clone() {
@@ -70,7 +75,7 @@ impl Committer {
                 None => return Ok(Work { busy: true, more: true, ..work }),
             }
         }
-        work.sealed = self.seal_step().await?;
+        self.seal_step(&mut work).await?;
         work.more = self.has_work();
         Ok(work)
     }

@@ -47,6 +47,9 @@ use pool::Pool;
 /// The most partitions that a pool's book may have.
 pub const MAX_PARTITIONS: u16 = 64;
 
+/// The most sources, the enrolment log included: a freeze holds a cursor of each.
+pub const MAX_SOURCES: usize = 512;
+
 /// One pool, as the book has to know it. None of this ever changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSpec {

@@ -17,7 +17,8 @@ use super::records::{
     decode_source,
 };
 use super::{
-    Book, BookConfig, BookError, BookSender, MAX_PARTITIONS, PoolSpec, Shared, Source, SourceState, lock, write,
+    Book, BookConfig, BookError, BookSender, MAX_PARTITIONS, MAX_SOURCES, PoolSpec, Shared, Source, SourceState, lock,
+    write,
 };
 use crate::domain::feed::{SourceCursor, SourceNumber};
 use crate::store::{Batch, Direction, PartitionId, Store, keys};
@@ -89,10 +90,15 @@ impl Book {
         Ok(())
     }
 
-    /// Lets a source in. One that is known already stays as it is.
-    pub fn add_source(&self, number: SourceNumber) {
-        lock(&self.shared.sources).entry(number).or_default();
+    /// Lets a source in; one that is known already stays as it is. `false` where there are [`MAX_SOURCES`].
+    pub fn add_source(&self, number: SourceNumber) -> bool {
+        let mut sources = lock(&self.shared.sources);
+        if !sources.contains_key(&number) && sources.len() >= MAX_SOURCES {
+            return false;
+        }
+        sources.entry(number).or_default();
         write(&self.shared.published).entry(number).or_default();
+        true
     }
 }
 
