@@ -49,6 +49,51 @@ async fn death_at_any_batch_loses_and_doubles_nothing() {
     }
 }
 
+/// It dies again soon after it was opened, or while it is.
+#[tokio::test]
+async fn a_second_death_loses_and_doubles_nothing() {
+    let (acts, frozen) = history();
+    let (whole, weights, hash) = run(&acts, frozen, 2).await;
+    let mut second_deaths = 0;
+    for first in (1..whole.store.batches()).step_by(13) {
+        for second in (0..60).step_by(3) {
+            let mut rig = Rig::new(2).await;
+            rig.store.die_after(first);
+            rig.store.die_again_after(second);
+            for act in &acts {
+                rig.act(act.clone()).await;
+            }
+            second_deaths += usize::from(rig.reopened == 2);
+            assert_eq!(rig.hash(), hash, "death after {first}, and {second} later");
+            assert_eq!(rig.weights(frozen - 1).await, weights[frozen as usize - 1]);
+        }
+    }
+    assert!(second_deaths > 200, "{second_deaths}");
+}
+
+/// Redoing what a page already has could decide otherwise than it was decided.
+#[tokio::test]
+async fn a_page_is_not_given_what_it_already_has() {
+    let mut rig = Rig::open(1).await;
+    rig.send(batch(1, vec![event("a", 5, 200)]), 200).await.unwrap();
+    rig.committer.begin_checkpoint();
+    let old = rig.send(batch(2, vec![event("a", 9, 100)]), 205).await.unwrap();
+    assert_eq!(old.rejected.len(), 1);
+    let change = EnrolmentChange {
+        pool: POOL,
+        account: account("a"),
+        change: crate::domain::eligibility::StandingChange::OPT_IN,
+        at: at(210),
+    };
+    rig.act(Act::Enrol(Enrolment { sequence: 1, changes: vec![change] }, 210)).await;
+    while rig.committer.checkpoint_step(at(211)).await.unwrap().more {}
+    let hash = rig.hash();
+    rig.reopen().await;
+    assert_eq!(rig.hash(), hash);
+    let view = rig.book.position(POOL, &account("a"), at(211)).unwrap();
+    assert_eq!(view.balance, BaseUnits::from_u64(5));
+}
+
 #[tokio::test]
 async fn recovery_from_any_checkpoint_gives_the_same_state() {
     let (acts, _) = history();

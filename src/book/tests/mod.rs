@@ -101,8 +101,19 @@ impl<S: Mortal> RigOver<S> {
     }
 
     async fn reopen(&mut self) {
-        let (store, partitions, reopened) = (self.store.reborn(), self.spec.partitions, self.reopened + 1);
-        *self = Self { reopened, ..Self::over(store, partitions).await.unwrap() };
+        let (mut store, partitions) = (self.store.reborn(), self.spec.partitions);
+        let mut reopened = self.reopened + 1;
+        loop {
+            match Self::over(store.clone(), partitions).await {
+                Ok(rig) => {
+                    *self = Self { reopened, ..rig };
+                    return;
+                }
+                // It dies while it recovers.
+                Err(BookError::Store(_)) => (store, reopened) = (store.reborn(), reopened + 1),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     async fn send(&mut self, batch: EventBatch, now: i64) -> Result<EventsOutcome, Refusal> {
@@ -163,9 +174,7 @@ impl<S: Mortal> RigOver<S> {
                 Err(_) if self.book.is_closed() => {
                     self.reopen().await;
                     // A freeze that was cut short goes on by itself.
-                    while self.committer.has_work() {
-                        self.committer.step(at(0)).await.unwrap();
-                    }
+                    while self.committer.has_work() && self.committer.step(at(0)).await.is_ok() {}
                 }
                 Err(error) => panic!("{act:?}: {error}"),
             }
