@@ -178,6 +178,8 @@ async fn a_checkpoint_waits_while_a_freeze_is_unsealed() {
         rig.committer.step(now).await.unwrap();
     }
     assert!(store.batches() > before);
+    // The pages that are captured now are past the freeze, and the journal is read from before it.
+    rig.send(batch(2_001, vec![event("a7", 70, LENGTH + 5), event("a7", 71, LENGTH + 9)]), LENGTH + 9).await.unwrap();
     while rig.committer.checkpoint_step(now).await.unwrap().more {}
     let hash = rig.hash();
     let journal = rig.store.keys(tag::JOURNAL);
