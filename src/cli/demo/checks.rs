@@ -265,8 +265,9 @@ impl Happened {
         self.fees += sums.distributions_with_fee;
         self.carries += sums.distributions_with_carry;
         // What began to unbond and no longer does has matured.
-        let undelegated: u128 =
-            confirmed(OperationKind::Undelegate).map(|one| units(one.effective_amount.as_ref())).sum();
+        let undelegated: u128 = confirmed(OperationKind::Undelegate)
+            .map(|one| units(one.effective_amount.as_ref().or(one.amount.as_ref())))
+            .sum();
         let matured = i128::try_from(undelegated).unwrap_or(i128::MAX) - signed(ledger.unbonding.as_ref());
         self.matured = self.matured.saturating_add(matured.max(0));
         self.redelegations += confirmed(OperationKind::Redelegate).count() as u64;
