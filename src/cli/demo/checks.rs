@@ -294,8 +294,15 @@ impl Happened {
         } else {
             out.happened("redelegation", true, "not applicable: no chain of this run has it".to_owned());
         }
-        let who: Vec<&str> = seen.opt_outs.iter().map(|out| out.account.as_str()).collect();
-        out.happened("opt-out", confirmed > 0 && confirmed == who.len(), who.join(", "));
+        let who: Vec<String> = seen
+            .opt_outs
+            .iter()
+            .map(|out| {
+                let from = if out.everywhere { "every pool".to_owned() } else { name_of(world, out.pool) };
+                format!("{} out of {from}, while {} base units earned", out.account, out.earning)
+            })
+            .collect();
+        out.happened("opt-out", confirmed > 0 && confirmed == who.len(), who.join("; "));
         let said = format!("{ineligible} times, such as {}", seen.ineligible.first().map_or("nobody", String::as_str));
         out.happened("ineligible account", ineligible > 0 && !seen.ineligible.is_empty(), said);
         let said = seen.restart.map_or("never".to_owned(), |cut| {
@@ -307,6 +314,10 @@ impl Happened {
         });
         out.happened("restart", seen.restart.is_some(), said);
     }
+}
+
+fn name_of(world: &World, pool: usize) -> String {
+    world.pools.get(pool).map(|pool| pool.plan.name()).unwrap_or_default()
 }
 
 /// A customer with payouts in as many pools as possible, as AccountService tells it.
