@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rust_decimal::Decimal;
 
-pub use raw::{BookSettings, FeedSettings, IntervalSettings, Limits};
+pub use raw::{BookSettings, FeedSettings, IntervalSettings, Limits, OperationSettings};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Config {
     pub book: BookSettings,
     /// How often the loops run.
     pub intervals: IntervalSettings,
+    /// How operations are tried.
+    pub operations: OperationSettings,
     /// The pools, at least one.
     pub pools: Vec<PoolSettings>,
 }
@@ -253,8 +255,12 @@ pub struct ReserveSettings {
     pub ratio_bps: u32,
     /// The least amount, in base units, until there is history to forecast from.
     pub floor_base_units: u128,
+    /// The share of the reserve target that custody itself is to hold, in hundredths of a percent.
+    pub custody_share_bps: u32,
     /// Moves below this share of the eligible total stay off the chain, in hundredths of a percent.
     pub hysteresis_bps: u32,
+    /// Moves below this many base units stay off the chain, whatever the share.
+    pub min_move_base_units: u128,
     /// The most that one run stakes or unstakes, in base units; none is no limit.
     pub max_change_per_run_base_units: Option<u128>,
     /// Unbondings due within this many seconds count towards the reserve.

@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` has the map. Imports run downhill only.
 
+pub mod api;
 pub mod app;
 pub mod book;
 pub mod chain;

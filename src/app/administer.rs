@@ -19,6 +19,9 @@ pub struct NewPool {
     pub chain: ChainId,
     /// The chain's own asset.
     pub asset: AssetId,
+    /// Where its period 0 begins; `None` for the start of the period that now lies in, counted from midnight UTC of 1970
+    /// in steps of the period's length. It must not lie ahead.
+    pub first_period_start: Option<UnixSeconds>,
     /// How many partitions its book has; changes no result.
     pub partitions: u16,
     /// The policy of its first period.
@@ -32,8 +35,7 @@ fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError 
 }
 
 impl App {
-    /// Creates a pool, once. (chain, asset) names one pool for ever. Its first period is the one that now lies in,
-    /// counted from midnight UTC of 1970 in steps of the period's length.
+    /// Creates a pool, once. (chain, asset) names one pool for ever.
     pub async fn create_pool(&self, request: &Request, new: NewPool) -> Result<Once, AppError> {
         new.policy.check().map_err(refuse_policy("policy"))?;
         new.settings.check(new.policy.period_seconds).map_err(refuse_policy("settings"))?;
@@ -62,6 +64,12 @@ impl App {
         let number = number.checked_add(1).ok_or_else(|| AppError::Broken("pool numbers are used up".to_owned()))?;
         let now = self.now();
         let length = i64::from(new.policy.period_seconds);
+        let running = UnixSeconds::new(now.get().div_euclid(length) * length);
+        let first_period_start = new.first_period_start.unwrap_or(running);
+        if first_period_start > now {
+            let message = "the first period lies ahead; create the pool when it begins, or leave the start out";
+            return Err(AppError::invalid("first_period_start", message));
+        }
         let record = PoolRecord {
             id: new.id,
             number,
@@ -70,7 +78,7 @@ impl App {
             decimals: chain.descriptor.decimals,
             partitions: new.partitions,
             created_at: now,
-            first_period_start: UnixSeconds::new(now.get().div_euclid(length) * length),
+            first_period_start,
             simulated: chain.descriptor.simulated,
         };
         let mut control = Batch::new(PartitionId::control(number));

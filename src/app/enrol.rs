@@ -14,7 +14,7 @@ use crate::store::{Batch, KeyRange, PartitionId, keys};
 use super::{App, AppError, Once, Pool, Reason, Request, Work};
 
 /// How many decisions one step enters.
-const FAN_OUT: usize = 1_000;
+const FAN_OUT: usize = 500;
 
 /// A decision as its caller made it.
 #[derive(Clone, Debug)]

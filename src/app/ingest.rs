@@ -32,8 +32,8 @@ const INTENTS_PER_READ: usize = 1_000;
 pub struct BalanceEvent {
     /// Whose.
     pub account: AccountId,
-    /// Of what.
-    pub asset: AssetId,
+    /// Of what, as the source writes it: what no pool stakes is rejected, not refused.
+    pub asset: Box<str>,
     /// The balance after the event.
     pub balance: BaseUnits,
     /// Since when.
@@ -118,7 +118,7 @@ impl App {
     fn routed(&self, event: BalanceEvent) -> FeedEvent {
         let pool = match self.pool_of_asset(&event.asset) {
             Some(pool) => EventPool::Pool(pool.number()),
-            None => EventPool::UnknownAsset(event.asset.as_str().into()),
+            None => EventPool::UnknownAsset(event.asset),
         };
         FeedEvent { pool, account: event.account, balance: event.balance, at: event.at }
     }
@@ -180,7 +180,7 @@ impl App {
         balance: BaseUnits,
         at: Option<UnixSeconds>,
     ) -> Result<(Once, u64), AppError> {
-        if self.pool_of_asset(&asset).is_none() {
+        if self.pool_of_asset(asset.as_str()).is_none() {
             let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
             return Err(AppError::refused(Reason::UnknownAsset, message));
         }
@@ -200,7 +200,7 @@ impl App {
         let sequence = intent.sequence;
         self.enter_intents(sequence - 1).await?;
         let PutBalanceIntent { account, asset, balance, at, .. } = intent;
-        let event = self.routed(BalanceEvent { account, asset, balance, at });
+        let event = self.routed(BalanceEvent { account, asset: asset.as_str().into(), balance, at });
         // A repeat of what is in the book is answered with what became of it.
         let outcome = self.submit_events(PUT_BALANCE, sequence, vec![event], None).await?;
         match outcome.rejected.first() {
@@ -248,7 +248,7 @@ impl App {
                 .into_iter()
                 .map(|intent| {
                     let PutBalanceIntent { account, asset, balance, at, .. } = intent;
-                    self.routed(BalanceEvent { account, asset, balance, at })
+                    self.routed(BalanceEvent { account, asset: asset.as_str().into(), balance, at })
                 })
                 .collect();
             self.submit_events(PUT_BALANCE, next, events, None).await?;
@@ -256,7 +256,7 @@ impl App {
     }
 
     /// Finishes what a crash cut off: intents that are durable and not in the book.
-    pub(super) async fn finish_intents(&self) -> Result<(), AppError> {
+    pub async fn finish_intents(&self) -> Result<(), AppError> {
         match self.last_intent().await? {
             Some(last) => self.enter_intents(last.sequence).await,
             None => Ok(()),

@@ -1,6 +1,7 @@
 //! What the steps count. `node.rs` registers these handles; this room never sees the registry.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 
 /// Counters of `app/`.
 #[derive(Clone, Debug, Default)]
@@ -29,4 +30,28 @@ pub struct AppMetrics {
     pub mismatches: Counter,
     /// Equations found broken.
     pub equations_broken: Counter,
+}
+
+impl AppMetrics {
+    /// Puts every counter into `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let counters = [
+            ("conflicts", "Changes refused because the ledger had changed", &self.conflicts),
+            ("step_failures", "Steps that failed and will be tried again", &self.step_failures),
+            ("events_accepted", "Balance events accepted", &self.events_accepted),
+            ("events_rejected", "Balance events rejected", &self.events_rejected),
+            ("operations_planned", "Operations planned", &self.operations_planned),
+            ("operations_stuck", "Operations that came to need an operator", &self.operations_stuck),
+            ("periods_frozen_by_grace", "Periods frozen without every watermark", &self.frozen_by_grace),
+            ("distributions_released", "Distributions released", &self.distributions_released),
+            ("distributions_held", "Distributions held", &self.distributions_held),
+            ("payouts_acknowledged", "Payouts acknowledged", &self.payouts_acknowledged),
+            ("reconciliation_mismatches", "Reconciliations that found a difference", &self.mismatches),
+            ("equations_broken", "Equations found broken", &self.equations_broken),
+        ];
+        let registry = registry.sub_registry_with_prefix("softstake");
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
 }

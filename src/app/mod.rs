@@ -4,23 +4,23 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
-// pub mod close;
+pub mod close;
 pub mod collect;
 pub mod control;
-// pub mod distribute;
+pub mod distribute;
 pub mod effects;
 pub mod enrol;
 pub mod error;
+pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod operate;
-// pub mod pay;
-// pub mod query;
+pub mod pay;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
 pub mod simulate;
-// pub mod step;
+pub mod step;
 pub mod transfer;
 
 use std::collections::BTreeMap;
@@ -31,13 +31,16 @@ use tokio::sync::{Mutex, watch};
 use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Descriptor, Signer};
 use crate::clock::Clock;
-use crate::domain::ids::{AssetId, ChainId, PoolId};
+use crate::domain::ids::{ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PoolRecord, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
-pub use error::{AppError, Reason, Refusal, Work};
+pub use error::{AppError, Failure, Reason, Refusal, Work};
 pub use request::{Once, Request};
+
+/// What is kept of everything, as readers are shown it.
+pub use crate::store::records;
 
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]
@@ -166,9 +169,9 @@ impl App {
     }
 
     /// The pool that stakes an asset, if one does.
-    pub fn pool_of_asset(&self, asset: &AssetId) -> Option<Arc<Pool>> {
+    pub fn pool_of_asset(&self, asset: &str) -> Option<Arc<Pool>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        pools.values().find(|pool| pool.record.asset == *asset).cloned()
+        pools.values().find(|pool| pool.record.asset.as_str() == asset).cloned()
     }
 
     /// The record at `key`, if there is one.
@@ -231,7 +234,7 @@ impl App {
         self.book.add_pool(spec(&record)).await?;
         let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
-        // close::open_first_period(self, &pool).await?;
+        close::open_first_period(self, &pool).await?;
         self.replay_enrolment(&pool).await
     }
 }

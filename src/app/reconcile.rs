@@ -14,8 +14,8 @@ use super::control::Change;
 use super::effects::{self, Booked};
 use super::{App, AppError, Pool, Work};
 
-/// How many effects one commit books: each writes a handful of small records.
-const EFFECTS_PER_CHANGE: usize = 256;
+/// How many effects one commit books: each writes up to eight small records, and a commit has 1,024 keys.
+const EFFECTS_PER_CHANGE: usize = 96;
 
 /// One thing of which ledger and chain have another figure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +183,11 @@ impl App {
     /// How far the chain's effects are booked and reconciled.
     pub async fn chain_mark(&self, pool: &Pool) -> Result<ChainMark, AppError> {
         Ok(self.read(pool.control(), &keys::chain_mark()).await?.unwrap_or_default())
+    }
+
+    /// Stops a pool's outflows for `reason`, unless they are stopped.
+    pub async fn stop_outflows(&self, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
+        pause(self, pool, now, reason).await
     }
 
     /// Compares ledger and chain now. `None` where the chain showed an older height than is booked.

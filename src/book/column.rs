@@ -74,12 +74,12 @@ mod tests {
 
     #[test]
     fn the_layout_is_frozen() {
-        let golden = "010a000205020100ff0002015acd40e1";
+        let golden = "010a000205020100ff0002010f623ea3";
         let values = [1, 0, 255, 0, 0, 0, 0, 0, 0, 258];
         let hex: String = encode(&values).unwrap().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
         let none: String = encode(&[]).unwrap().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(none, "010000000e174efc");
+        assert_eq!(none, "0100000079b8f899");
     }
 
     #[test]

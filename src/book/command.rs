@@ -192,9 +192,21 @@ pub(crate) enum Command {
         watermark: Option<UnixSeconds>,
         answer: Answer<EventsOutcome>,
     },
-    Enrolment { enrolment: Enrolment, body: u64, answer: Answer<EventsOutcome> },
-    Open { pool: u16, period: OpenPeriod, answer: Answer<PeriodOutcome> },
-    Freeze { pool: u16, index: PeriodIndex, answer: Answer<PeriodOutcome> },
+    Enrolment {
+        enrolment: Enrolment,
+        body: u64,
+        answer: Answer<EventsOutcome>,
+    },
+    Open {
+        pool: u16,
+        period: OpenPeriod,
+        answer: Answer<PeriodOutcome>,
+    },
+    Freeze {
+        pool: u16,
+        index: PeriodIndex,
+        answer: Answer<PeriodOutcome>,
+    },
 }
 
 impl Command {

@@ -130,13 +130,17 @@ mod tests {
         let row = position(0x0123_4567_89ab_cdef);
         let bytes = encode(3, 9, [("alice", &row)].into_iter());
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "");
+        assert_eq!(
+            hex,
+            "01030000000000000009000000000000000105616c69636507f7e6d5c4b3a29108efcdab896745230107a5443983221761ef9bafcdf8acd19101ef9bafcd08efcd3f86238880"
+        );
     }
 
     #[test]
     fn the_largest_page_fits_a_value_of_the_store() {
         let (id, row) = ("z".repeat(64), position(u128::MAX));
-        let bytes = encode(u64::MAX, u64::MAX, (0..PAGE_ROWS).map(|_| (id.as_str(), &row)).collect::<Vec<_>>().into_iter());
+        let bytes =
+            encode(u64::MAX, u64::MAX, (0..PAGE_ROWS).map(|_| (id.as_str(), &row)).collect::<Vec<_>>().into_iter());
         assert!(bytes.len() <= crate::store::MAX_VALUE_BYTES, "{}", bytes.len());
         let page = decode(&bytes).unwrap();
         assert_eq!((page.generation, page.group, page.rows.len()), (u64::MAX, u64::MAX, PAGE_ROWS));

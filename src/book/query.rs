@@ -288,7 +288,8 @@ impl Book {
     /// A frozen period, once it is sealed whole. Reads the store.
     pub async fn frozen(&self, pool: u16, index: PeriodIndex) -> Result<Option<FrozenPeriod>, BookError> {
         let Some(pool) = self.pool(pool) else { return Ok(None) };
-        let damaged = |partition: PartitionId| BookError::Damaged { what: "the seal of a period", partition: partition.0 };
+        let damaged =
+            |partition: PartitionId| BookError::Damaged { what: "the seal of a period", partition: partition.0 };
         let store = &self.shared.store;
         let Some(stored) = store.get(pool.control(), &keys::freeze_seal(index.0)).await? else { return Ok(None) };
         let record = decode_frozen(&stored).ok_or(damaged(pool.control()))?;
@@ -393,10 +394,8 @@ impl Book {
         limit: usize,
     ) -> Result<Vec<(u64, RejectedEvent)>, BookError> {
         let service = PartitionId::SERVICE;
-        let range = KeyRange {
-            from: keys::rejected_event(source.0, from_sequence),
-            to: keys::rejected_events_of(source.0).to,
-        };
+        let range =
+            KeyRange { from: keys::rejected_event(source.0, from_sequence), to: keys::rejected_events_of(source.0).to };
         let found = self.shared.store.scan(service, range, limit, Direction::Forward).await?;
         let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {

@@ -62,8 +62,7 @@ impl Book {
         });
         let backlog = VecDeque::new();
         let book = Self { shared: shared.clone(), sender };
-        let committer =
-            Committer { shared, queue: receiver, queued, backlog, staged: None, rejects, failed: None };
+        let committer = Committer { shared, queue: receiver, queued, backlog, staged: None, rejects, failed: None };
         Ok((book, committer))
     }
 
@@ -208,10 +207,8 @@ async fn load_pages(
     let mut next = 0u32;
     while next < start.pages {
         let upto = next.saturating_add(SCAN as u32 / 2).min(start.pages);
-        let range = crate::store::KeyRange {
-            from: keys::page(slot_number(next, 0)),
-            to: keys::page(slot_number(upto, 0)),
-        };
+        let range =
+            crate::store::KeyRange { from: keys::page(slot_number(next, 0)), to: keys::page(slot_number(upto, 0)) };
         let found = store.scan(id, range, SCAN, Direction::Forward).await?;
         let mut best: BTreeMap<u32, (Page, u8, u128)> = BTreeMap::new();
         for (key, value) in found {

@@ -10,6 +10,7 @@ use super::partition::partition_of;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
 use super::{Enrolment, lock, read};
+use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::UnixSeconds;
@@ -106,9 +107,9 @@ impl Committer {
                     match taken {
                         Ok((known, outcome)) => {
                             forming.jobs.push(Job::Events { source, first: first_sequence, known, outcome, answer });
-                            None
+                            false
                         }
-                        Err(refusal) => Some(drop(answer.send(Err(refusal)))),
+                        Err(refusal) => refuse(answer, refusal),
                     }
                 }
                 Command::Enrolment { enrolment, body, answer } => {
@@ -117,9 +118,9 @@ impl Committer {
                         Ok((known, outcome)) => {
                             let source = SourceNumber::ENROLMENT;
                             forming.jobs.push(Job::Events { source, first, known, outcome, answer });
-                            None
+                            false
                         }
-                        Err(refusal) => Some(drop(answer.send(Err(refusal)))),
+                        Err(refusal) => refuse(answer, refusal),
                     }
                 }
                 Command::Open { pool, period, answer } => {
@@ -132,7 +133,7 @@ impl Committer {
                     self.take_period(&mut forming, pool, Record::Freeze { index, cursors }, decided, answer)
                 }
             };
-            if refused.is_some() {
+            if refused {
                 self.shared.config.metrics.refused.inc();
             }
             if alone && !forming.jobs.is_empty() {
@@ -193,10 +194,11 @@ impl Committer {
             };
             let Some(pool) = pools.get(&number) else { continue };
             let brought = forming.brought.entry(number).or_default();
-            let total = u128::try_from(read(&pool.meta).eligible).unwrap_or(0);
+            let (total, limit) = total_and_limit(pool);
             let after = brought.saturating_add(event.balance.get());
-            let pool_full = total.saturating_add(after) > MAX_POOL_TOTAL;
-            if !pool_full {
+            // What is too large for a position is rejected as that.
+            let pool_full = event.balance <= limit && total.saturating_add(after) > MAX_POOL_TOTAL;
+            if !pool_full && event.balance <= limit {
                 *brought = after;
             }
             let partition = partition_of(event.account.as_str(), pool.partitions.len());
@@ -286,7 +288,7 @@ impl Committer {
         Ok(PeriodOutcome::Done)
     }
 
-    /// Puts a period command into the group, in every partition of its pool; `Some` where it was refused.
+    /// Puts a period command into the group, in every partition of its pool. Says whether it was refused.
     fn take_period(
         &self,
         forming: &mut Forming,
@@ -294,10 +296,10 @@ impl Committer {
         record: Record,
         decided: Result<PeriodOutcome, Refusal>,
         answer: Answer<PeriodOutcome>,
-    ) -> Option<()> {
+    ) -> bool {
         let outcome = match decided {
             Ok(outcome) => outcome,
-            Err(refusal) => return Some(drop(answer.send(Err(refusal)))),
+            Err(refusal) => return refuse(answer, refusal),
         };
         if outcome == PeriodOutcome::Done {
             let partitions = read(&self.shared.pools).get(&pool).map_or(0, |pool| pool.partitions.len());
@@ -305,7 +307,7 @@ impl Committer {
             (0..partitions).for_each(|partition| forming.add(pool, partition, job, record.clone()));
         }
         forming.jobs.push(Job::Period { answer, outcome });
-        None
+        false
     }
 
     /// Turns a formed group into one commit: the journals first, the service partition last.
@@ -380,6 +382,12 @@ impl Forming {
     }
 }
 
+/// Answers with a refusal. Whoever asked may have gone.
+fn refuse<T>(answer: Answer<T>, refusal: Refusal) -> bool {
+    drop(answer.send(Err(refusal)));
+    true
+}
+
 fn outcome_of(admission: Admission) -> EventsOutcome {
     let Admission { repeated, already_applied } = admission;
     EventsOutcome { repeated, already_applied, ..EventsOutcome::default() }
@@ -391,6 +399,13 @@ fn may_take(pool: &Pool, at: UnixSeconds, now: UnixSeconds) -> Result<(), Refusa
     let calendar = read(&pool.meta).calendar.ok_or(refusal.clone())?;
     let future = at > now.plus(i64::from(calendar.oldest.limits.max_future_seconds));
     if at >= calendar.open_until() && !future { Err(refusal) } else { Ok(()) }
+}
+
+/// The pool's eligible total, and the most that one position may hold.
+fn total_and_limit(pool: &Pool) -> (u128, BaseUnits) {
+    let meta = read(&pool.meta);
+    let limit = meta.calendar.map_or(BaseUnits::MAX, |calendar| calendar.balance_limit());
+    (u128::try_from(meta.eligible).unwrap_or(0), limit)
 }
 
 fn expect(batch: &mut Batch, key: Vec<u8>, stored: Option<&Vec<u8>>) {

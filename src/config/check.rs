@@ -18,8 +18,8 @@ use super::{
 /// The largest amount that anything may hold, `2^127 - 1` base units.
 const MAX_BASE_UNITS: u128 = i128::MAX as u128;
 
-/// The book's own source, for changes of enrolment.
-const RESERVED_SOURCE: &str = "enrolment";
+/// The service's own sources, for changes of enrolment and for balances put one by one.
+const RESERVED_SOURCES: [&str; 2] = ["enrolment", "put-balance"];
 
 const BPS: u32 = 10_000;
 const DAY_SECONDS: u64 = 86_400;
@@ -123,6 +123,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
         feed: raw.feed.clone(),
         book: raw.book.clone(),
         intervals: raw.intervals.clone(),
+        operations: raw.operations.clone(),
     };
     if raw.data_dir.is_empty() {
         problems.add("data_dir", "it is empty; name a folder, such as ./softstake-data");
@@ -167,8 +168,6 @@ fn numbers(problems: &mut Problems, config: &Config) {
     problems.range("limits.stream_queue_batches", limits.stream_queue_batches, 1..=10_000);
     problems.range("limits.request_timeout_ms", limits.request_timeout_ms, 100..=600_000);
     problems.range("limits.drain_timeout_ms", limits.drain_timeout_ms, 0..=600_000);
-    problems.range("limits.max_page_size", limits.max_page_size, 1..=10_000);
-    problems.range("limits.default_page_size", limits.default_page_size, 1..=limits.max_page_size.max(1));
     let feed = &config.feed;
     problems.range("feed.max_skew_seconds", feed.max_skew_seconds, 0..=3_600);
     problems.range("feed.max_future_seconds", feed.max_future_seconds, 0..=DAY_SECONDS);
@@ -182,24 +181,24 @@ fn numbers(problems: &mut Problems, config: &Config) {
         }
     }
     let book = &config.book;
-    problems.range("book.partitions", book.partitions, 1..=1_024);
+    problems.range("book.partitions", book.partitions, 1..=64);
     problems.range("book.group_max_events", book.group_max_events, 1..=100_000);
     problems.range("book.queue_commands", book.queue_commands, 1..=1_000_000);
     problems.range("book.checkpoint_journal_bytes", book.checkpoint_journal_bytes, 65_536..=1_u64 << 40);
     problems.range("book.queue_events", book.queue_events, config.limits.max_batch_events..=100_000_000);
-    let loops = &config.intervals;
-    for (key, seconds) in [
-        ("intervals.observe_interval_seconds", loops.observe_interval_seconds),
-        ("intervals.operate_interval_seconds", loops.operate_interval_seconds),
-        ("intervals.transfer_interval_seconds", loops.transfer_interval_seconds),
-        ("intervals.rebalance_interval_seconds", loops.rebalance_interval_seconds),
-        ("intervals.collect_interval_seconds", loops.collect_interval_seconds),
-        ("intervals.close_interval_seconds", loops.close_interval_seconds),
-        ("intervals.distribute_interval_seconds", loops.distribute_interval_seconds),
-    ] {
-        problems.range(key, seconds, 1..=DAY_SECONDS);
-    }
-    problems.range("intervals.collect_before_end_seconds", loops.collect_before_end_seconds, 0..=DAY_SECONDS);
+    let every = &config.intervals;
+    problems.range("intervals.tick_ms", every.tick_ms, 10..=60_000);
+    problems.range("intervals.observe_interval_seconds", every.observe_interval_seconds, 1..=DAY_SECONDS);
+    problems.range("intervals.rebalance_interval_seconds", every.rebalance_interval_seconds, 60..=DAY_SECONDS);
+    problems.range(
+        "intervals.collect_before_end_seconds",
+        every.collect_before_end_seconds,
+        every.rebalance_interval_seconds..=DAY_SECONDS,
+    );
+    let tries = &config.operations;
+    problems.range("operations.retry_base_seconds", tries.retry_base_seconds, 1..=3_600);
+    problems.range("operations.max_attempts", tries.max_attempts, 1..=1_000);
+    problems.range("operations.max_age_seconds", tries.max_age_seconds, 60..=31 * DAY_SECONDS);
 }
 
 fn names(problems: &mut Problems, config: &Config) {
@@ -210,8 +209,8 @@ fn names(problems: &mut Problems, config: &Config) {
         let key = format!("sources[{index}]");
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         problems.id(&key, source, 64, "letters, digits, hyphens, dots or underscores", allowed);
-        if source == RESERVED_SOURCE {
-            problems.add(&key, format!("`{RESERVED_SOURCE}` is the service's own source; choose another name"));
+        if RESERVED_SOURCES.contains(&source.as_str()) {
+            problems.add(&key, format!("`{source}` is the service's own source; choose another name"));
         }
         if config.sources.iter().take(index).any(|earlier| earlier == source) {
             problems.add(&key, format!("`{source}` stands here twice; remove one"));
@@ -309,6 +308,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     }
     let reserve = &raw.reserve;
     problems.range(&key("reserve.ratio_bps"), reserve.ratio_bps, 0..=BPS);
+    problems.range(&key("reserve.custody_share_bps"), reserve.custody_share_bps, 0..=BPS);
     problems.range(&key("reserve.hysteresis_bps"), reserve.hysteresis_bps, 0..=BPS);
     problems.range(&key("reserve.horizon_seconds"), reserve.horizon_seconds, 0..=60 * DAY_SECONDS);
     let caps = &raw.allocation;
@@ -344,7 +344,10 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
         reserve: ReserveSettings {
             ratio_bps: reserve.ratio_bps,
             floor_base_units: problems.base_units(&key("reserve.floor_base_units"), &reserve.floor_base_units),
+            custody_share_bps: reserve.custody_share_bps,
             hysteresis_bps: reserve.hysteresis_bps,
+            min_move_base_units: problems
+                .base_units(&key("reserve.min_move_base_units"), &reserve.min_move_base_units),
             max_change_per_run_base_units: max_change,
             horizon_seconds: reserve.horizon_seconds,
         },

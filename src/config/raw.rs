@@ -48,6 +48,7 @@ pub(super) struct Raw {
     pub feed: FeedSettings,
     pub book: BookSettings,
     pub intervals: IntervalSettings,
+    pub operations: OperationSettings,
     pub pools: Vec<RawPool>,
 }
 
@@ -65,6 +66,7 @@ impl Default for Raw {
             feed: FeedSettings::default(),
             book: BookSettings::default(),
             intervals: IntervalSettings::default(),
+            operations: OperationSettings::default(),
             pools: Vec::new(),
         }
     }
@@ -115,10 +117,6 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// The longest that a shutdown waits for calls in flight, in milliseconds.
     pub drain_timeout_ms: u64,
-    /// The page size of a list call that names none.
-    pub default_page_size: u32,
-    /// The largest page size of a list call.
-    pub max_page_size: u32,
 }
 
 impl Default for Limits {
@@ -131,8 +129,6 @@ impl Default for Limits {
             stream_queue_batches: 16,
             request_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
-            default_page_size: 100,
-            max_page_size: 1_000,
         }
     }
 }
@@ -185,40 +181,47 @@ impl Default for BookSettings {
     }
 }
 
-/// How often the loops look for work, in seconds of the service's clock. A loop with nothing to do costs one read.
+/// How often the steps look for work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IntervalSettings {
-    /// Reading each chain's state and effects, and checking the equations.
+    /// Milliseconds of real time between two looks at whether anything is due. A manual clock needs none: it looks when
+    /// it moves.
+    pub tick_ms: u64,
+    /// Seconds between two readings of each chain: effects are booked, ledger and chain compared.
     pub observe_interval_seconds: u64,
-    /// Driving operations: sign, submit, look up.
-    pub operate_interval_seconds: u64,
-    /// Asking custody for tokens and giving them back.
-    pub transfer_interval_seconds: u64,
-    /// Staking and unstaking towards the target.
+    /// Seconds between two rebalances of a new pool.
     pub rebalance_interval_seconds: u64,
-    /// Looking whether rewards are to be claimed.
-    pub collect_interval_seconds: u64,
-    /// Claims of a period begin this long before its end.
+    /// Seconds before the end of a period at which its rewards begin to be claimed.
     pub collect_before_end_seconds: u64,
-    /// Opening and freezing periods.
-    pub close_interval_seconds: u64,
-    /// Computing and releasing distributions.
-    pub distribute_interval_seconds: u64,
 }
 
 impl Default for IntervalSettings {
     fn default() -> Self {
         Self {
+            tick_ms: 500,
             observe_interval_seconds: 30,
-            operate_interval_seconds: 5,
-            transfer_interval_seconds: 60,
             rebalance_interval_seconds: 300,
-            collect_interval_seconds: 300,
             collect_before_end_seconds: 3_600,
-            close_interval_seconds: 60,
-            distribute_interval_seconds: 60,
         }
+    }
+}
+
+/// How operations are tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OperationSettings {
+    /// Seconds before the first retry; doubled each time, up to an hour.
+    pub retry_base_seconds: u64,
+    /// How often an operation is built or sent before an operator is asked.
+    pub max_attempts: u32,
+    /// How old an operation becomes, in seconds, before an operator is asked.
+    pub max_age_seconds: u64,
+}
+
+impl Default for OperationSettings {
+    fn default() -> Self {
+        Self { retry_base_seconds: 5, max_attempts: 12, max_age_seconds: 86_400 }
     }
 }
 
@@ -315,7 +318,9 @@ impl Default for RawPolicy {
 pub(super) struct RawReserve {
     pub ratio_bps: u32,
     pub floor_base_units: DecimalText,
+    pub custody_share_bps: u32,
     pub hysteresis_bps: u32,
+    pub min_move_base_units: DecimalText,
     pub max_change_per_run_base_units: Option<DecimalText>,
     pub horizon_seconds: u64,
 }
@@ -325,7 +330,9 @@ impl Default for RawReserve {
         Self {
             ratio_bps: 1_000,
             floor_base_units: decimal("0"),
+            custody_share_bps: 5_000,
             hysteresis_bps: 50,
+            min_move_base_units: decimal("0"),
             max_change_per_run_base_units: None,
             horizon_seconds: 86_400,
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rust_decimal::Decimal;
 
+use crate::api::Limits;
 use crate::app::Settings;
 use crate::app::administer::NewPool;
 use crate::chain::simulated::{SimulatedConfig, presets};
@@ -18,6 +19,7 @@ use crate::domain::policy::{
     AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
+use crate::domain::time::UnixSeconds;
 use crate::domain::validator::{ChainValidator, ValidatorStatus};
 
 use super::NodeError;
@@ -33,12 +35,26 @@ fn units(units: u128) -> Result<BaseUnits, AmountError> {
 }
 
 /// What the steps go by.
-pub(super) fn app_settings(config: &Config) -> Settings {
-    Settings {
+pub(super) fn app_settings(config: &Config) -> Result<Settings, NodeError> {
+    let future = u32::try_from(config.feed.max_future_seconds).map_err(at("feed.max_future_seconds"))?;
+    Ok(Settings {
         claim_lead_seconds: config.intervals.collect_before_end_seconds,
         observe_interval_seconds: config.intervals.observe_interval_seconds,
-        max_attempts: 12,
-        retry_base_seconds: config.intervals.operate_interval_seconds,
+        max_attempts: config.operations.max_attempts,
+        max_operation_seconds: config.operations.max_age_seconds,
+        retry_base_seconds: config.operations.retry_base_seconds,
+        max_future_seconds: future,
+    })
+}
+
+/// What the gRPC surface takes.
+pub(super) fn api_limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        max_message_bytes: limits.max_message_bytes,
+        max_batch_events: limits.max_batch_events,
+        max_open_streams: limits.max_open_streams,
+        stream_queue_batches: limits.stream_queue_batches,
     }
 }
 
@@ -130,6 +146,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
         id: PoolId::new(&pool.id).map_err(at(key("id")))?,
         chain: chain.chain.clone(),
         asset: AssetId::new(&pool.asset).map_err(at(key("asset")))?,
+        first_period_start: pool.first_period_start_seconds.map(UnixSeconds::new),
         partitions: u16::try_from(config.book.partitions).map_err(at("book.partitions"))?,
         policy: PoolPolicy {
             eligibility: EligibilityPolicy {
@@ -152,6 +169,8 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
         settings: PoolSettings {
             reserve: ReserveSettings {
                 reserve_ratio_bps: pool.reserve.ratio_bps,
+                custody_share_bps: pool.reserve.custody_share_bps,
+                hysteresis_bps: pool.reserve.hysteresis_bps,
                 reserve_floor: units(pool.reserve.floor_base_units).map_err(at(key("reserve.floor_base_units")))?,
                 horizon_seconds: pool.reserve.horizon_seconds,
                 min_move: units(pool.reserve.min_move_base_units).map_err(at(key("reserve.min_move_base_units")))?,

@@ -32,7 +32,7 @@ pub struct Batch {
     pub partition: PartitionId,
     /// What must hold before.
     pub expectations: Vec<Expectation>,
-    /// Keys to set.
+    /// Keys to set. A batch changes a key once; a later batch of the same commit may change it again.
     pub puts: Vec<(Vec<u8>, Vec<u8>)>,
     /// Keys to remove; removing an absent key is no error.
     pub deletes: Vec<Vec<u8>>,
@@ -99,7 +99,8 @@ pub enum StoreError {
     /// Nothing was changed; the same call may be tried again.
     #[error("the store is busy: {0}")]
     Busy(String),
-    /// The outcome is unknown: the change may or may not be on disk. Only reading again tells.
+    /// The outcome is unknown: the change may or may not be on disk. Only reading again tells, and where the engine
+    /// itself has failed, only after it was opened again. From a read: the record can't be read or is damaged.
     #[error("the store failed, and the outcome of the last change is unknown: {0}")]
     Fatal(String),
 }
@@ -118,7 +119,8 @@ pub const MAX_COMMIT_KEYS: usize = 1024;
 
 /// A durable, ordered map per partition.
 ///
-/// Every engine passes the contract suite in `store::contract`.
+/// Every engine passes the contract suite in [`contract`]. A read sees each batch whole or not at all, and only what is
+/// durable: it waits for a commit that is being synced. A commit whose future is dropped may still happen.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The value of `key`, if it has one.

@@ -138,7 +138,7 @@ const READERS: usize = 64;
 const QUEUE: usize = 1024;
 
 /// How the data file is made durable; another way in tests only.
-type Sync = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
+type SyncFile = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 
 impl SledStore {
     /// Opens the store in `directory`, or makes one. Blocks, for as long as sled's recovery takes.

@@ -1,1 +1,6 @@
+//! The real server over a real socket, with mocked validators: the simulated chains under a manual clock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod harness;
+mod skeleton;

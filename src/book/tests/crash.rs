@@ -70,8 +70,7 @@ async fn a_checkpoint_is_fuzzy_and_exact() {
     let mut rig = Rig::open(2).await;
     let mut sequence = 0u64;
     let mut feed = async |rig: &mut Rig, accounts: std::ops::Range<u64>, second: i64| {
-        let events: Vec<FeedEvent> =
-            accounts.map(|i| event(&format!("a{i}"), i * 7 + second as u64, second)).collect();
+        let events: Vec<FeedEvent> = accounts.map(|i| event(&format!("a{i}"), i * 7 + second as u64, second)).collect();
         let first = sequence + 1;
         sequence += events.len() as u64;
         rig.send(batch(first, events), second).await.unwrap();

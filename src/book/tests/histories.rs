@@ -15,8 +15,12 @@ pub(super) struct Step {
 }
 
 pub(super) fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
-    let step = (0usize..9, 0u64..500, 0i64..LENGTH / 6, 0u8..20)
-        .prop_map(|(account, balance, wait, kind)| Step { account, balance, wait, kind });
+    let step = (0usize..9, 0u64..500, 0i64..LENGTH / 6, 0u8..20).prop_map(|(account, balance, wait, kind)| Step {
+        account,
+        balance,
+        wait,
+        kind,
+    });
     proptest::collection::vec(step, 1..count)
 }
 
@@ -47,7 +51,13 @@ pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
             kind => {
                 sequence += 1;
                 // A few go back, within the skew and past it.
-                let when = if kind == 3 { (clock - 70).max(0) } else if kind == 4 { clock - 20 } else { clock };
+                let when = if kind == 3 {
+                    (clock - 70).max(0)
+                } else if kind == 4 {
+                    clock - 20
+                } else {
+                    clock
+                };
                 acts.push(Act::Events(batch(sequence, vec![event(&account_name, step.balance, when.max(0))]), clock));
             }
         }

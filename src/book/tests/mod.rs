@@ -29,11 +29,8 @@ fn account(name: &str) -> AccountId {
 }
 
 fn period_with(index: u64, minimum: u64) -> OpenPeriod {
-    let policy = EligibilityPolicy {
-        minimum: BaseUnits::from_u64(minimum),
-        cap: None,
-        enrolment: EnrolmentMode::Automatic,
-    };
+    let policy =
+        EligibilityPolicy { minimum: BaseUnits::from_u64(minimum), cap: None, enrolment: EnrolmentMode::Automatic };
     let bounds = PeriodBounds::new(at(index as i64 * LENGTH), LENGTH as u32).unwrap();
     OpenPeriod { index: PeriodIndex(index), bounds, policy, limits: LIMITS }
 }

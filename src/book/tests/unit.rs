@@ -188,7 +188,7 @@ async fn a_second_writer_is_found_out() {
     let mut rig = Rig::open(4).await;
     let mut other = Rig::over(rig.store.clone(), 4).await.unwrap();
     rig.send(batch(1, vec![event("a", 100, 0)]), 0).await.unwrap();
-    let refused = other.send(batch(1, vec![event("a", 100, 0)]), 0).await;
+    let refused = other.send(batch(1, vec![event("a", 101, 0)]), 0).await;
     assert!(matches!(refused, Err(Refusal::Storage(_))));
     assert!(other.book.is_closed() && !rig.book.is_closed());
 }
@@ -302,8 +302,9 @@ async fn a_full_group_stays_below_the_stores_limits() {
     let mut receipts = Vec::new();
     for n in 0..6u64 {
         let name = |i: usize| format!("{:0>64}", n * 10_000 + i as u64);
-        let wild = |i: usize| if i % 2 == 0 { at(-1_000_000_000) } else { at(3) };
-        let event = |i: usize| FeedEvent { balance: BaseUnits::new(1 << 100).unwrap(), at: wild(i), ..event(&name(i), 0, 0) };
+        let wild = |i: usize| if i.is_multiple_of(2) { at(-1_000_000_000) } else { at(3) };
+        let event =
+            |i: usize| FeedEvent { balance: BaseUnits::new(1 << 100).unwrap(), at: wild(i), ..event(&name(i), 0, 0) };
         let events = (0..MAX_BATCH_EVENTS).map(event).collect();
         receipts.push(sender.submit_events(batch(1 + n * MAX_BATCH_EVENTS as u64, events)).unwrap());
     }

@@ -49,6 +49,16 @@ pub(super) fn backup(
     ended: &watch::Receiver<u64>,
     path: &Path,
 ) -> Result<BackupReport, ArchiveError> {
+    backup_with(shared, ended, path, || ())
+}
+
+/// As [`backup`], with something to do between the steps.
+pub(super) fn backup_with(
+    shared: &Arc<Shared>,
+    ended: &watch::Receiver<u64>,
+    path: &Path,
+    mut between: impl FnMut(),
+) -> Result<BackupReport, ArchiveError> {
     if path.try_exists().map_err(ArchiveError::io(path))? {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
@@ -61,6 +71,7 @@ pub(super) fn backup(
         for change in captured {
             walk.follow(&mut writer, change)?;
         }
+        between();
         match chunk {
             Some(chunk) => walk.add(&mut writer, chunk)?,
             None => break (summary, group),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::guards::Mark;
-use super::{Captured, Change, Request, Shared, Summary, Sync, frame, get, unreadable};
+use super::{Captured, Change, Request, Shared, Summary, SyncFile, frame, get, unreadable};
 use crate::store::{Batch, Expectation, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, StoreError};
 
 /// At most this many commits share a sync.
@@ -23,7 +23,7 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) file: File,
     pub(super) mark: Mark,
-    pub(super) sync: Sync,
+    pub(super) sync: SyncFile,
     pub(super) ended: watch::Sender<u64>,
     pub(super) summary: Summary,
 }

@@ -87,8 +87,7 @@ fn damaged(physical: &[u8]) -> StoreError {
 }
 
 /// What an operator does about damage.
-pub(super) const RESTORE_HINT: &str =
-    "Restore the newest backup with `softstake restore`, which also replaces the damaged directory";
+pub(super) const RESTORE_HINT: &str = "Restore the newest backup into a new directory with `softstake restore`";
 
 /// Bytes in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ use super::*;
 use crate::store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, keys};
 
 mod backup;
+mod child;
 mod damage;
 mod durability;
 

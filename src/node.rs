@@ -1,0 +1,401 @@
+//! The running service: builds the rooms in their order, drives the steps, serves, and drains.
+//!
+//! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
+
+mod custody;
+mod driver;
+mod settings;
+mod simulation;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::api::{self, Api};
+use crate::app::{self, App, AppError, Chain, Request};
+use crate::book::{Book, BookConfig, BookError, Committer};
+use crate::chain::ChainError;
+use crate::chain::simulated::SimulatedChain;
+use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
+use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode};
+use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
+use crate::domain::time::UnixSeconds;
+use crate::store::migrations::{self, MigrationError};
+use crate::store::sled::{OpenError, SledOptions, SledStore};
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Health, Metrics, Readiness};
+
+use self::custody::CustodyDesk;
+use self::driver::Driver;
+use self::simulation::SimulatedWorld;
+
+/// How long the committer's task waits before it tries a busy store again.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
+/// How long a stopping service gives the book to write its last checkpoint.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(20);
+
+/// Why the service did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A setting that only the rooms could judge.
+    #[error("{key}: {problem}")]
+    Setting {
+        /// Which.
+        key: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The data folder or a socket.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store's files.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store's version.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// The book.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// A chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The service itself.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A name in the settings.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// The transport.
+    #[error("the gRPC server: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Reflection.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running service. Drop it only after [`Node::stop`].
+pub struct Node {
+    /// Where gRPC is served.
+    pub address: SocketAddr,
+    /// Where metrics and health are served over HTTP.
+    pub metrics_address: SocketAddr,
+    stop: watch::Sender<bool>,
+    readiness: Readiness,
+    drain: Duration,
+    committer_stop: watch::Sender<bool>,
+    committer: tokio::task::JoinHandle<()>,
+    tasks: JoinSet<()>,
+}
+
+/// Runs the service until `shutdown`, then drains it.
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
+    let node = Node::start(config).await?;
+    tracing::info!(address = %node.address, metrics_address = %node.metrics_address, "serving");
+    let mut health = node.readiness.watch();
+    tokio::select! {
+        () = shutdown => {}
+        _ = health.wait_for(|health| matches!(health, Health::Failed(_))) => {}
+    }
+    node.stop().await;
+    Ok(())
+}
+
+/// Which clock, and the levers over it where it is manual.
+struct Clocks {
+    clock: Arc<dyn Clock>,
+    manual: Option<Arc<ManualClock>>,
+}
+
+fn open_clock(config: &Config) -> Result<Clocks, NodeError> {
+    let path = config.data_dir.join("clock");
+    let start = |start_ms: Option<i64>| start_ms.unwrap_or_else(|| SystemClock::new().now_ms());
+    Ok(match &config.clock {
+        ClockSettings::System => Clocks { clock: Arc::new(SystemClock::new()), manual: None },
+        ClockSettings::Manual { start_ms } => {
+            let manual = Arc::new(ManualClock::open(&path, start(*start_ms))?);
+            Clocks { clock: manual.clone(), manual: Some(manual) }
+        }
+        ClockSettings::Accelerated { factor, start_ms } => {
+            let clock = AcceleratedClock::open(&path, start(*start_ms), *factor)?;
+            Clocks { clock: Arc::new(clock), manual: None }
+        }
+    })
+}
+
+/// The chains of the configuration, connected.
+struct Chains {
+    all: Vec<Chain>,
+    simulated: BTreeMap<PoolId, SimulatedChain>,
+    automatic: BTreeMap<PoolId, SimulatedChain>,
+}
+
+async fn open_chains(config: &Config, clock: &Arc<dyn Clock>) -> Result<Chains, NodeError> {
+    let folder = config.data_dir.join("chains");
+    create(&folder)?;
+    let mut chains = Chains { all: Vec::new(), simulated: BTreeMap::new(), automatic: BTreeMap::new() };
+    for pool in &config.pools {
+        let id = PoolId::new(&pool.id)?;
+        let ChainSettings::Simulated(settings) = &pool.chain;
+        let chain_config = settings::simulated(&pool.id, settings)?;
+        let path = folder.join(format!("{id}.log"));
+        let chain = SimulatedChain::open(&path, chain_config, clock.clone())?;
+        let signer = Arc::new(chain.signer());
+        let descriptor = chain.config().descriptor();
+        if settings.custody == CustodyMode::Automatic {
+            chains.automatic.insert(id.clone(), chain.clone());
+        }
+        chains.simulated.insert(id, chain.clone());
+        chains.all.push(Chain { descriptor, adapter: Arc::new(chain), signer });
+    }
+    Ok(chains)
+}
+
+fn create(folder: &Path) -> Result<(), NodeError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| NodeError::Io { what: format!("creating {}", folder.display()), error })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let io = |error| NodeError::Io { what: format!("listening on {address}"), error };
+    let listener = TcpListener::bind(address).await.map_err(io)?;
+    let bound = listener.local_addr().map_err(io)?;
+    Ok((listener, bound))
+}
+
+impl Node {
+    /// Opens everything, recovers, and begins to serve.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        create(&config.data_dir)?;
+        let (metrics, readiness) = (Metrics::new(), Readiness::new());
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+
+        let (http, metrics_address) = listen(config.metrics_listen).await?;
+        let http = crate::telemetry::serve_http(http, metrics.clone(), readiness.clone(), stopped(stopping.clone()));
+        tasks.spawn(async move {
+            if let Err(error) = http.await {
+                tracing::error!(%error, "the metrics endpoint ended");
+            }
+        });
+
+        let clocks = open_clock(&config)?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join("store"), SledOptions::default())?);
+        migrations::migrate(store.as_ref()).await?;
+        let chains = open_chains(&config, &clocks.clock).await?;
+
+        let specs = app::pool_records(store.as_ref()).await?.iter().map(app::spec).collect();
+        let book_config = BookConfig {
+            queue_commands: config.book.queue_commands,
+            queue_events: config.book.queue_events,
+            group_events: config.book.group_max_events,
+            checkpoint_journal_bytes: config.book.checkpoint_journal_bytes,
+            ..BookConfig::default()
+        };
+        let book_metrics = book_config.metrics.clone();
+        let (book, committer) = Book::open(store.clone(), specs, book_config).await?;
+        let (committer_stop, committer_stopping) = watch::channel(false);
+        let committing = commit(committer, clocks.clock.clone(), readiness.clone(), committer_stopping);
+        let committer = tokio::spawn(committing);
+
+        let sender = book.sender();
+        let app_settings = settings::app_settings(&config)?;
+        let app = App::new(store, clocks.clock.clone(), Arc::new(book), sender, chains.all, app_settings);
+        let app = Arc::new(app);
+        metrics.register(|registry| {
+            book_metrics.register(registry);
+            app.metrics.register(registry);
+        });
+        app.open().await?;
+        found_pools(&app, &config).await?;
+        app.finish_intents().await?;
+
+        let desk = CustodyDesk { chains: chains.automatic };
+        let driver = Arc::new(Driver::new(app.clone(), desk));
+        let simulation = clocks.manual.map(|clock| {
+            let (app, driver, chains) = (app.clone(), driver.clone(), chains.simulated);
+            let moving = tokio::sync::Mutex::new(());
+            Arc::new(SimulatedWorld { app, clock, driver, chains, moving }) as Arc<dyn app::simulate::Simulation>
+        });
+        // A manual clock moves by AdvanceTime alone, which drives the steps itself; so does a start.
+        driver.tick(app.now()).await;
+        if simulation.is_none() {
+            let every = Duration::from_millis(config.intervals.tick_ms);
+            tasks.spawn(drive(driver, app.clone(), every, stopping.clone()));
+        }
+
+        let (listener, address) = listen(config.listen).await?;
+        let limits = settings::api_limits(&config);
+        let api = Api::new(app, simulation, limits, stopping.clone());
+        let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
+        tasks.spawn(server);
+        readiness.set(Health::Serving);
+        let drain = Duration::from_millis(config.limits.drain_timeout_ms);
+        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks })
+    }
+
+    /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
+    pub async fn stop(mut self) {
+        self.readiness.set(Health::Draining);
+        self.stop.send_replace(true);
+        let drained = tokio::time::timeout(self.drain, async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!("the drain time ran out; what was still open is cut off");
+            self.tasks.shutdown().await;
+        }
+        self.committer_stop.send_replace(true);
+        if tokio::time::timeout(LAST_CHECKPOINT, &mut self.committer).await.is_err() {
+            tracing::warn!("the last checkpoint was not finished; the next start replays the journal");
+            self.committer.abort();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Resolves when the service is told to stop.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the node is gone, which is as good as told.
+    drop(stopping.wait_for(|stop| *stop).await);
+}
+
+/// Sources and pools that the configuration names and the store does not have yet.
+async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
+    for source in &config.sources {
+        let id = SourceId::new(source)?;
+        if app.sources().iter().all(|known| known.id != id) {
+            let request = RequestId::new(&format!("config:{id}"))?;
+            let request = Request::new("AdminService/RegisterSource", request, source.as_bytes());
+            let _once = app.register_source(&request, id).await?;
+        }
+    }
+    for pool in &config.pools {
+        let id = PoolId::new(&pool.id)?;
+        if app.pool(&id).is_ok() {
+            continue;
+        }
+        let ChainSettings::Simulated(chain) = &pool.chain;
+        let new = settings::new_pool(config, pool, &settings::simulated(&pool.id, chain)?)?;
+        let request = RequestId::new(&format!("config:{id}"))?;
+        let request = Request::new("AdminService/CreatePool", request, pool.id.as_bytes());
+        let _once = app.create_pool(&request, new).await?;
+    }
+    Ok(())
+}
+
+/// The committer's task: sleeps until there is something, commits, and checkpoints in between.
+async fn commit(
+    mut committer: Committer,
+    clock: Arc<dyn Clock>,
+    readiness: Readiness,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let now = || UnixSeconds::new(clock.now_ms().div_euclid(1_000));
+    loop {
+        let last = tokio::select! {
+            () = committer.wait_for_command() => false,
+            _ = stopping.wait_for(|stop| *stop) => true,
+        };
+        if last {
+            committer.begin_checkpoint();
+        }
+        if let Err(error) = work_off(&mut committer, &now).await {
+            tracing::error!(%error, "the book has closed; restart the service to reopen it");
+            readiness.set(Health::Failed(error.to_string()));
+            return;
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+async fn work_off(committer: &mut Committer, now: &impl Fn() -> UnixSeconds) -> Result<(), BookError> {
+    loop {
+        let work = committer.step(now()).await?;
+        let checkpoint = committer.checkpoint_step(now()).await?;
+        if work.busy || checkpoint.busy {
+            tokio::time::sleep(BUSY_WAIT).await;
+        } else if !work.more && !checkpoint.more {
+            return Ok(());
+        }
+    }
+}
+
+/// Ticks until the service stops. A tick that takes longer than the interval delays the next.
+async fn drive(driver: Arc<Driver>, app: Arc<App>, every: Duration, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        driver.tick(app.now()).await;
+    }
+}
+
+/// The gRPC server with health and reflection, as a future that ends when the service stops.
+async fn serve_grpc(
+    config: &Config,
+    api: Api,
+    listener: TcpListener,
+    readiness: Readiness,
+    stopping: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + Send + 'static, NodeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in api::SERVICE_NAMES {
+        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+    let reflection = |()| {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(crate::pb::ERROR_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let limits = &config.limits;
+    let mut routes = api::routes(&api);
+    routes = routes
+        .add_service(health)
+        .add_service(reflection(()).build_v1()?)
+        .add_service(reflection(()).build_v1alpha()?);
+    let server = tonic::transport::Server::builder()
+        .timeout(Duration::from_millis(limits.request_timeout_ms))
+        .max_concurrent_streams(limits.max_streams_per_connection)
+        .http2_max_pending_accept_reset_streams(Some(32))
+        .http2_max_local_error_reset_streams(Some(128))
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .tcp_nodelay(true)
+        .add_routes(routes);
+    let incoming = TcpListenerStream::new(listener);
+    Ok(async move {
+        let served = server.serve_with_incoming_shutdown(incoming, async {
+            stopped(stopping).await;
+            for service in api::SERVICE_NAMES {
+                reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+            }
+        });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the gRPC server ended");
+            readiness.set(Health::Failed(error.to_string()));
+        }
+    })
+}

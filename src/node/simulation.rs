@@ -1,0 +1,89 @@
+//! The levers of a simulated world, over the manual clock and the simulated chains.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::app::simulate::{ChainTotals, Simulation, SimulatedFault};
+use crate::app::{App, AppError, Reason};
+use crate::chain::simulated::SimulatedChain;
+use crate::clock::{Clock, ManualClock};
+use crate::domain::amount::BaseUnits;
+use crate::domain::ids::{PoolId, TransactionId, TransferId};
+use crate::domain::time::UnixSeconds;
+
+use super::driver::Driver;
+
+/// Time moves in steps of at most this, each followed by everything that is due.
+const STEP_SECONDS: i64 = 600;
+
+/// A world in which time and chains do as they are told.
+pub(super) struct SimulatedWorld {
+    pub(super) app: Arc<App>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) driver: Arc<Driver>,
+    pub(super) chains: BTreeMap<PoolId, SimulatedChain>,
+    /// One move of time at once.
+    pub(super) moving: tokio::sync::Mutex<()>,
+}
+
+impl SimulatedWorld {
+    fn chain(&self, pool: &PoolId) -> Result<&SimulatedChain, AppError> {
+        self.app.pool(pool)?;
+        let only = || AppError::refused(Reason::SimulationOnly, format!("the chain of pool {pool} is not simulated"));
+        self.chains.get(pool).ok_or_else(only)
+    }
+}
+
+#[async_trait]
+impl Simulation for SimulatedWorld {
+    async fn advance_to(&self, to: UnixSeconds) -> Result<u64, AppError> {
+        let _moving = self.moving.lock().await;
+        let mut worked = self.driver.tick(self.app.now()).await;
+        loop {
+            let now = self.app.now();
+            if now >= to {
+                return Ok(worked);
+            }
+            let boundary = (now.get().div_euclid(STEP_SECONDS) + 1).saturating_mul(STEP_SECONDS);
+            let next = UnixSeconds::new(boundary).min(to);
+            let clock = self.clock.clone();
+            let moved = tokio::task::spawn_blocking(move || clock.advance_to_ms(next.get().saturating_mul(1_000)));
+            match moved.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(AppError::Broken(error.to_string())),
+                Err(error) => return Err(AppError::Broken(error.to_string())),
+            }
+            worked += self.driver.tick(next).await;
+        }
+    }
+
+    async fn set_fault(&self, pool: &PoolId, fault: SimulatedFault) -> Result<(), AppError> {
+        Ok(self.chain(pool)?.set_fault(fault).await?)
+    }
+
+    async fn clear_faults(&self, pool: &PoolId) -> Result<Vec<(&'static str, u64)>, AppError> {
+        let chain = self.chain(pool)?;
+        chain.clear_faults();
+        Ok(chain.fault_counts().into_iter().collect())
+    }
+
+    async fn totals(&self, pool: &PoolId) -> Result<ChainTotals, AppError> {
+        Ok(self.chain(pool)?.totals().await?)
+    }
+
+    async fn send_from_custody(
+        &self,
+        pool: &PoolId,
+        transfer: &TransferId,
+        amount: BaseUnits,
+    ) -> Result<TransactionId, AppError> {
+        Ok(self.chain(pool)?.custody_send(transfer, amount).await?)
+    }
+}
+
+/// The manual clock as the rooms see it.
+pub(super) fn shared(clock: &Arc<ManualClock>) -> Arc<dyn Clock> {
+    clock.clone()
+}
