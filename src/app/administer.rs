@@ -50,7 +50,7 @@ impl App {
             let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
             return Err(AppError::invalid("asset", message));
         }
-        let _guard = self.service_lock.lock().await;
+        let guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
@@ -93,6 +93,7 @@ impl App {
         service.put(name, record.encode()).put(owner, record.id.as_str());
         request.mark_in(&mut service, now);
         self.store.commit(vec![control, service]).await?;
+        drop(guard);
         self.open_pool(record).await?;
         Ok(Once::First)
     }
