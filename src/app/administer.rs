@@ -191,7 +191,7 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
-        if self.feed.source(&id).is_some() {
+        if self.feed.source(&id).is_some() || id.as_str() == super::ingest::PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
         }
         let number = self.feed.next_number()?;

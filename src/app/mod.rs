@@ -4,6 +4,7 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
+pub mod batch;
 pub mod close;
 pub mod collect;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod operate;
 pub mod pay;
+pub mod positions;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;

@@ -284,6 +284,12 @@ impl BookSender {
         Ok(Receipt(receipt))
     }
 
+    /// Whether a command of so many events would be taken now.
+    pub fn has_room(&self, events: usize) -> bool {
+        let queued = self.queued_events();
+        (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
+    }
+
     /// How many events wait.
     pub fn queued_events(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
