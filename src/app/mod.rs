@@ -4,6 +4,7 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
+pub mod batch;
 pub mod close;
 pub mod collect;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod operate;
 pub mod pay;
+pub mod positions;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
@@ -36,8 +38,11 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{PoolRecord, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
-pub use error::{AppError, Reason, Refusal, Work};
+pub use error::{AppError, Failure, Reason, Refusal, Work};
 pub use request::{Once, Request};
+
+/// What is kept of everything, as readers are shown it.
+pub use crate::store::records;
 
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]

@@ -10,9 +10,11 @@ pub mod page;
 mod path;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod token;
 
 pub use path::Path;
+pub use together::Together;
 
 use super::status::Violation;
 
