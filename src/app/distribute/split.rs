@@ -204,13 +204,8 @@ impl Writer<'_> {
 
     async fn flush(&mut self) -> Result<(), AppError> {
         if !self.batch.puts.is_empty() {
-<<<<<<< HEAD
             let fresh = Batch::new(self.batch.partition);
             let batch = std::mem::replace(&mut self.batch, fresh);
-=======
-            let empty = Batch::new(self.batch.partition);
-            let batch = std::mem::replace(&mut self.batch, empty);
->>>>>>> main
             self.bytes = 0;
             self.app.store.commit(vec![batch]).await?;
         }

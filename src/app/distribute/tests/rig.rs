@@ -111,6 +111,7 @@ impl Rig {
         let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter: Arc::new(simulated) };
         let store = Arc::new(ModelStore::new());
         let (app, mut committer) = Self::open(&store, &clock, &chain).await;
+        app.open().await.unwrap();
         let new = administer::NewPool {
             id: PoolId::new("atom").unwrap(),
             chain: chain.descriptor.chain.clone(),
