@@ -273,7 +273,18 @@ impl Node {
         tasks.spawn(server);
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks, #[cfg(test)] api: kept })
+        Ok(Self {
+            address,
+            metrics_address,
+            stop,
+            readiness,
+            drain,
+            committer_stop,
+            committer,
+            tasks,
+            #[cfg(test)]
+            api: kept,
+        })
     }
 
     /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
@@ -396,10 +407,8 @@ async fn serve_grpc(
     };
     let limits = &config.limits;
     let mut routes = api::routes(&api);
-    routes = routes
-        .add_service(health)
-        .add_service(reflection(()).build_v1()?)
-        .add_service(reflection(()).build_v1alpha()?);
+    routes =
+        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
     let server = tonic::transport::Server::builder()
         .timeout(Duration::from_millis(limits.request_timeout_ms))
         .max_concurrent_streams(limits.max_streams_per_connection)

@@ -55,9 +55,7 @@ impl App {
             return Ok(repeated);
         }
         let pools = super::pool_records(&*self.store).await?;
-        if let Some(there) = pools.iter().find(|pool| {
-            pool.id == new.id || (pool.chain == new.chain && pool.asset == new.asset) || pool.asset == new.asset
-        }) {
+        if let Some(there) = pools.iter().find(|pool| pool.id == new.id || pool.asset == new.asset) {
             let message = format!("pool {} on {} is there already; one asset has one pool", there.id, there.chain);
             return Err(AppError::refused(Reason::AlreadyExists, message));
         }
