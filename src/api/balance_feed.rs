@@ -2,21 +2,16 @@
 
 mod stream;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument;
 
 use super::parse::{Parsed, Path, Together, amount, field, names};
+use super::streaming::{self, Outgoing};
 use super::{Api, account, answer, detached, reading, request, show};
 use crate::app::enrol::{self, Enrol};
 use crate::domain::enrolment::{Decision, EnrolmentEntry};
 use crate::domain::feed::RejectReason;
 use crate::pb::v1;
 use crate::pb::v1::balance_feed_service_server::BalanceFeedService;
-
-/// How many answers of one stream may wait for their reader.
-const UNREAD_ANSWERS: usize = 16;
 
 /// The longest terms version, jurisdiction and reason code, in characters.
 const MAX_CODE_CHARS: usize = 64;
@@ -27,23 +22,16 @@ pub struct BalanceFeed(pub Api);
 
 #[tonic::async_trait]
 impl BalanceFeedService for BalanceFeed {
-    type StreamBalancesStream = ReceiverStream<Result<v1::StreamBalancesResponse, Status>>;
+    type StreamBalancesStream = Outgoing<v1::StreamBalancesResponse>;
 
     async fn stream_balances(
         &self,
         call: Request<Streaming<v1::StreamBalancesRequest>>,
     ) -> Result<Response<Self::StreamBalancesStream>, Status> {
-        let place = self.0.open_stream()?;
-        let (out, answers) = mpsc::channel(UNREAD_ANSWERS);
-        let stream = stream::FeedStream::new(self.0.clone(), out);
         let span =
             tracing::info_span!("rpc", rpc = "BalanceFeedService/StreamBalances", source = tracing::field::Empty);
-        let served = async move {
-            stream.serve(call.into_inner()).await;
-            drop(place);
-        };
-        tokio::spawn(served.instrument(span));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        let api = self.0.clone();
+        streaming::open(&self.0, span, |out| stream::FeedStream::new(api, out).serve(call.into_inner()))
     }
 
     async fn put_balance(

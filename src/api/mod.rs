@@ -8,11 +8,14 @@ pub mod admin;
 pub mod balance_feed;
 mod failure;
 pub mod parse;
+pub mod payout;
 pub mod pool;
 pub mod render;
 pub mod show;
 pub mod simulation;
 pub mod status;
+mod streaming;
+pub mod transfer;
 
 use std::fmt;
 use std::future::Future;
@@ -32,9 +35,11 @@ use crate::pb::v1;
 use account::Accounts;
 use admin::Admin;
 use balance_feed::BalanceFeed;
+use payout::Payouts;
 use pool::Pools;
 use simulation::Levers;
 use status::{ApiError, Problem};
+use transfer::Transfers;
 
 /// How much one caller may ask for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +119,8 @@ pub fn routes(api: &Api) -> Routes {
     }
     let routes = served! {
         v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
+        v1::transfer_service_server::TransferServiceServer<_> => Transfers,
+        v1::payout_service_server::PayoutServiceServer<_> => Payouts,
         v1::account_service_server::AccountServiceServer<_> => Accounts,
         v1::pool_service_server::PoolServiceServer<_> => Pools,
         v1::admin_service_server::AdminServiceServer<_> => Admin,

@@ -56,14 +56,12 @@ impl App {
             let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
             return Err(AppError::invalid("asset", message));
         }
-        let _guard = self.service_lock.lock().await;
+        let guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
         let pools = super::pool_records(&*self.store).await?;
-        if let Some(there) = pools.iter().find(|pool| {
-            pool.id == new.id || (pool.chain == new.chain && pool.asset == new.asset) || pool.asset == new.asset
-        }) {
+        if let Some(there) = pools.iter().find(|pool| pool.id == new.id || pool.asset == new.asset) {
             let message = format!("pool {} on {} is there already; one asset has one pool", there.id, there.chain);
             return Err(AppError::refused(Reason::AlreadyExists, message));
         }
@@ -99,6 +97,7 @@ impl App {
         service.put(name, record.encode()).put(owner, record.id.as_str());
         request.mark_in(&mut service, now);
         self.store.commit(vec![control, service]).await?;
+        drop(guard);
         self.open_pool(record).await?;
         Ok(Once::First)
     }

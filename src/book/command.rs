@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
+use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::StandingChange;
 use crate::domain::feed::{RejectReason, SourceNumber};
@@ -203,6 +204,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(crate) struct Prepared {
     pub(crate) event: FeedEvent,
     pub(crate) body: u64,
+    pub(crate) account: AccountHash,
 }
 
 #[derive(Debug)]
@@ -274,7 +276,11 @@ impl BookSender {
             drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
             return Ok(Receipt(receipt));
         }
-        let prepare = |event| Prepared { body: event_hash(&event), event };
+        let prepare = |event: FeedEvent| Prepared {
+            body: event_hash(&event),
+            account: AccountHash::of(event.account.as_str().as_bytes()),
+            event,
+        };
         let events = events.into_iter().map(prepare).collect();
         self.submit(Command::Events { source, first_sequence, events, watermark, answer })?;
         Ok(Receipt(receipt))

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use ruint::aliases::U256;
 
-use super::bytes::Put;
 use super::column::{self, CHUNK_ORDINALS};
-use super::journal::write_period;
+use super::hash::{meta_hash, position_hash};
 use super::partition::{Partition, partition_of};
 use super::pool::{Meta, Pool};
 use super::records::{FrozenRecord, RejectedEvent, decode_curve_page, decode_frozen, decode_rejected, decode_seal};
@@ -18,7 +17,6 @@ use crate::domain::eligibility::Standing;
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::AccountId;
 use crate::domain::period::{OpenPeriod, PeriodIndex};
-use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::domain::weight::SetSum;
 use crate::store::{Direction, KeyRange, PartitionId, keys};
@@ -231,17 +229,24 @@ impl Book {
     pub fn totals(&self, pool: u16) -> Option<PoolTotals> {
         let pool = self.pool(pool)?;
         let _between_groups = read(&pool.gate);
+        let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
+        let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
         let meta = read(&pool.meta);
         let periods = meta.calendar.into_iter().flat_map(|calendar| [Some(calendar.oldest), calendar.next]).flatten();
         let open = periods.filter_map(|period| {
-            let curve = curve_of(&meta, period.index)?;
-            let start_total = units(curve.start_total());
-            Some(OpenPeriodTotals { period, start_total, integral: curve.integral() })
+            let start_total = start_of(&meta, period.index)?;
+            let integral = meta.curves.get(&period.index)?.curve.integral_from(start_total);
+            Some(OpenPeriodTotals { period, start_total: units(start_total), integral })
         });
         let open = open.collect();
-        let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
-        let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
         Some(PoolTotals { eligible_total: units(meta.eligible), positions: meta.positions, open, sealing, groups })
+    }
+
+    /// The sum of what earns, the pool's principal: the cheap part of [`Self::totals`].
+    pub fn eligible_total(&self, pool: u16) -> Option<BaseUnits> {
+        let pool = self.pool(pool)?;
+        let total = read(&pool.meta).eligible;
+        Some(units(total))
     }
 
     /// The curve of an open period, so far.
@@ -421,14 +426,19 @@ impl Book {
 
 /// A period's curve; that of the next one starts with what the oldest ends with so far.
 fn curve_of(meta: &Meta, index: PeriodIndex) -> Option<EligibleCurve> {
-    let period = meta.curves.get(&index)?;
-    let mut curve = period.curve.clone();
-    let oldest: Option<Calendar> = meta.calendar;
-    let before = oldest.filter(|calendar| calendar.oldest.index.next() == index);
-    if let Some(before) = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index)) {
-        curve.set_start_total(before.curve.end_total().saturating_add(period.crossing));
-    }
+    let mut curve = meta.curves.get(&index)?.curve.clone();
+    curve.set_start_total(start_of(meta, index)?);
     Some(curve)
+}
+
+fn start_of(meta: &Meta, index: PeriodIndex) -> Option<i128> {
+    let period = meta.curves.get(&index)?;
+    let before = meta.calendar.filter(|calendar| calendar.oldest.index.next() == index);
+    let before = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index));
+    Some(match before {
+        Some(before) => before.curve.end_total().saturating_add(period.crossing),
+        None => period.curve.start_total(),
+    })
 }
 
 fn units(total: i128) -> BaseUnits {
@@ -453,44 +463,4 @@ fn view(rows: &Partition, partition: usize, ordinal: u32, at: UnixSeconds) -> Op
         last_sequence: row.last_sequence(),
         weights,
     })
-}
-
-fn position_hash(rows: &Partition, ordinal: u32) -> U256 {
-    let Some(row) = rows.row(ordinal) else { return U256::ZERO };
-    let fields = row.fields();
-    let mut out = Vec::with_capacity(144);
-    out.short_text(rows.id(ordinal));
-    out.u128(fields.available);
-    out.u128(fields.weight);
-    out.u128(fields.weight_before);
-    out.u64(fields.last_sequence);
-    out.u32(fields.last_second);
-    out.u16(fields.owner);
-    out.u8(fields.standing);
-    out.u8(fields.flags);
-    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
-}
-
-fn meta_hash(meta: &Meta) -> U256 {
-    let mut out = Vec::new();
-    out.i128(meta.eligible);
-    out.u64(meta.positions);
-    if let Some(calendar) = &meta.calendar {
-        out.i64(calendar.origin.get());
-        out.u8(u8::from(calendar.frozen_any));
-        write_period(&calendar.oldest, &mut out);
-        if let Some(next) = &calendar.next {
-            write_period(next, &mut out);
-        }
-        for (index, period) in meta.curves.range(calendar.oldest.index..) {
-            out.u64(index.0);
-            out.i128(period.curve.start_total());
-            out.i128(period.crossing);
-            for (second, change) in period.curve.changes() {
-                out.u32(second);
-                out.i128(change);
-            }
-        }
-    }
-    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
 }

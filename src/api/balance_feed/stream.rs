@@ -8,24 +8,18 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::show_rejected;
 use crate::api::parse::feed::{Content, FeedMessage, message};
 use crate::api::parse::{Path, names};
 use crate::api::status::{ApiError, Problem};
+use crate::api::streaming::{End, Out};
 use crate::api::{Api, failure, show};
 use crate::app::batch::FeedOutcome;
 use crate::app::{App, AppError};
 use crate::domain::ids::{AccountId, SourceId};
 use crate::pb::v1;
-
-/// What goes out: an answer, or the end.
-pub(super) type Outbound = mpsc::Sender<Result<v1::StreamBalancesResponse, Status>>;
-
-/// How long a caller may leave an answer unread.
-const UNREAD: Duration = Duration::from_secs(60);
 
 /// The pause before a full book is asked again, and how often it is asked.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -34,20 +28,6 @@ const FULL_ATTEMPTS: u32 = 2_000;
 /// The most rejected events of one answer, so that it fits a message.
 const REJECTED_PER_ANSWER: usize = 4_096;
 
-/// Why a stream ends before its caller ends it.
-enum End {
-    /// The caller is gone, or reads no more.
-    Gone,
-    /// It is refused.
-    Refused(ApiError),
-}
-
-impl<E: Into<ApiError>> From<E> for End {
-    fn from(error: E) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
 /// One stream.
 pub(super) struct FeedStream {
     api: Api,
@@ -55,30 +35,20 @@ pub(super) struct FeedStream {
     source: Option<SourceId>,
     /// Batches on their way, in the order they came.
     waiting: FuturesOrdered<BoxFuture<'static, Result<FeedOutcome, AppError>>>,
-    out: Outbound,
+    out: Out<v1::StreamBalancesResponse>,
 }
 
 impl FeedStream {
-    pub(super) fn new(api: Api, out: Outbound) -> Self {
+    pub(super) fn new(api: Api, out: Out<v1::StreamBalancesResponse>) -> Self {
         Self { api, source: None, waiting: FuturesOrdered::new(), out }
     }
 
-    /// Serves the stream to its end.
-    pub(super) async fn serve(mut self, inbound: Streaming<v1::StreamBalancesRequest>) {
-        let ended = match self.take_in(inbound).await {
-            // What was handed in before is answered before the end.
+    /// Serves the stream to its end. What was handed in before the end is answered before it.
+    pub(super) async fn serve(mut self, inbound: Streaming<v1::StreamBalancesRequest>) -> Result<(), End> {
+        match self.take_in(inbound).await {
             Ok(()) => self.drain().await,
             Err(End::Refused(error)) => self.drain().await.and(Err(End::Refused(error))),
             gone => gone,
-        };
-        match ended {
-            Ok(()) => tracing::info!("the stream has ended"),
-            Err(End::Gone) => tracing::info!("the caller is gone"),
-            Err(End::Refused(error)) => {
-                super::super::tell(&error);
-                // A caller who is gone needs no reason.
-                let _ = tokio::time::timeout(UNREAD, self.out.send(Err(error.into()))).await;
-            }
         }
     }
 
@@ -180,10 +150,7 @@ impl FeedStream {
             tracing::warn!(rejected = count, through_sequence = through, "events were rejected");
         }
         for response in responses(&self.api.app, source, outcome)? {
-            match tokio::time::timeout(UNREAD, self.out.send(Ok(response))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(End::Gone),
-            }
+            self.out.send(response).await?;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ fn broken(error: impl ToString) -> AppError {
 
 /// What an account's weight earns.
 enum Payer {
-    ProRata(SplitInput, SplitTerms, Splitter),
+    ProRata(Box<(SplitInput, SplitTerms)>, Splitter),
     FixedApr(FixedRate),
 }
 
@@ -52,12 +52,12 @@ impl Payer {
             weight_total: record.weight_total,
         };
         let (terms, splitter) = input.splitter().map_err(broken)?;
-        Ok(Self::ProRata(input, terms, splitter))
+        Ok(Self::ProRata(Box::new((input, terms)), splitter))
     }
 
     fn payout(&self, weight: u128) -> Result<BaseUnits, AppError> {
         match self {
-            Self::ProRata(_, _, splitter) => splitter.payout(weight).map_err(broken),
+            Self::ProRata(_, splitter) => splitter.payout(weight).map_err(broken),
             Self::FixedApr(rate) => rate.payout(weight).map_err(broken),
         }
     }
@@ -72,7 +72,8 @@ impl Payer {
         let payouts = total.paid.amount;
         let Figures { receipts, carry_in, .. } = record.figures;
         let figures = match self {
-            Self::ProRata(input, terms, splitter) => {
+            Self::ProRata(basis, splitter) => {
+                let (input, terms) = &**basis;
                 let house_out = splitter.house_share(record.house_weight).map_err(broken)?;
                 let positive = total.positive + u64::from(!record.house_weight.is_zero());
                 let carry_out = splitter.carry_out(payouts, house_out, positive).map_err(broken)?;
