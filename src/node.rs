@@ -111,8 +111,6 @@ pub struct Node {
     committer_stop: watch::Sender<bool>,
     committer: tokio::task::JoinHandle<()>,
     tasks: JoinSet<()>,
-    #[cfg(test)]
-    api: Api,
 }
 
 /// Runs the service until `shutdown`, then drains it. Logs as the configuration says.
@@ -267,24 +265,11 @@ impl Node {
         let (listener, address) = listen(config.listen).await?;
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
-        #[cfg(test)]
-        let kept = api.clone();
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
         tasks.spawn(server);
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self {
-            address,
-            metrics_address,
-            stop,
-            readiness,
-            drain,
-            committer_stop,
-            committer,
-            tasks,
-            #[cfg(test)]
-            api: kept,
-        })
+        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks })
     }
 
     /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
@@ -431,6 +416,3 @@ async fn serve_grpc(
         }
     })
 }
-
-#[cfg(test)]
-mod smoke;

@@ -169,3 +169,6 @@ impl App {
         Ok(receipts)
     }
 }
+
+#[cfg(test)]
+mod tests;

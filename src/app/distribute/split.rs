@@ -31,6 +31,7 @@ fn broken(error: impl ToString) -> AppError {
 }
 
 /// What an account's weight earns.
+#[expect(clippy::large_enum_variant, reason = "one a step, on the stack")]
 enum Payer {
     ProRata(Box<(SplitInput, SplitTerms)>, Splitter),
     FixedApr(FixedRate),
@@ -204,8 +205,8 @@ impl Writer<'_> {
 
     async fn flush(&mut self) -> Result<(), AppError> {
         if !self.batch.puts.is_empty() {
-            let empty = Batch::new(self.batch.partition);
-            let batch = std::mem::replace(&mut self.batch, empty);
+            let fresh = Batch::new(self.batch.partition);
+            let batch = std::mem::replace(&mut self.batch, fresh);
             self.bytes = 0;
             self.app.store.commit(vec![batch]).await?;
         }
