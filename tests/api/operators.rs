@@ -104,9 +104,8 @@ async fn a_pool_is_changed_once_by_mask_and_etag() {
     let pool = server.pool("atom").await;
     let mut wanted = v1::Pool { name: pool.name.clone(), etag: pool.etag.clone(), ..v1::Pool::default() };
     wanted.policy = Some(v1::Policy { fee_bps: 250, ..v1::Policy::default() });
-    let mask = |paths: &[&str]| {
-        Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
-    };
+    let mask =
+        |paths: &[&str]| Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
     let mut request = v1::UpdatePoolRequest {
         request_id: server.request_id(),
         pool: Some(wanted),
@@ -138,8 +137,7 @@ async fn a_distribution_waits_for_its_approval_and_is_recomputed_after_a_void() 
     let mut server = staked().await;
     let mut settings = v1::PoolSettings::default();
     settings.release_limits.get_or_insert_default().approval_required = true;
-    let wanted =
-        v1::Pool { name: "pools/atom".to_owned(), settings: Some(settings), ..v1::Pool::default() };
+    let wanted = v1::Pool { name: "pools/atom".to_owned(), settings: Some(settings), ..v1::Pool::default() };
     let request = v1::UpdatePoolRequest {
         request_id: server.request_id(),
         pool: Some(wanted),
