@@ -67,7 +67,9 @@ float_target_base_units = "50000000"
             data_dir.display(),
             self.top
         );
-        toml.push_str("[limits]\nrequest_timeout_ms = 600000\n[clock]\nkind = \"manual\"\nstart = \"2026-11-22T00:00:00Z\"\n");
+        toml.push_str(
+            "[limits]\nrequest_timeout_ms = 600000\n[clock]\nkind = \"manual\"\nstart = \"2026-11-22T00:00:00Z\"\n",
+        );
         for pool in &self.pools {
             toml.push_str(pool);
         }
