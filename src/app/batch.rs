@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
-use crate::book::{BookError, EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Receipt};
+use crate::book::{
+    BookError, EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Receipt,
+};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId};

@@ -4,9 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{
-    Answer, Command, EventPool, EventsOutcome, MAX_BATCH_UNKNOWN, PeriodOutcome, Prepared, Refusal,
-};
+use super::command::{Answer, Command, EventPool, EventsOutcome, MAX_BATCH_UNKNOWN, PeriodOutcome, Prepared, Refusal};
 use super::committer::Committer;
 use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;

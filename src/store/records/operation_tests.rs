@@ -68,11 +68,21 @@ fn every_state_of_a_transfer_is_read_back() {
                     updated_at: UnixSeconds::new(2),
                     custody_reference: "x".to_owned(),
                     reason: "y".to_owned(),
+                    changed: 7,
+                    transactions: vec![TransactionId::new("tx-1").unwrap(), TransactionId::new("tx-2").unwrap()],
                 };
                 assert_eq!(TransferRecord::decode(&record.encode()), Ok(record));
             }
         }
     }
+}
+
+#[test]
+fn a_custody_report_is_read_back() {
+    let ledger = SignedUnits::new(-3);
+    let (as_of, reported_at) = (UnixSeconds::new(5), UnixSeconds::new(6));
+    let report = CustodyReport { balance: BaseUnits::MAX, as_of, reported_at, ledger };
+    assert_eq!(CustodyReport::decode(&report.encode()), Ok(report));
 }
 
 #[test]
