@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
-use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, Receipt};
+use crate::book::{
+    BookError, EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Receipt,
+};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId};
@@ -70,6 +72,8 @@ pub struct FeedBatch {
     pools: Vec<(AssetId, u16)>,
     /// What was not handed in, in parts that the book takes; empty once everything was.
     parts: VecDeque<Vec<FeedEvent>>,
+    /// How many events of the last part no pool takes.
+    unknown: usize,
     handed_in: Vec<HandedIn>,
 }
 
@@ -78,22 +82,32 @@ impl FeedBatch {
     pub(super) fn new(app: &App, source: SourceNumber, first_sequence: u64, watermark: Option<UnixSeconds>) -> Self {
         let pools = app.pools().iter().map(|pool| (pool.record.asset.clone(), pool.number())).collect();
         let parts = VecDeque::from([Vec::new()]);
-        Self { source, next_sequence: first_sequence, watermark, pools, parts, handed_in: Vec::new() }
+        Self { source, next_sequence: first_sequence, watermark, pools, parts, unknown: 0, handed_in: Vec::new() }
     }
 
     /// Adds the next event. An asset that no pool stakes is taken all the same: the book rejects that one event.
     pub fn push(&mut self, account: AccountId, asset: &str, balance: BaseUnits, at: UnixSeconds) {
         let pool = self.pools.iter().find(|(of, _)| of.as_str() == asset);
         let pool = pool.map_or_else(|| EventPool::UnknownAsset(asset.into()), |(_, number)| EventPool::Pool(*number));
+        let unknown = usize::from(matches!(pool, EventPool::UnknownAsset(_)));
         let event = FeedEvent { pool, account, balance, at };
         match self.parts.back_mut() {
-            Some(part) if part.len() < MAX_BATCH_EVENTS => part.push(event),
-            _ => self.parts.push_back(vec![event]),
+            Some(part) if part.len() < MAX_BATCH_EVENTS && self.unknown + unknown <= MAX_BATCH_UNKNOWN => {
+                part.push(event);
+                self.unknown += unknown;
+            }
+            _ => {
+                self.parts.push_back(vec![event]);
+                self.unknown = unknown;
+            }
         }
     }
 
     /// Hands in as much as the book has room for. `false`: call again when it has answered something.
     pub fn hand_in(&mut self, app: &App) -> Result<bool, AppError> {
+        if app.book.is_closed() {
+            return Err(BookError::Closed("it has failed".to_owned()).into());
+        }
         while let Some(part) = self.parts.front() {
             if !app.sender.has_room(part.len()) {
                 return Ok(false);

@@ -257,7 +257,7 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
         BookRefusal::PeriodNotOpen { .. } => Reason::PeriodNotOpen,
         BookRefusal::UnknownSource { .. } => Reason::UnknownSource,
         BookRefusal::UnknownPool { .. } => Reason::UnknownPool,
-        BookRefusal::BatchTooLarge { .. } => Reason::InvalidValue,
+        BookRefusal::BatchTooLarge { .. } | BookRefusal::TooManyUnknown { .. } => Reason::InvalidValue,
         BookRefusal::UnknownPosition { .. } => Reason::UnknownAccount,
         BookRefusal::NotOwner | BookRefusal::Period(_) => Reason::WrongState,
         BookRefusal::Storage(_) => return AppError::Store(StoreError::Fatal(message)),

@@ -20,6 +20,10 @@ use crate::domain::time::UnixSeconds;
 /// The most events of one batch.
 pub const MAX_BATCH_EVENTS: usize = 4_096;
 
+/// The most events of one batch, and of one group, that no pool takes: each is written down under a key of its own, with
+/// the cursor that passes it.
+pub const MAX_BATCH_UNKNOWN: usize = 256;
+
 /// Where an event belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventPool {
@@ -164,6 +168,12 @@ pub enum Refusal {
     /// The position belongs to another source than the one that was named.
     #[error("the position belongs to another source than the one it is to be handed over from")]
     NotOwner,
+    /// The batch has too many events that no pool takes.
+    #[error("a batch has at most {limit} events that no pool takes; send it in parts")]
+    TooManyUnknown {
+        /// How many it may have.
+        limit: usize,
+    },
     /// A period command that does not fit the pool's open periods.
     #[error("{0}")]
     Period(&'static str),
@@ -247,6 +257,15 @@ impl Command {
         }
     }
 
+    /// How many of its events no pool takes.
+    pub(crate) fn unknown(&self) -> usize {
+        let of_none = |event: &&Prepared| matches!(event.event.pool, EventPool::UnknownAsset(_));
+        match self {
+            Self::Events { events, .. } => events.iter().filter(of_none).count(),
+            _ => 0,
+        }
+    }
+
     /// Answers with a refusal.
     pub(crate) fn refuse(self, refusal: Refusal) {
         // Whoever asked may have gone; then nobody wants the answer.
@@ -274,6 +293,11 @@ impl BookSender {
         let EventBatch { source, first_sequence, events, watermark } = batch;
         if events.len() > MAX_BATCH_EVENTS {
             drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Ok(Receipt(receipt));
+        }
+        let of_none = |event: &&FeedEvent| matches!(event.pool, EventPool::UnknownAsset(_));
+        if events.iter().filter(of_none).count() > MAX_BATCH_UNKNOWN {
+            drop(answer.send(Err(Refusal::TooManyUnknown { limit: MAX_BATCH_UNKNOWN })));
             return Ok(Receipt(receipt));
         }
         let prepare = |event: FeedEvent| Prepared {

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 pub use command::{
     BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
-    MAX_BATCH_EVENTS, Overloaded, PeriodOutcome, Receipt, Refusal,
+    MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, Receipt, Refusal,
 };
 pub use committer::{Committer, Work};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{Answer, Command, EventPool, EventsOutcome, PeriodOutcome, Prepared, Refusal};
+use super::command::{Answer, Command, EventPool, EventsOutcome, MAX_BATCH_UNKNOWN, PeriodOutcome, Prepared, Refusal};
 use super::committer::Committer;
 use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;
@@ -20,8 +20,8 @@ use crate::store::{Batch, PartitionId, keys};
 
 /// The bytes of journal that one group takes at most; with all else a commit stays below the store's limit.
 const GROUP_BYTES: usize = 640 * 1024;
-/// The rejected events that one commit writes down.
-const REJECTS: usize = 1_000;
+/// The rejected events that one commit writes down, each under a key of its own.
+const REJECTS: usize = 2 * MAX_BATCH_UNKNOWN;
 
 /// A group that is ready to be committed, with those who wait for it.
 pub(crate) struct Staged {
@@ -130,7 +130,8 @@ impl Committer {
             let weight = command.weight();
             let alone = !matches!(command, Command::Events { .. } | Command::Enrolment { .. });
             let room = forming.events + weight <= self.shared.config.group_events
-                && forming.bytes + weight * MAX_RECORD_BYTES <= GROUP_BYTES;
+                && forming.bytes + weight * MAX_RECORD_BYTES <= GROUP_BYTES
+                && forming.unknown.len() + command.unknown() <= MAX_BATCH_UNKNOWN;
             if !forming.jobs.is_empty() && (alone || !room) {
                 break;
             }
@@ -435,7 +436,7 @@ impl Committer {
         for (source, sequence, rejected) in &forming.unknown {
             service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
         }
-        let rejects = self.rejects.len().min(REJECTS);
+        let rejects = self.rejects.len().min(REJECTS.saturating_sub(forming.unknown.len()));
         for (source, sequence, rejected) in self.rejects.iter().take(rejects) {
             service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
         }

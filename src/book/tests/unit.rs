@@ -225,6 +225,29 @@ async fn watermarks_ride_behind_their_events() {
 }
 
 #[tokio::test]
+async fn many_events_that_no_pool_takes_do_not_burst_a_commit() {
+    let mut rig = Rig::open(4).await;
+    let unknown = |n: u64| FeedEvent { pool: EventPool::UnknownAsset("DOGE".into()), ..event("a", n, 5) };
+    let sender = rig.book.sender();
+    let batches = 8;
+    let most = MAX_BATCH_UNKNOWN as u64;
+    let sent: Vec<_> = (0..batches)
+        .map(|n| sender.submit_events(batch(n * most + 1, (0..most).map(unknown).collect())).unwrap())
+        .collect();
+    while rig.committer.has_work() {
+        rig.committer.step(at(10)).await.unwrap();
+    }
+    for (n, receipt) in (1..).zip(sent) {
+        let outcome = receipt.await.unwrap();
+        assert!(outcome.durable_sequence >= n * most && outcome.rejected.len() == MAX_BATCH_UNKNOWN);
+    }
+    let kept = rig.book.rejected_events(SOURCE, 1, 10_000).await.unwrap();
+    assert_eq!(kept.len() as u64, batches * most);
+    let too_many = batch(batches * most + 1, (0..=most).map(unknown).collect());
+    assert_eq!(rig.send(too_many, 10).await, Err(Refusal::TooManyUnknown { limit: MAX_BATCH_UNKNOWN }));
+}
+
+#[tokio::test]
 async fn a_pool_total_past_all_bounds_is_rejected_the_same_in_any_partitioning() {
     for partitions in [1, 7] {
         let mut rig = Rig::open(partitions).await;
