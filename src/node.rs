@@ -373,10 +373,8 @@ async fn serve_grpc(
     };
     let limits = &config.limits;
     let mut routes = api::routes(api);
-    routes = routes
-        .add_service(health)
-        .add_service(reflection(()).build_v1()?)
-        .add_service(reflection(()).build_v1alpha()?);
+    routes =
+        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(32))

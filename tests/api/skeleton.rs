@@ -12,7 +12,7 @@ async fn a_balance_is_staked_earns_and_is_paid() {
     let pool = server.pool("atom").await;
     let totals = pool.totals.unwrap();
     assert_eq!(units(&totals.eligible_total), 1_000_000_000);
-    assert!(units(&totals.delegated) > 800_000_000, "{totals:?}");
+    assert!(units(&totals.staked) > 800_000_000, "{totals:?}");
     server.at(DAY + 3 * HOUR).await;
     let distribution = server.distribution("atom", "2026-11-22").await;
     assert_eq!(distribution.state, v1::DistributionState::Released as i32);
