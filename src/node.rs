@@ -245,7 +245,7 @@ impl Node {
 
         let (listener, address) = listen(config.listen).await?;
         let limits = settings::api_limits(&config);
-        let api = Api { app, simulation, limits, stopping: stopping.clone() };
+        let api = Api::new(app, simulation, limits, stopping.clone());
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
         tasks.spawn(server);
         readiness.set(Health::Serving);
@@ -372,10 +372,13 @@ async fn serve_grpc(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let limits = &config.limits;
-    let mut routes = api::routes(api);
-    routes =
-        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
+    let mut routes = api::routes(&api);
+    routes = routes
+        .add_service(health)
+        .add_service(reflection(()).build_v1()?)
+        .add_service(reflection(()).build_v1alpha()?);
     let server = tonic::transport::Server::builder()
+        .timeout(Duration::from_millis(limits.request_timeout_ms))
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(32))
         .http2_max_local_error_reset_streams(Some(128))

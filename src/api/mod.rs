@@ -1,5 +1,194 @@
 //! gRPC: parse, authorise, call the service, answer. A file per service; `status.rs` alone makes a `tonic::Status`.
+//!
+//! Every handler reads its whole request before anything is done. A change runs in a task of its own, so that a client
+//! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
+mod failure;
 pub mod parse;
-mod refusal;
+pub mod show;
 pub mod status;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::service::Routes;
+use tonic::{Response, Status};
+use tracing::{Instrument, Span};
+
+use crate::app::simulate::Simulation;
+use crate::app::{App, Once, Pool, Request};
+use crate::domain::ids::RequestId;
+use crate::pb::v1;
+use status::{ApiError, Problem};
+
+/// How much one caller may ask for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message taken, in bytes.
+    pub max_message_bytes: usize,
+    /// The most events in one batch of the feed.
+    pub max_batch_events: usize,
+    /// How many batches of one feed stream may wait for the book before the stream is read no further.
+    pub stream_queue_batches: usize,
+    /// The most streams open at once, of all connections.
+    pub max_open_streams: usize,
+}
+
+/// What every service needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// The service behind.
+    pub app: Arc<App>,
+    /// The levers of a simulated world; `None` where anything is real.
+    pub simulation: Option<Arc<dyn Simulation>>,
+    /// How much one caller may ask for.
+    pub limits: Limits,
+    stopping: watch::Receiver<bool>,
+    streams: Arc<Semaphore>,
+}
+
+impl Api {
+    /// The services over `app`. Streams end once `stopping` is true, or its sender is gone.
+    pub fn new(
+        app: Arc<App>,
+        simulation: Option<Arc<dyn Simulation>>,
+        limits: Limits,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let streams = Arc::new(Semaphore::new(limits.max_open_streams.min(Semaphore::MAX_PERMITS)));
+        Self { app, simulation, limits, stopping, streams }
+    }
+
+    /// A place for one more stream, held while the stream is open.
+    pub(crate) fn open_stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{} streams are open, and no more are taken", self.limits.max_open_streams);
+            ApiError::Overloaded { message, retry_after: failure::RETRY_AFTER }
+        })
+    }
+
+    /// Waits until the service stops.
+    pub(crate) async fn stopped(&self) {
+        // A sender that is gone stops the service as well.
+        let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
+    }
+
+    /// What a stream ends with when the service stops: its caller opens it anew, elsewhere or later.
+    pub(crate) fn stopping_error() -> ApiError {
+        ApiError::Unavailable(Problem::new("SHUTTING_DOWN", "the service is shutting down; resume the stream later"))
+    }
+}
+
+/// The names of the services that are always there, for health checks.
+pub const SERVICE_NAMES: &[&str] = &[
+    v1::balance_feed_service_server::SERVICE_NAME,
+    v1::transfer_service_server::SERVICE_NAME,
+    v1::payout_service_server::SERVICE_NAME,
+    v1::account_service_server::SERVICE_NAME,
+    v1::pool_service_server::SERVICE_NAME,
+    v1::admin_service_server::SERVICE_NAME,
+];
+
+/// Every service, for a server.
+pub fn routes(api: &Api) -> Routes {
+    let _ = api;
+    Routes::default()
+}
+
+/// The most bytes of a request id that are logged: a longer one is refused in any case.
+const LOGGED_ID_BYTES: usize = 128;
+
+/// The span of one call. `request_id` may be anything that a caller sent.
+fn span(rpc: &'static str, request_id: &str) -> Span {
+    let end = (0..=request_id.len().min(LOGGED_ID_BYTES)).rev().find(|end| request_id.is_char_boundary(*end));
+    let request_id = request_id.get(..end.unwrap_or(0)).unwrap_or_default();
+    if request_id.is_empty() {
+        tracing::info_span!("rpc", rpc)
+    } else {
+        tracing::info_span!("rpc", rpc, request_id)
+    }
+}
+
+/// Carries a change to its end, whether or not its caller waits for it, and logs what became of it.
+pub(crate) async fn detached<T: Send + 'static>(
+    rpc: &'static str,
+    request_id: &str,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    let span = span(rpc, request_id);
+    let told = async move {
+        let outcome = work.await;
+        match &outcome {
+            Ok(_) => tracing::info!("done"),
+            Err(error) => tell(error),
+        }
+        outcome
+    };
+    let outcome = match tokio::spawn(told.instrument(span.clone())).await {
+        Ok(outcome) => outcome,
+        Err(died) => {
+            span.in_scope(|| tracing::error!(error = %died, "the call died"));
+            Err(ApiError::Internal)
+        }
+    };
+    Ok(Response::new(outcome?))
+}
+
+/// Answers a question. It ends where its caller hangs up.
+pub(crate) async fn reading<T>(
+    rpc: &'static str,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<Response<T>, Status> {
+    let told = async move {
+        let outcome = work.await;
+        match &outcome {
+            Ok(_) => tracing::debug!("answered"),
+            Err(error) => tell(error),
+        }
+        outcome
+    };
+    Ok(Response::new(told.instrument(span(rpc, "")).await?))
+}
+
+/// Logs why a call was not answered as it was asked: the log's own level for what is our fault.
+fn tell(error: &ApiError) {
+    let (code, reason) = (error.code(), error.reason());
+    match error {
+        ApiError::Internal | ApiError::Unavailable(_) => tracing::warn!(?code, reason, %error, "refused"),
+        _ => tracing::info!(?code, reason, %error, "refused"),
+    }
+}
+
+/// A mutation as the service knows it: its method, its id and its whole body.
+pub(crate) fn request(method: &'static str, id: RequestId, body: &impl Message) -> Request {
+    Request::new(method, id, &body.encode_to_vec())
+}
+
+/// The answer to a mutation: the first one where it was answered before, else what `present` builds from the state of
+/// things now, which is kept for every repeat. `pool` says where the mutation was marked; `None` for the service.
+pub(crate) async fn answer<R: Message + Default>(
+    app: &App,
+    request: &Request,
+    pool: Option<&Pool>,
+    once: Once,
+    present: impl Future<Output = Result<R, ApiError>>,
+) -> Result<R, ApiError> {
+    if let Once::Repeated { answer: Some(first) } = &once {
+        return R::decode(first.as_slice()).map_err(|error| failure::broken(&error));
+    }
+    let answer = present.await?;
+    if let Err(error) = app.keep_answer(request, pool, &answer.encode_to_vec()).await {
+        // The change is durable; only its repeats are answered from the state of things then.
+        tracing::warn!(%error, "the answer could not be kept");
+    }
+    Ok(answer)
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -42,10 +42,9 @@ impl App {
         if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
             return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
         }
-        let chain = self
-            .chains
-            .get(&new.chain)
-            .ok_or_else(|| AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain)))?;
+        let chain = self.chains.get(&new.chain).ok_or_else(|| {
+            AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain))
+        })?;
         if chain.descriptor.asset != new.asset {
             let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
             return Err(AppError::invalid("asset", message));

@@ -77,6 +77,11 @@ impl<'a> Change<'a> {
         self.put(key, record);
     }
 
+    /// Requires that nothing is stored at `key`.
+    pub fn expect_absent(&mut self, key: Vec<u8>) {
+        self.expectations.push(Expectation::Absent { key });
+    }
+
     /// Sets `key` to `value` as it is, such as an entry of an index.
     pub fn put_bytes(&mut self, key: Vec<u8>, value: &[u8]) {
         self.writes.insert(key, Some(value.to_vec()));

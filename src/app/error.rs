@@ -90,7 +90,7 @@ impl Reason {
             Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
             Self::PoolPaused => "POOL_PAUSED",
             Self::WrongState => "WRONG_STATE",
-            Self::HashMismatch => "HASH_MISMATCH",
+            Self::HashMismatch => "DISTRIBUTION_HASH_MISMATCH",
             Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::InvalidValue => "INVALID_VALUE",
@@ -148,6 +148,38 @@ impl AppError {
     /// A refusal for what a field holds.
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Refused(Refusal { reason: Reason::InvalidValue, message: message.into(), field, metadata: Vec::new() })
+    }
+}
+
+/// What kind of failure an error is, where it is no refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Something else changed at the same moment; nothing was done.
+    Contention,
+    /// Nothing was done; the same may be tried again.
+    Busy,
+    /// Whether anything was done is unknown; the same has to be asked again.
+    OutcomeUnknown,
+    /// A chain does not answer as it should.
+    Chain,
+    /// A fault of softstake's own, or damage.
+    Fault,
+}
+
+impl AppError {
+    /// What kind of failure it is; a refusal is none, and counts as a fault here.
+    pub const fn failure(&self) -> Failure {
+        match self {
+            Self::Store(error) | Self::Book(BookError::Store(error)) => match error {
+                StoreError::Conflict { .. } => Failure::Contention,
+                StoreError::Busy(_) => Failure::Busy,
+                StoreError::Fatal(_) => Failure::OutcomeUnknown,
+                StoreError::Refused(_) => Failure::Fault,
+            },
+            Self::Book(BookError::Closed(_)) => Failure::OutcomeUnknown,
+            Self::Chain(_) => Failure::Chain,
+            Self::Refused(_) | Self::Record(_) | Self::Book(_) | Self::Broken(_) => Failure::Fault,
+        }
     }
 }
 

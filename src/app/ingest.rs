@@ -139,10 +139,9 @@ impl App {
             let (count, last) = (events.len() as u64, rest.is_empty());
             let watermark = watermark.filter(|_| last);
             let batch = EventBatch { source, first_sequence, events, watermark };
-            let receipt = self
-                .sender
-                .submit_events(batch)
-                .map_err(|full| AppError::refused(Reason::Overloaded, full.to_string()))?;
+            let receipt = self.sender.submit_events(batch).map_err(|full| {
+                AppError::refused(Reason::Overloaded, full.to_string())
+            })?;
             let outcome = receipt.await.map_err(book_refusal)?;
             let rejected = outcome.rejected.len() as u64;
             let repeated = outcome.repeated + outcome.already_applied;

@@ -4,23 +4,23 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
-// pub mod close;
+pub mod close;
 pub mod collect;
 pub mod control;
-// pub mod distribute;
+pub mod distribute;
 pub mod effects;
 pub mod enrol;
 pub mod error;
+pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod operate;
-// pub mod pay;
-// pub mod query;
+pub mod pay;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
 pub mod simulate;
-// pub mod step;
+pub mod step;
 pub mod transfer;
 
 use std::collections::BTreeMap;
@@ -36,8 +36,11 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{PoolRecord, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
-pub use error::{AppError, Reason, Refusal, Work};
+pub use error::{AppError, Failure, Reason, Refusal, Work};
 pub use request::{Once, Request};
+
+/// What is kept of everything, as readers are shown it.
+pub use crate::store::records;
 
 /// What the steps go by, from the configuration.
 #[derive(Clone, Debug)]
@@ -190,7 +193,8 @@ impl App {
 
     /// The ids that an index of a pool holds, in key order.
     async fn ids<I>(&self, pool: &Pool, tag: u8, parse: impl Fn(&[u8]) -> Option<I>) -> Result<Vec<I>, AppError> {
-        let pairs = self.store.scan(pool.control(), keys::range_of_tag(tag), usize::MAX, Direction::Forward).await?;
+        let pairs =
+            self.store.scan(pool.control(), keys::range_of_tag(tag), usize::MAX, Direction::Forward).await?;
         let unreadable = || AppError::Broken(format!("pool {}: an index key can't be read", pool.id()));
         pairs.iter().map(|(key, _)| parse(key).ok_or_else(unreadable)).collect()
     }
@@ -220,19 +224,17 @@ impl App {
     /// Takes a pool in, here and in the book.
     async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
         let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
-            let message =
-                format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
+            let message = format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
             AppError::refused(Reason::UnknownPool, message)
         })?;
         if chain.descriptor.simulated != record.simulated {
-            let message =
-                format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
+            let message = format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
             return Err(AppError::refused(Reason::WrongState, message));
         }
         self.book.add_pool(spec(&record)).await?;
         let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
-        // close::open_first_period(self, &pool).await?;
+        close::open_first_period(self, &pool).await?;
         self.replay_enrolment(&pool).await
     }
 }

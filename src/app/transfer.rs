@@ -89,7 +89,8 @@ pub(super) async fn operation_failed(change: &mut Change<'_>, id: &TransferId) -
     if record.transfer.ended() {
         return Ok(());
     }
-    let event = if record.transfer.seen.is_zero() { TransferEvent::Cancelled } else { TransferEvent::Finished };
+    let event =
+        if record.transfer.seen.is_zero() { TransferEvent::Cancelled } else { TransferEvent::Finished };
     // A part that is on its way stays open until custody has it.
     if let Ok(step) = record.transfer.apply(event) {
         record.transfer = step.transfer;

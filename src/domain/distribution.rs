@@ -179,6 +179,8 @@ pub fn next_revision(revisions: &[DistributionState]) -> NextRevision {
 /// Why a distribution waits for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
+    /// The pool asks for an approval each time.
+    ApprovalRequired,
     /// A receipt was earned over more than two periods, so that who joined late would share in it.
     ReceiptSpan {
         /// How many such receipts there are.
@@ -208,6 +210,7 @@ impl HoldReason {
     /// The stable name.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::ApprovalRequired => "APPROVAL_REQUIRED",
             Self::ReceiptSpan { .. } => "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS",
             Self::HouseIn { .. } => "HOUSE_IN_ABOVE_LIMIT",
             Self::Incomplete { .. } => "POSITIONS_INCOMPLETE",
@@ -218,6 +221,7 @@ impl HoldReason {
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ApprovalRequired => f.write_str("the pool asks for an approval of every distribution"),
             Self::ReceiptSpan { receipts, longest_seconds, limit_seconds } => write!(
                 f,
                 "{receipts} receipts were earned over more than two periods ({limit_seconds} s), the longest over \

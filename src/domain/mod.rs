@@ -3,6 +3,7 @@
 
 pub mod allocation;
 pub mod amount;
+pub mod apr;
 pub mod booking;
 pub mod curve;
 pub mod distribution;

@@ -1,7 +1,6 @@
 //! From the configuration's plain values to the types of the rooms.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rust_decimal::Decimal;
 
@@ -56,7 +55,6 @@ pub(super) fn api_limits(config: &Config) -> Limits {
         max_batch_events: limits.max_batch_events,
         max_open_streams: limits.max_open_streams,
         stream_queue_batches: limits.stream_queue_batches,
-        request_timeout: Duration::from_millis(limits.request_timeout_ms),
     }
 }
 

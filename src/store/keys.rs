@@ -266,10 +266,12 @@ keys! {
     CHECKPOINT_MANIFEST = 0x55, checkpoint_manifest / is_checkpoint_manifest ();
     /// A page of the curve of eligible totals, as of one checkpoint.
     CURVE_PAGE = 0x56, curve_page / parse_curve_page (generation: u64, page: u32);
-    /// When the pool was last rebalanced.
-    REBALANCE_MARK = 0x58, rebalance_mark / is_rebalance_mark ();
     /// A page of the curve of a frozen period.
     FROZEN_CURVE = 0x57, frozen_curve / parse_frozen_curve (period: u64, page: u32);
+    /// When the pool was last rebalanced.
+    REBALANCE_MARK = 0x58, rebalance_mark / is_rebalance_mark ();
+    /// That payouts of a released distribution are neither acknowledged nor unclaimed.
+    UNSETTLED_DISTRIBUTION = 0x59, unsettled_distribution / parse_unsettled_distribution (period: u64, revision: u32);
 
     // A pool's book partitions.
 

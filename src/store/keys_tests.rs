@@ -68,6 +68,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         (seconds, n.clone()).prop_map(|(a, b)| staked_series(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| curve_page(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| frozen_curve(a, b)),
+        (n.clone(), small.clone()).prop_map(|(a, b)| unsettled_distribution(a, b)),
     ];
     let book = prop_oneof![
         (n.clone(), 0u16..3).prop_map(|(a, b)| journal(a, b)),

@@ -29,6 +29,7 @@ pub const THIRD: &str = "2026-11-24";
 pub struct Setup {
     pools: Vec<String>,
     top: String,
+    limits: String,
     custody: Option<&'static str>,
     chain: String,
 }
@@ -43,6 +44,12 @@ impl Setup {
     pub fn top(mut self, toml: &str) -> Self {
         self.top.push_str(toml);
         self.top.push('\n');
+        self
+    }
+
+    /// Lines for the limits of the gRPC surface.
+    pub fn limits(mut self, toml: &str) -> Self {
+        self.limits = toml.to_owned();
         self
     }
 
@@ -101,6 +108,7 @@ float_target_base_units = "{target}"
             data_dir.display(),
             self.top
         );
+        toml.push_str(&format!("[limits]\nrequest_timeout_ms = 600000\n{}\n", self.limits));
         toml.push_str("[clock]\nkind = \"manual\"\nstart = \"2026-11-22T00:00:00Z\"\n");
         for pool in &self.pools {
             toml.push_str(pool);

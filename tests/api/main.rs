@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod bad_feed;
+mod bad_input;
 mod harness;
+mod order;
 mod raw;
 mod rules;
 mod skeleton;

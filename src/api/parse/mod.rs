@@ -11,8 +11,10 @@ mod path;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod together;
 
 pub use path::Path;
+pub use together::Together;
 
 use super::status::Violation;
 

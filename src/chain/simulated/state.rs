@@ -85,6 +85,7 @@ impl Origin {
     }
 }
 
+#[expect(clippy::expect_used, reason = "the message is the proof")]
 fn synthetic_id(what: &str, which: impl std::fmt::Display) -> TransactionId {
     TransactionId::new(&format!("{what}-{which}")).expect("a word, a hyphen and a number or name are a transaction id")
 }

@@ -2,6 +2,7 @@
 //!
 //! Called by `app/`. A record that was written can always be read back, by this version and every later one.
 
+mod distribution;
 mod enrolment;
 mod ledger;
 mod operation;
@@ -14,9 +15,12 @@ use ruint::aliases::U256;
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
 
+pub use distribution::{
+    DistributionRecord, Hold, PayoutAckRecord, PayoutSeal, Progress, RejectedPayoutRecord, TakenReceipts,
+};
 pub use ledger::{LedgerRecord, PostingRecord};
 pub use operation::{KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
-pub use period::{ChainMark, FrozenFacts, PeriodRecord, StakedLevel};
+pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedLevel};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
 

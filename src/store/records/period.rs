@@ -21,8 +21,19 @@ pub struct PeriodRecord {
     pub state: PeriodState,
     /// The snapshot of the policy that it keeps.
     pub policy: PoolPolicy,
+    /// That it is decided to freeze it: the book does so, whatever happens in between.
+    pub closing: Option<Closing>,
     /// What the freeze found; `None` while it is open.
     pub frozen: Option<FrozenFacts>,
+}
+
+/// The decision that a period freezes, durable before the book is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// When it was decided.
+    pub at: UnixSeconds,
+    /// Whether some source had not vouched for the end.
+    pub by_grace: bool,
 }
 
 /// What a freeze found.
@@ -58,6 +69,8 @@ impl Record for PeriodRecord {
             weight_total: self.frozen.map(|frozen| frozen.weight_total.to_string()).unwrap_or_default(),
             positive_count: self.frozen.map_or(0, |frozen| frozen.positive_count),
             frozen_by_grace: self.frozen.is_some_and(|frozen| frozen.by_grace),
+            closing_at: self.closing.map(|closing| closing.at.get()),
+            closing_by_grace: self.closing.is_some_and(|closing| closing.by_grace),
         }
         .encode_to_vec()
     }
@@ -88,6 +101,9 @@ impl Record for PeriodRecord {
             bounds: field(name, "end", PeriodBounds::new(start, seconds))?,
             state,
             policy: PolicyRecord::from_pb(&required(name, "policy", record.policy)?)?.policy,
+            closing: record
+                .closing_at
+                .map(|at| Closing { at: UnixSeconds::new(at), by_grace: record.closing_by_grace }),
             frozen,
         })
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -20,6 +20,8 @@ const SEGMENT_BYTES: usize = 1024 * 1024;
 
 /// How long sled may take to let go of a store that was dropped a moment ago.
 const RELEASE: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const RELEASE_POLL: Duration = Duration::from_millis(5);
 
 /// Opens a store that is not fenced.
 pub(super) fn open(directory: &Path, options: SledOptions, sync: SyncFile) -> Result<SledStore, OpenError> {
@@ -104,7 +106,7 @@ fn open_sled(directory: &Path, cache_bytes: u64) -> Result<::sled::Db, OpenError
             // The store's thread flushes, before each answer; a flush at other times would only hide that one is missing.
             .flush_every_ms(None)
     };
-    let until = Instant::now() + RELEASE;
+    let mut waited = Duration::ZERO;
     loop {
         // A damaged store can make sled panic while it recovers.
         let opened = std::panic::catch_unwind(|| config().open());
@@ -115,10 +117,11 @@ fn open_sled(directory: &Path, cache_bytes: u64) -> Result<::sled::Db, OpenError
                     return Err(OpenError::Io { directory: directory.to_owned(), source });
                 }
                 // The directory's own lock is ours: this is sled, still at work on a store that was dropped.
-                if Instant::now() > until {
+                if waited > RELEASE {
                     return Err(OpenError::InUse(directory.to_owned()));
                 }
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(RELEASE_POLL);
+                waited += RELEASE_POLL;
                 continue;
             }
             Ok(Err(error)) => error.to_string(),

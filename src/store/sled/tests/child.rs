@@ -9,7 +9,6 @@ const VALUES: u64 = 12;
 
 /// Commits until it fails or is killed, and says after each answer how far it is. It ends by itself some time.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "what the other tests run as a process of its own"]
 async fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let store = open_store(Path::new(&directory));
@@ -43,7 +42,7 @@ fn spawn(directory: &Path, limit_blocks: Option<u64>) -> (Child, impl Iterator<I
     let mut child = Command::new("bash")
         .args(["-c", "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"", "bash", &limit])
         .arg(std::env::current_exe().unwrap())
-        .args(["store::sled::tests::child::child", "--exact", "--ignored", "--nocapture"])
+        .args(["store::sled::tests::child::child", "--exact", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -1,0 +1,275 @@
+//! Periods: opened ahead of their start, frozen once every source has vouched for their end.
+//!
+//! Called by `step`, and by `AdminService/ClosePeriod`. Every decision is durable in the period's record before the book
+//! is told, and what the book does not know is told again: a crash in between changes nothing.
+
+use crate::book::{BookError, FrozenPeriod, Overloaded};
+use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodEvent, PeriodIndex, PeriodState, TimeLimits};
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{Closing, FrozenFacts, PeriodRecord, PolicyRecord, PoolState};
+use crate::store::{KeyRange, keys};
+
+use super::control::Change;
+use super::ingest::book_refusal;
+use super::{App, AppError, Once, Pool, Reason, Request, Work, reconcile};
+
+/// How many periods may be unfrozen at once.
+const MAX_UNFROZEN: u64 = 2;
+
+/// Opens what is due to open and freezes what is due to freeze.
+pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
+    let work = open_due(app, pool, now).await?;
+    let work = work.and(tell_book(app, pool).await?);
+    Ok(work.and(freeze(app, pool, now).await?))
+}
+
+/// Opens the first periods of a pool that is taken in, without waiting for the book: the command stands in its queue
+/// before any event that could follow.
+pub(super) async fn open_first_period(app: &App, pool: &Pool) -> Result<(), AppError> {
+    open_due(app, pool, app.now()).await?;
+    for period in unknown_to_book(app, pool).await? {
+        drop(app.sender.open_period(pool.number(), period).map_err(overloaded)?);
+    }
+    Ok(())
+}
+
+fn overloaded(full: Overloaded) -> AppError {
+    AppError::refused(Reason::Overloaded, full.to_string())
+}
+
+/// The oldest period that is not past `state`. States only fall from one period to the next.
+pub(super) async fn oldest(app: &App, pool: &Pool, state: PeriodState) -> Result<Option<PeriodRecord>, AppError> {
+    let Some(last) = app.last_period(pool).await? else { return Ok(None) };
+    let (mut low, mut high) = (0, last.index.0.saturating_add(1));
+    let mut found = None;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let period = app.period(pool, PeriodIndex(middle)).await?;
+        let period = period.ok_or_else(|| AppError::Broken(format!("period {middle} is missing")))?;
+        if period.state <= state {
+            high = middle;
+            found = Some(period);
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the records of the periods that are due to be open.
+async fn open_due(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
+    let mut work = Work::Idle;
+    while open_next(app, pool, now).await? {
+        work = Work::Done;
+    }
+    Ok(work)
+}
+
+/// When a period has to be open, before its start: as early as an event of it may arrive.
+fn lead_seconds(app: &App, state: &PoolState) -> i64 {
+    i64::from(state.settings.feed.max_skew_seconds.max(app.settings.max_future_seconds))
+}
+
+async fn open_next(app: &App, pool: &Pool, now: UnixSeconds) -> Result<bool, AppError> {
+    let state = app.pool_state(pool).await?;
+    let due = |start: UnixSeconds| now >= start.plus(-lead_seconds(app, &state));
+    let last = app.last_period(pool).await?;
+    if last.as_ref().is_some_and(|last| !due(last.bounds.end)) {
+        return Ok(false);
+    }
+    if let (Some(last), Some(oldest)) = (&last, oldest(app, pool, PeriodState::Open).await?)
+        && last.index.0 - oldest.index.0 + 1 >= MAX_UNFROZEN
+    {
+        return Ok(false);
+    }
+    let (index, start) = match &last {
+        Some(last) => (last.index.next(), last.bounds.end),
+        None => (PeriodIndex(0), pool.record.first_period_start),
+    };
+    let mut change = Change::begin(app, pool, now).await?;
+    if change.contains(&keys::period(index.0)).await? {
+        return Ok(true);
+    }
+    let policy = policy_of(app, pool, index).await?.policy;
+    let bounds = PeriodBounds::new(start, policy.period_seconds)
+        .map_err(|error| AppError::Broken(format!("period {index}: {error}")))?;
+    let record = PeriodRecord { index, bounds, state: PeriodState::Open, policy, closing: None, frozen: None };
+    change.put_new(keys::period(index.0), &record);
+    change.commit().await?;
+    tracing::info!(pool = %pool.id(), period = %bounds.name(), index = index.0, "period opened");
+    Ok(true)
+}
+
+/// The policy that counts for a period: the last one set for it or for one before it.
+async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyRecord, AppError> {
+    let range = KeyRange { from: keys::policy(0), to: keys::policy(index.next().0) };
+    let policy = app.last(pool.control(), range).await?;
+    policy.ok_or_else(|| AppError::Broken(format!("pool {} has no policy for period {index}", pool.id())))
+}
+
+/// The open periods that the book has not been told of, in order.
+async fn unknown_to_book(app: &App, pool: &Pool) -> Result<Vec<OpenPeriod>, AppError> {
+    let totals = app.book.totals(pool.number());
+    let totals = totals.ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))?;
+    let Some(oldest) = oldest(app, pool, PeriodState::Open).await? else { return Ok(Vec::new()) };
+    let first = totals.open.last().map_or(oldest.index, |known| known.period.index.next().max(oldest.index));
+    let range = KeyRange { from: keys::period(first.0), to: keys::range_of_tag(keys::tag::PERIOD).to };
+    let unknown: Vec<PeriodRecord> = app.list(pool.control(), range, usize::MAX).await?;
+    let feed = app.pool_state(pool).await?.settings.feed;
+    let limits = TimeLimits {
+        max_skew_seconds: feed.max_skew_seconds,
+        max_lateness_seconds: feed.max_lateness_seconds,
+        max_future_seconds: app.settings.max_future_seconds,
+    };
+    let open = |record: PeriodRecord| OpenPeriod {
+        index: record.index,
+        bounds: record.bounds,
+        policy: record.policy.eligibility,
+        limits,
+    };
+    Ok(unknown.into_iter().map(open).collect())
+}
+
+async fn tell_book(app: &App, pool: &Pool) -> Result<Work, AppError> {
+    let mut work = Work::Idle;
+    for period in unknown_to_book(app, pool).await? {
+        let receipt = app.sender.open_period(pool.number(), period).map_err(overloaded)?;
+        receipt.await.map_err(book_refusal)?;
+        work = Work::Done;
+    }
+    Ok(work)
+}
+
+/// Brings the oldest open period nearer to its freeze, once that is due.
+async fn freeze(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
+    let Some(mut period) = oldest(app, pool, PeriodState::Open).await? else { return Ok(Work::Idle) };
+    if period.closing.is_none() {
+        if now < period.bounds.end {
+            return Ok(Work::Idle);
+        }
+        let waiting = waiting_sources(app, period.bounds.end);
+        let grace = app.pool_state(pool).await?.settings.feed.close_grace_seconds;
+        if !waiting.is_empty() && now < period.bounds.end.plus(i64::from(grace)) {
+            return Ok(Work::Idle);
+        }
+        let mut change = Change::begin(app, pool, now).await?;
+        period = read_period(&change, period.index).await?;
+        if decide(app, pool, &mut change, &mut period, &waiting) {
+            change.commit().await?;
+        }
+    }
+    let Some(closing) = period.closing else { return Ok(Work::Idle) };
+    match app.book.frozen(pool.number(), period.index).await {
+        Ok(Some(frozen)) => finish(app, pool, period.index, closing, &frozen, now).await,
+        Ok(None) => cut(app, pool, &period).await,
+        Err(error @ BookError::EquationBroken { .. }) => {
+            app.metrics.equations_broken.inc();
+            reconcile::pause(app, pool, now, &error.to_string()).await?;
+            Ok(Work::Idle)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn read_period(change: &Change<'_>, index: PeriodIndex) -> Result<PeriodRecord, AppError> {
+    let period = change.read(&keys::period(index.0)).await?;
+    period.ok_or_else(|| AppError::Broken(format!("period {index} is missing")))
+}
+
+/// The sources that have not vouched for everything before `end`. One that was registered later said nothing of it.
+fn waiting_sources(app: &App, end: UnixSeconds) -> Vec<String> {
+    let sources = app.sources().into_iter();
+    let in_use = sources.filter(|source| source.retired_at.is_none() && source.registered_at < end);
+    let waiting = in_use.filter(|source| {
+        let number = crate::domain::feed::SourceNumber(source.number);
+        app.book.source_state(number).and_then(|state| state.watermark).is_none_or(|watermark| watermark < end)
+    });
+    waiting.map(|source| source.id.to_string()).collect()
+}
+
+/// Puts the decision to freeze into `change`, unless it was made.
+fn decide(app: &App, pool: &Pool, change: &mut Change<'_>, period: &mut PeriodRecord, waiting: &[String]) -> bool {
+    if period.closing.is_some() || period.state != PeriodState::Open {
+        return false;
+    }
+    let by_grace = !waiting.is_empty();
+    if by_grace {
+        app.metrics.frozen_by_grace.inc();
+        tracing::warn!(pool = %pool.id(), period = %period.bounds.name(), ?waiting,
+            "a period freezes without the watermark of every source");
+    }
+    period.closing = Some(Closing { at: change.at(), by_grace });
+    change.put(keys::period(period.index.0), period);
+    true
+}
+
+/// Has the book freeze the period, unless it is at it already.
+async fn cut(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Work, AppError> {
+    let oldest = app.book.totals(pool.number()).and_then(|totals| totals.open.first().map(|open| open.period.index));
+    if oldest != Some(period.index) || !app.enrolment_complete(period.bounds.end).await? {
+        return Ok(Work::Idle);
+    }
+    let receipt = app.sender.freeze(pool.number(), period.index).map_err(overloaded)?;
+    receipt.await.map_err(book_refusal)?;
+    Ok(Work::Done)
+}
+
+/// The period is sealed in the book: writes down what the freeze found.
+async fn finish(
+    app: &App,
+    pool: &Pool,
+    index: PeriodIndex,
+    closing: Closing,
+    frozen: &FrozenPeriod,
+    now: UnixSeconds,
+) -> Result<Work, AppError> {
+    let mut change = Change::begin(app, pool, now).await?;
+    let mut period = read_period(&change, index).await?;
+    let Some(state) = period.state.after(PeriodEvent::Freeze) else { return Ok(Work::Idle) };
+    period.state = state;
+    period.closing = None;
+    period.frozen = Some(FrozenFacts {
+        at: frozen.frozen_at,
+        weight_total: frozen.total.sum,
+        positive_count: frozen.total.positive,
+        by_grace: closing.by_grace,
+    });
+    change.put(keys::period(index.0), &period);
+    change.commit().await?;
+    tracing::info!(pool = %pool.id(), period = %period.bounds.name(), index = index.0,
+        weight_total = %frozen.total.sum, positions = frozen.total.count, by_grace = closing.by_grace, "period frozen");
+    Ok(Work::Done)
+}
+
+impl App {
+    /// Freezes the oldest open period, which has to have ended, without waiting for watermarks; once. The decision is
+    /// durable on return, and the steps carry it out. For `AdminService/ClosePeriod`.
+    pub async fn close_period(&self, request: &Request, pool: &Pool, index: PeriodIndex) -> Result<Once, AppError> {
+        let once = self
+            .mutate(pool, request, async |change| {
+                let period: Option<PeriodRecord> = change.read(&keys::period(index.0)).await?;
+                let mut period = period.ok_or_else(|| {
+                    AppError::refused(Reason::UnknownPeriod, format!("pool {} has no period {index}", pool.id()))
+                })?;
+                if period.state != PeriodState::Open {
+                    return Ok(());
+                }
+                let (name, end) = (period.bounds.name(), period.bounds.end);
+                if change.at() < end {
+                    let message = format!("period {name} ends at {end} (Unix seconds); only an ended period closes");
+                    return Err(AppError::refused(Reason::PeriodNotEnded, message));
+                }
+                let first = oldest(self, pool, PeriodState::Open).await?;
+                if let Some(first) = first.filter(|first| first.index < index) {
+                    let message = format!("period {} is open before {name}; close it first", first.bounds.name());
+                    return Err(AppError::refused(Reason::WrongState, message));
+                }
+                let waiting = waiting_sources(self, end);
+                decide(self, pool, change, &mut period, &waiting);
+                Ok(())
+            })
+            .await?;
+        step(self, pool, self.now()).await?;
+        Ok(once)
+    }
+}

@@ -1,0 +1,92 @@
+//! What operators decide on a revision that is not released: approve it in spite of what holds it, or void it.
+
+use crate::domain::booking;
+use crate::domain::distribution::{AfterVoid, DistributionEvent, DistributionRefusal};
+use crate::domain::payout::SetHash;
+use crate::domain::period::PeriodIndex;
+use crate::store::keys;
+use crate::store::records::{DistributionRecord, Progress};
+
+use super::super::control::Change;
+use super::super::{App, AppError, Once, Pool, Reason, Request};
+use super::{booked, gather, unbookable};
+
+/// Reads a revision that a caller named.
+pub(in crate::app) async fn named(
+    change: &Change<'_>,
+    pool: &Pool,
+    period: PeriodIndex,
+    revision: u32,
+) -> Result<DistributionRecord, AppError> {
+    let record = change.read(&keys::distribution(period.0, revision)).await?;
+    record.ok_or_else(|| unknown(pool, period, revision))
+}
+
+fn unknown(pool: &Pool, period: PeriodIndex, revision: u32) -> AppError {
+    let message = format!("pool {} has no revision {revision} of a distribution of period {period}", pool.id());
+    AppError::refused(Reason::UnknownDistribution, message)
+}
+
+fn refused(refusal: DistributionRefusal) -> AppError {
+    AppError::refused(Reason::WrongState, refusal.to_string())
+}
+
+impl App {
+    /// Approves a held distribution by the hash that was looked at, once. The next step releases it. For
+    /// `AdminService/ApproveDistribution`; `by` is who approves.
+    pub async fn approve_distribution(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        period: PeriodIndex,
+        revision: u32,
+        hash: SetHash,
+        by: &str,
+    ) -> Result<Once, AppError> {
+        self.mutate(pool, request, async |change| {
+            let mut record = named(change, pool, period, revision).await?;
+            let state = record.state.after(&DistributionEvent::Approve).map_err(refused)?;
+            if hash != record.hash {
+                let message = format!("the hash is {hash}, the distribution was sealed with {}", record.hash);
+                return Err(AppError::refused(Reason::HashMismatch, message));
+            }
+            record.state = state;
+            record.approved_by = by.to_owned();
+            change.put(keys::distribution(period.0, revision), &record);
+            tracing::info!(pool = %pool.id(), period = period.0, revision, by, "distribution approved");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Undoes a distribution that is not released, once: what it posted is reversed at once, and the steps give its
+    /// receipts back. For `AdminService/VoidDistribution`.
+    pub async fn void_distribution(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        period: PeriodIndex,
+        revision: u32,
+        mode: AfterVoid,
+        reason: &str,
+    ) -> Result<Once, AppError> {
+        self.mutate(pool, request, async |change| {
+            let mut record = named(change, pool, period, revision).await?;
+            record.state = record.state.after(&DistributionEvent::Void(mode)).map_err(refused)?;
+            record.void_reason = reason.to_owned();
+            // Before it is sealed nothing of it is posted.
+            if record.progress == Progress::Sealed {
+                let entry = booking::void(record.reference(), &booked(&record.figures)).map_err(unbookable)?;
+                change.post(&entry, change.at())?;
+            }
+            change.delete(keys::live_distribution(period.0));
+            if record.receipts.count == 0 {
+                gather::finish_void(change, &mut record).await?;
+            }
+            change.put(keys::distribution(period.0, revision), &record);
+            tracing::info!(pool = %pool.id(), period = period.0, revision, ?mode, reason, "distribution voided");
+            Ok(())
+        })
+        .await
+    }
+}

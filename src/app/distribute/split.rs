@@ -1,0 +1,278 @@
+//! The payouts of a revision: a pure function of the frozen weights and the pinned inputs, written partition by
+//! partition off the ingest path, checked against the freeze, and sealed.
+
+use crate::book::column::{self, CHUNK_ORDINALS};
+use crate::domain::amount::BaseUnits;
+use crate::domain::booking;
+use crate::domain::distribution::{
+    DistributionEvent, DistributionState, EarnedOver, Figures, HoldLimits, HoldReason, hold_reasons,
+};
+use crate::domain::fixed_apr::{FixedAprTerms, FixedRate, RewardPolicy};
+use crate::domain::payout::PayoutTally;
+use crate::domain::split::{SplitInput, SplitTerms, Splitter};
+use crate::domain::time::UnixSeconds;
+use crate::domain::weight::SetSum;
+use crate::store::records::{DistributionRecord, Hold, PayoutSeal, PeriodRecord, PoolState, Progress, Record};
+use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, MAX_VALUE_BYTES, keys};
+
+use super::super::control::Change;
+use super::super::{App, AppError, Pool, Work};
+use super::{booked, read_revision, unbookable};
+
+/// After so many positions a step ends, so that the pool's other jobs have their turn.
+const POSITIONS_PER_STEP: u64 = 250_000;
+/// How many weight chunks one scan brings.
+const CHUNKS_PER_SCAN: usize = 128;
+/// How many runs of chunks a seal counts, so that it fits a value.
+const SEAL_COUNTS: u32 = 1_000;
+
+fn broken(error: impl ToString) -> AppError {
+    AppError::Broken(error.to_string())
+}
+
+/// What an account's weight earns.
+enum Payer {
+    ProRata(SplitInput, SplitTerms, Splitter),
+    FixedApr(FixedRate),
+}
+
+impl Payer {
+    fn new(period: &PeriodRecord, record: &DistributionRecord) -> Result<Self, AppError> {
+        let policy = &period.policy;
+        if let RewardPolicy::FixedApr(rate) = policy.reward {
+            return Ok(Self::FixedApr(FixedRate::new(rate, record.payout_unit)));
+        }
+        let input = SplitInput {
+            receipts: record.figures.receipts,
+            carry_in: record.figures.carry_in,
+            house_in: BaseUnits::ZERO,
+            fee: policy.fee,
+            owed: record.owed,
+            payout_unit: record.payout_unit,
+            weight_total: record.weight_total,
+        };
+        let (terms, splitter) = input.splitter().map_err(broken)?;
+        Ok(Self::ProRata(input, terms, splitter))
+    }
+
+    fn payout(&self, weight: u128) -> Result<BaseUnits, AppError> {
+        match self {
+            Self::ProRata(_, _, splitter) => splitter.payout(weight).map_err(broken),
+            Self::FixedApr(rate) => rate.payout(weight).map_err(broken),
+        }
+    }
+
+    /// The figures of the whole, equation 1 checked.
+    fn figures(
+        &self,
+        period: &PeriodRecord,
+        record: &DistributionRecord,
+        total: &PayoutTally,
+    ) -> Result<Figures, AppError> {
+        let payouts = total.paid.amount;
+        let Figures { receipts, carry_in, .. } = record.figures;
+        let figures = match self {
+            Self::ProRata(input, terms, splitter) => {
+                let house_out = splitter.house_share(record.house_weight).map_err(broken)?;
+                let positive = total.positive + u64::from(!record.house_weight.is_zero());
+                let carry_out = splitter.carry_out(payouts, house_out, positive).map_err(broken)?;
+                Figures::pro_rata(input, terms, payouts, house_out, carry_out)
+            }
+            Self::FixedApr(_) => {
+                let terms = FixedAprTerms::new(receipts, carry_in, period.policy.fee, payouts).map_err(broken)?;
+                Figures::fixed_apr(receipts, carry_in, &terms, payouts)
+            }
+        };
+        figures.check_equation_1().map_err(broken)?;
+        Ok(figures)
+    }
+}
+
+/// Writes the payouts of partitions that have none yet; when all are sealed, posts and assesses the revision.
+pub(super) async fn step(
+    app: &App,
+    pool: &Pool,
+    period: &PeriodRecord,
+    record: &DistributionRecord,
+    now: UnixSeconds,
+) -> Result<Work, AppError> {
+    let frozen = app.book.frozen(pool.number(), period.index).await?;
+    let frozen = frozen.ok_or_else(|| broken(format!("the book has no seal of period {}", period.index)))?;
+    let payer = Payer::new(period, record)?;
+    let (mut total, mut written) = (PayoutTally::default(), 0);
+    for (partition, expected) in (0_u16..).zip(&frozen.partitions) {
+        let seal = match app.payout_seal(pool, partition, record).await? {
+            Some(seal) => seal,
+            None if written >= POSITIONS_PER_STEP => return Ok(Work::Done),
+            None => {
+                written += expected.count;
+                write_partition(app, pool, &payer, record, partition, expected).await?
+            }
+        };
+        total.merge(seal.tally).map_err(broken)?;
+    }
+    finish(app, pool, period, record, &payer, &total, frozen.total.count, now).await
+}
+
+/// Writes every payout chunk of one partition and its seal.
+async fn write_partition(
+    app: &App,
+    pool: &Pool,
+    payer: &Payer,
+    record: &DistributionRecord,
+    partition: u16,
+    expected: &SetSum,
+) -> Result<PayoutSeal, AppError> {
+    let (number, index) = (pool.number(), record.period);
+    let chunks = u32::try_from(expected.count.div_ceil(CHUNK_ORDINALS as u64)).map_err(broken)?;
+    let stride = chunks.div_ceil(SEAL_COUNTS).max(1);
+    let mut seal = PayoutSeal { tally: PayoutTally::default(), stride, counts: Vec::new() };
+    let mut writer = Writer { app, batch: Batch::new(pool.book(partition)), bytes: 0 };
+    let mut next = 0;
+    while next < chunks {
+        let found = app.book.weight_chunks(number, partition, index, next, CHUNKS_PER_SCAN).await?;
+        if found.is_empty() {
+            return Err(broken(format!("chunk {next} of the frozen weights of partition {partition} is missing")));
+        }
+        for (chunk, weights) in found {
+            if chunk != next {
+                return Err(broken(format!("chunk {next} of the frozen weights of partition {partition} is missing")));
+            }
+            let payouts = pay_chunk(app, pool, payer, partition, chunk, &weights, &mut seal.tally)?;
+            let paid = payouts.iter().filter(|payout| **payout != 0).count() as u32;
+            match seal.counts.last_mut().filter(|_| chunk % stride != 0) {
+                Some(count) => *count += paid,
+                None => seal.counts.push(paid),
+            }
+            let value = column::encode(&payouts).map_err(broken)?;
+            writer.put(keys::payout_chunk(chunk, index.0, record.revision), value).await?;
+            next += 1;
+        }
+    }
+    let PayoutTally { positions, positive, weight, .. } = seal.tally;
+    if (positions, positive, weight) != (expected.count, expected.positive, expected.sum) {
+        return Err(broken(format!(
+            "partition {partition} was frozen with {} positions, {} of them with weights of {} in all, and pays \
+             {positions}, {positive}, {weight}",
+            expected.count, expected.positive, expected.sum
+        )));
+    }
+    writer.put(keys::payout_seal(index.0, record.revision), seal.encode()).await?;
+    writer.flush().await?;
+    Ok(seal)
+}
+
+/// The payouts of one chunk, taken into `tally`.
+fn pay_chunk(
+    app: &App,
+    pool: &Pool,
+    payer: &Payer,
+    partition: u16,
+    chunk: u32,
+    weights: &[u128],
+    tally: &mut PayoutTally,
+) -> Result<Vec<u128>, AppError> {
+    let first = chunk.saturating_mul(CHUNK_ORDINALS as u32);
+    let accounts = app.book.accounts_from(pool.number(), partition, first, weights.len());
+    if accounts.len() != weights.len() {
+        return Err(broken(format!("partition {partition} does not know the accounts from ordinal {first} on")));
+    }
+    let mut payouts = Vec::with_capacity(weights.len());
+    for (account, weight) in accounts.iter().zip(weights) {
+        let payout = payer.payout(*weight)?;
+        tally.record(account, *weight, payout).map_err(broken)?;
+        payouts.push(payout.get());
+    }
+    Ok(payouts)
+}
+
+/// Puts values into commits as large as the store takes.
+struct Writer<'a> {
+    app: &'a App,
+    batch: Batch,
+    bytes: usize,
+}
+
+impl Writer<'_> {
+    async fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), AppError> {
+        self.bytes += key.len() + value.len();
+        self.batch.put(key, value);
+        let full = self.bytes + MAX_VALUE_BYTES + 64 > MAX_COMMIT_BYTES || self.batch.puts.len() >= MAX_COMMIT_KEYS;
+        if full { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), AppError> {
+        if !self.batch.puts.is_empty() {
+            let empty = Batch::new(self.batch.partition);
+            let batch = std::mem::replace(&mut self.batch, empty);
+            self.bytes = 0;
+            self.app.store.commit(vec![batch]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything is written: one commit posts the revision's figures and says whether it waits for a person.
+#[expect(clippy::too_many_arguments, reason = "one call, of what the step has in hand")]
+async fn finish(
+    app: &App,
+    pool: &Pool,
+    period: &PeriodRecord,
+    computed: &DistributionRecord,
+    payer: &Payer,
+    total: &PayoutTally,
+    frozen: u64,
+    now: UnixSeconds,
+) -> Result<Work, AppError> {
+    let figures = payer.figures(period, computed, total)?;
+    let receipts = app.receipts_of(pool, computed).await?;
+    let mut change = Change::begin(app, pool, now).await?;
+    let mut record = read_revision(&change, computed).await?;
+    if record != *computed {
+        // It was voided in the meantime.
+        return Ok(Work::Idle);
+    }
+    let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
+    let limits = state.ok_or_else(|| broken(format!("pool {} has no state record", pool.id())))?.settings.release;
+    let earned = receipts.iter().map(|receipt| EarnedOver { from: receipt.earned_from, to: receipt.earned_to });
+    let hold_limits = HoldLimits {
+        period_seconds: period.bounds.seconds(),
+        max_house_in: limits.max_house_in.unwrap_or(BaseUnits::MAX),
+    };
+    let mut holds = hold_reasons(&hold_limits, earned, figures.house_in, frozen, total);
+    if limits.approval_required {
+        holds.insert(0, HoldReason::ApprovalRequired);
+    }
+    record.state = record.state.after(&DistributionEvent::Assess(&holds)).map_err(broken)?;
+    record.holds =
+        holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
+    record.figures = figures;
+    (record.positions, record.positive_count, record.paid_count) = (total.positions, total.positive, total.paid.count);
+    record.hash = total.hash;
+    record.progress = Progress::Sealed;
+    record.computed_at = now;
+    change.post(&booking::compute(record.reference(), &booked(&figures)).map_err(unbookable)?, now)?;
+    change.put(keys::distribution(record.period.0, record.revision), &record);
+    change.commit().await?;
+    tracing::info!(pool = %pool.id(), period = %period.bounds.name(), revision = record.revision,
+        payouts = record.paid_count, payouts_base_units = %figures.payouts, fee_base_units = %figures.fee,
+        carry_base_units = %figures.carry_out, "distribution computed");
+    if record.state == DistributionState::Held {
+        app.metrics.distributions_held.inc();
+        tracing::warn!(pool = %pool.id(), period = %period.bounds.name(), revision = record.revision,
+            holds = ?record.holds, "distribution held");
+    }
+    Ok(Work::Done)
+}
+
+impl App {
+    /// What the payouts of one partition come to, once they are all written.
+    pub(in crate::app) async fn payout_seal(
+        &self,
+        pool: &Pool,
+        partition: u16,
+        record: &DistributionRecord,
+    ) -> Result<Option<PayoutSeal>, AppError> {
+        self.read(pool.book(partition), &keys::payout_seal(record.period.0, record.revision)).await
+    }
+}
