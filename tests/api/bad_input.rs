@@ -116,7 +116,7 @@ async fn a_bad_balance_is_refused_and_changes_nothing() {
     for (n, (mut request, field)) in cases.into_iter().enumerate() {
         request.request_id = format!("rejected-{n}");
         let first = refused(raw.feed.put_balance(request.clone()).await);
-        assert_eq!(first.short(), (invalid, "EVENT_REJECTED", field), "{request:?}");
+        assert_eq!(first.short(), (Code::FailedPrecondition, "EVENT_REJECTED", field), "{request:?}");
         // Its repeat is told the same.
         assert_eq!(refused(raw.feed.put_balance(request).await), first);
     }

@@ -4,9 +4,13 @@
 
 mod bad_feed;
 mod bad_input;
+mod durable;
 mod harness;
+mod money;
+mod once;
 mod order;
 mod raw;
+mod release;
 mod rules;
 mod skeleton;
 mod split;
