@@ -14,3 +14,4 @@ mod release;
 mod rules;
 mod skeleton;
 mod split;
+mod surface;
