@@ -24,13 +24,13 @@ use crate::book::{Book, BookConfig, BookError, Committer};
 use crate::chain::ChainError;
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
-use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode};
+use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, LogFormat};
 use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
 use crate::domain::time::UnixSeconds;
 use crate::store::migrations::{self, MigrationError};
 use crate::store::sled::{OpenError, SledOptions, SledStore};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Health, Metrics, Readiness};
+use crate::telemetry::{Format, Health, Metrics, Readiness, TelemetryError};
 
 use self::custody::CustodyDesk;
 use self::driver::Driver;
@@ -88,6 +88,12 @@ pub enum NodeError {
     /// The transport.
     #[error("the gRPC server: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// The log.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// It could not go on while it ran.
+    #[error("the service ended: {0}")]
+    Failed(String),
     /// Reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -105,19 +111,34 @@ pub struct Node {
     committer_stop: watch::Sender<bool>,
     committer: tokio::task::JoinHandle<()>,
     tasks: JoinSet<()>,
+    #[cfg(test)]
+    api: Api,
 }
 
-/// Runs the service until `shutdown`, then drains it.
+/// Runs the service until `shutdown`, then drains it. Logs as the configuration says.
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
-    let node = Node::start(config).await?;
+    let format = match config.log.format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    };
+    crate::telemetry::install(format, &config.log.level)?;
+    tokio::pin!(shutdown);
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        () = &mut shutdown => return Ok(()),
+    };
     tracing::info!(address = %node.address, metrics_address = %node.metrics_address, "serving");
     let mut health = node.readiness.watch();
-    tokio::select! {
-        () = shutdown => {}
-        _ = health.wait_for(|health| matches!(health, Health::Failed(_))) => {}
-    }
+    let failed = async {
+        let failed = health.wait_for(|health| matches!(health, Health::Failed(_))).await;
+        failed.map_or_else(|_| Health::Draining, |health| health.clone())
+    };
+    let ended = tokio::select! {
+        () = &mut shutdown => Ok(()),
+        health = failed => Err(NodeError::Failed(health.to_string())),
+    };
     node.stop().await;
-    Ok(())
+    ended
 }
 
 /// Which clock, and the levers over it where it is manual.
@@ -246,11 +267,13 @@ impl Node {
         let (listener, address) = listen(config.listen).await?;
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
+        #[cfg(test)]
+        let kept = api.clone();
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
         tasks.spawn(server);
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks })
+        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks, #[cfg(test)] api: kept })
     }
 
     /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
@@ -399,3 +422,6 @@ async fn serve_grpc(
         }
     })
 }
+
+#[cfg(test)]
+mod smoke;

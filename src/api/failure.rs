@@ -53,11 +53,12 @@ impl From<Refusal> for ApiError {
             Reason::AlreadyExists | Reason::RequestIdReused | Reason::SequenceReused => Self::AlreadyExists(problem),
             Reason::EtagMismatch => Self::Contention(problem),
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
+            // The same events are taken once the period is open.
+            Reason::PeriodNotOpen => Self::Unavailable(problem),
             Reason::Unimplemented => Self::Unimplemented(problem),
             Reason::SequenceGap
             | Reason::EventRejected
             | Reason::SourceRetired
-            | Reason::PeriodNotOpen
             | Reason::PeriodNotEnded
             | Reason::PoolPaused
             | Reason::WrongState

@@ -3,10 +3,15 @@
 //! Every handler reads its whole request before anything is done. A change runs in a task of its own, so that a client
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
+pub mod account;
+pub mod balance_feed;
 mod failure;
 pub mod parse;
+pub mod payout;
 pub mod show;
 pub mod status;
+mod streaming;
+pub mod transfer;
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +27,11 @@ use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
 use crate::pb::v1;
+use account::Accounts;
+use balance_feed::BalanceFeed;
+use payout::Payouts;
 use status::{ApiError, Problem};
+use transfer::Transfers;
 
 /// How much one caller may ask for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +103,18 @@ pub const SERVICE_NAMES: &[&str] = &[
 
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {
-    let _ = api;
-    Routes::default()
+    let largest = api.limits.max_message_bytes;
+    macro_rules! served {
+        ($($server:path => $service:expr),+ $(,)?) => {
+            Routes::default()$(.add_service(<$server>::new($service(api.clone())).max_decoding_message_size(largest)))+
+        };
+    }
+    served! {
+        v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
+        v1::transfer_service_server::TransferServiceServer<_> => Transfers,
+        v1::payout_service_server::PayoutServiceServer<_> => Payouts,
+        v1::account_service_server::AccountServiceServer<_> => Accounts,
+    }
 }
 
 /// The most bytes of a request id that are logged: a longer one is refused in any case.
@@ -105,11 +124,7 @@ const LOGGED_ID_BYTES: usize = 128;
 fn span(rpc: &'static str, request_id: &str) -> Span {
     let end = (0..=request_id.len().min(LOGGED_ID_BYTES)).rev().find(|end| request_id.is_char_boundary(*end));
     let request_id = request_id.get(..end.unwrap_or(0)).unwrap_or_default();
-    if request_id.is_empty() {
-        tracing::info_span!("rpc", rpc)
-    } else {
-        tracing::info_span!("rpc", rpc, request_id)
-    }
+    if request_id.is_empty() { tracing::info_span!("rpc", rpc) } else { tracing::info_span!("rpc", rpc, request_id) }
 }
 
 /// Carries a change to its end, whether or not its caller waits for it, and logs what became of it.

@@ -42,14 +42,15 @@ impl App {
         if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
             return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
         }
-        let chain = self.chains.get(&new.chain).ok_or_else(|| {
-            AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain))
-        })?;
+        let chain = self
+            .chains
+            .get(&new.chain)
+            .ok_or_else(|| AppError::invalid("chain", format!("the configuration connects no chain {}", new.chain)))?;
         if chain.descriptor.asset != new.asset {
             let message = format!("{} issues {}, not {}", new.chain, chain.descriptor.asset, new.asset);
             return Err(AppError::invalid("asset", message));
         }
-        let _guard = self.service_lock.lock().await;
+        let guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
@@ -92,6 +93,7 @@ impl App {
         service.put(name, record.encode()).put(owner, record.id.as_str());
         request.mark_in(&mut service, now);
         self.store.commit(vec![control, service]).await?;
+        drop(guard);
         self.open_pool(record).await?;
         Ok(Once::First)
     }
@@ -189,7 +191,7 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
-        if self.feed.source(&id).is_some() {
+        if self.feed.source(&id).is_some() || id.as_str() == super::ingest::PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
         }
         let number = self.feed.next_number()?;

@@ -97,6 +97,11 @@ impl<'a> Change<'a> {
         self.writes.len()
     }
 
+    /// The version that the ledger has once this change is committed: it grows with every change of the pool.
+    pub fn version(&self) -> u64 {
+        self.record.version + 1
+    }
+
     /// The next number of the pool, for operations and transfers: contiguous in commit order.
     pub fn next_sequence(&mut self) -> u64 {
         self.record.sequence += 1;

@@ -13,6 +13,9 @@ use crate::store::records::{OperationRecord, ReceiptRecord, TransferRecord};
 use super::control::Change;
 use super::{AppError, Pool};
 
+/// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
+const MAX_TRANSACTIONS: usize = 16;
+
 /// What became of booking an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Booked {
@@ -58,6 +61,10 @@ pub(super) async fn book(pool: &Pool, change: &mut Change<'_>, effect: &Effect) 
     if let (Some(record), Some(after)) = (&mut transfer, posting.transfer) {
         record.transfer = after;
         record.updated_at = change.at();
+        let transaction = &effect.key.transaction;
+        if record.transactions.len() < MAX_TRANSACTIONS && !record.transactions.contains(transaction) {
+            record.transactions.push(transaction.clone());
+        }
         super::transfer::put(change, record);
     }
     if let Some(receipt) = receipt(effect) {

@@ -34,14 +34,17 @@ pub struct Enrol {
 }
 
 impl App {
-    /// Makes a decision durable, once. It enters the positions within the next steps, with the time of this call.
-    pub async fn set_enrolment(&self, request: &Request, enrol: Enrol) -> Result<Once, AppError> {
+    /// Makes a decision durable, once, and says what stands in the log. It enters the positions within the next steps,
+    /// with the time of this call.
+    pub async fn set_enrolment(&self, request: &Request, enrol: Enrol) -> Result<(Once, EnrolmentEntry), AppError> {
         if let Some(pool) = &enrol.pool {
             self.pool(pool)?;
         }
         let _guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            return Ok(repeated);
+            let last = self.enrolment(&enrol.account, enrol.pool.as_ref()).await?;
+            let last = last.ok_or_else(|| AppError::Broken(format!("request {} has left no decision", request.id)))?;
+            return Ok((repeated, last));
         }
         let now = self.now();
         let last = self.last_decision().await?;
@@ -62,7 +65,7 @@ impl App {
         batch.put(keys::account_enrolment(&entry.account, scope), entry.encode());
         request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
-        Ok(Once::First)
+        Ok((Once::First, entry))
     }
 
     /// The last decision on an account for one pool, or for all.

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::Mutex;
 
-use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, Refusal as BookRefusal};
+use crate::book::Refusal as BookRefusal;
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId, SourceId};
@@ -16,10 +16,14 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
 use crate::store::{Batch, PartitionId, StoreError, keys};
 
+use super::batch::{FeedBatch, FeedOutcome};
 use super::{App, AppError, Once, Reason, Refusal, Request};
 
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
+
+/// Its name.
+pub const PUT_BALANCE_NAME: &str = "put-balance";
 
 /// The first number that a registered source may have: what lies below is softstake's own.
 const FIRST_REGISTERED: u16 = 16;
@@ -102,6 +106,16 @@ impl App {
         Ok(SourceNumber(record.number))
     }
 
+    /// A batch of a registered source, to be filled and handed in.
+    pub fn feed_batch(
+        &self,
+        source: &SourceId,
+        first_sequence: u64,
+        watermark: Option<UnixSeconds>,
+    ) -> Result<FeedBatch, AppError> {
+        Ok(FeedBatch::new(self, self.sending(source)?, first_sequence, watermark))
+    }
+
     /// Takes a batch of events in, and answers when it is durable. Repeats are acknowledged, gaps refused.
     pub async fn feed_balances(
         &self,
@@ -109,65 +123,31 @@ impl App {
         first_sequence: u64,
         events: Vec<BalanceEvent>,
         watermark: Option<UnixSeconds>,
-    ) -> Result<EventsOutcome, AppError> {
-        let source = self.sending(source)?;
-        let events = events.into_iter().map(|event| self.routed(event)).collect();
-        self.submit_events(source, first_sequence, events, watermark).await
-    }
-
-    fn routed(&self, event: BalanceEvent) -> FeedEvent {
-        let pool = match self.pool_of_asset(&event.asset) {
-            Some(pool) => EventPool::Pool(pool.number()),
-            None => EventPool::UnknownAsset(event.asset),
-        };
-        FeedEvent { pool, account: event.account, balance: event.balance, at: event.at }
-    }
-
-    /// Hands events to the book in batches that it takes, in order, and waits until the last is durable. Batches that
-    /// came before a refused one are durable; sending all again repeats them.
-    async fn submit_events(
-        &self,
-        source: SourceNumber,
-        first_sequence: u64,
-        mut events: Vec<FeedEvent>,
-        watermark: Option<UnixSeconds>,
-    ) -> Result<EventsOutcome, AppError> {
-        let mut total = EventsOutcome::default();
-        let mut first_sequence = first_sequence;
-        loop {
-            let rest = events.split_off(events.len().min(MAX_BATCH_EVENTS));
-            let (count, last) = (events.len() as u64, rest.is_empty());
-            let watermark = watermark.filter(|_| last);
-            let batch = EventBatch { source, first_sequence, events, watermark };
-            let receipt = self.sender.submit_events(batch).map_err(|full| {
-                AppError::refused(Reason::Overloaded, full.to_string())
-            })?;
-            let outcome = receipt.await.map_err(book_refusal)?;
-            let rejected = outcome.rejected.len() as u64;
-            let repeated = outcome.repeated + outcome.already_applied;
-            self.metrics.events_rejected.inc_by(rejected);
-            self.metrics.events_accepted.inc_by(count.saturating_sub(rejected).saturating_sub(repeated));
-            total.durable_sequence = outcome.durable_sequence;
-            total.rejected.extend(outcome.rejected);
-            total.clamped += outcome.clamped;
-            total.late += outcome.late;
-            total.repeated += outcome.repeated;
-            total.already_applied += outcome.already_applied;
-            if last {
-                return Ok(total);
-            }
-            first_sequence += count;
-            events = rest;
+    ) -> Result<FeedOutcome, AppError> {
+        let mut batch = self.feed_batch(source, first_sequence, watermark)?;
+        for BalanceEvent { account, asset, balance, at } in events {
+            batch.push(account, &asset, balance, at);
         }
+        batch.enter(self).await
     }
 
-    /// How far a registered source is durable.
+    /// How far a source is durable.
     pub fn cursor(&self, source: &SourceId) -> Result<Cursor, AppError> {
-        let record = self.feed.source(source).ok_or_else(|| {
+        let registered = self.feed.source(source).map(|record| SourceNumber(record.number));
+        let own = (source.as_str() == PUT_BALANCE_NAME).then_some(PUT_BALANCE);
+        let number = registered.or(own).ok_or_else(|| {
             AppError::refused(Reason::UnknownSource, format!("there is no source {source}; ListSources lists them"))
         })?;
-        let state = self.book.source_state(SourceNumber(record.number)).unwrap_or_default();
+        let state = self.book.source_state(number).unwrap_or_default();
         Ok(Cursor { durable_sequence: state.durable_sequence, watermark: state.watermark })
+    }
+
+    /// The name of a source, by its number.
+    pub(super) fn source_name(&self, number: SourceNumber) -> Option<SourceId> {
+        if number == PUT_BALANCE {
+            return SourceId::new(PUT_BALANCE_NAME).ok();
+        }
+        self.feed.sources().into_iter().find(|source| source.number == number.0).map(|source| source.id)
     }
 
     /// Puts one balance, once; without a time, now. Answers with its sequence when it is durable, or says why the book
@@ -182,7 +162,8 @@ impl App {
     ) -> Result<(Once, u64), AppError> {
         if self.pool_of_asset(asset.as_str()).is_none() {
             let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
-            return Err(AppError::refused(Reason::UnknownAsset, message));
+            let (reason, field) = (Reason::UnknownAsset, "balance.asset");
+            return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
         }
         let _guard = self.feed.put.lock().await;
         let seen = request.seen(&*self.store, PartitionId::SERVICE).await?;
@@ -200,9 +181,10 @@ impl App {
         let sequence = intent.sequence;
         self.enter_intents(sequence - 1).await?;
         let PutBalanceIntent { account, asset, balance, at, .. } = intent;
-        let event = self.routed(BalanceEvent { account, asset: asset.as_str().into(), balance, at });
+        let mut batch = FeedBatch::new(self, PUT_BALANCE, sequence, None);
+        batch.push(account, asset.as_str(), balance, at);
         // A repeat of what is in the book is answered with what became of it.
-        let outcome = self.submit_events(PUT_BALANCE, sequence, vec![event], None).await?;
+        let outcome = batch.enter(self).await?;
         match outcome.rejected.first() {
             None => Ok((once, sequence)),
             Some((_, reason)) => Err(rejected(*reason)),
@@ -244,14 +226,11 @@ impl App {
             if intents.is_empty() {
                 return Ok(());
             }
-            let events = intents
-                .into_iter()
-                .map(|intent| {
-                    let PutBalanceIntent { account, asset, balance, at, .. } = intent;
-                    self.routed(BalanceEvent { account, asset: asset.as_str().into(), balance, at })
-                })
-                .collect();
-            self.submit_events(PUT_BALANCE, next, events, None).await?;
+            let mut batch = FeedBatch::new(self, PUT_BALANCE, next, None);
+            for PutBalanceIntent { account, asset, balance, at, .. } in intents {
+                batch.push(account, asset.as_str(), balance, at);
+            }
+            batch.enter(self).await?;
         }
     }
 

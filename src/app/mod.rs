@@ -4,6 +4,7 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
+pub mod batch;
 pub mod close;
 pub mod collect;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod operate;
 pub mod pay;
+pub mod positions;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
@@ -193,8 +195,7 @@ impl App {
 
     /// The ids that an index of a pool holds, in key order.
     async fn ids<I>(&self, pool: &Pool, tag: u8, parse: impl Fn(&[u8]) -> Option<I>) -> Result<Vec<I>, AppError> {
-        let pairs =
-            self.store.scan(pool.control(), keys::range_of_tag(tag), usize::MAX, Direction::Forward).await?;
+        let pairs = self.store.scan(pool.control(), keys::range_of_tag(tag), usize::MAX, Direction::Forward).await?;
         let unreadable = || AppError::Broken(format!("pool {}: an index key can't be read", pool.id()));
         pairs.iter().map(|(key, _)| parse(key).ok_or_else(unreadable)).collect()
     }
@@ -224,11 +225,13 @@ impl App {
     /// Takes a pool in, here and in the book.
     async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
         let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
-            let message = format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
+            let message =
+                format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
             AppError::refused(Reason::UnknownPool, message)
         })?;
         if chain.descriptor.simulated != record.simulated {
-            let message = format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
+            let message =
+                format!("pool {} was created on another kind of chain: simulated and real never mix", record.id);
             return Err(AppError::refused(Reason::WrongState, message));
         }
         self.book.add_pool(spec(&record)).await?;

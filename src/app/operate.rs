@@ -126,7 +126,11 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
             let found = look_up(pool, &operation, kept).await;
             match exhausted {
                 Some(event) if !matches!(found.event, OperationEvent::LookupDone | OperationEvent::LookupFailed) => {
-                    if operation.state == OperationState::NeedsOperator { found } else { Finding::of(event) }
+                    if operation.state == OperationState::NeedsOperator {
+                        found
+                    } else {
+                        Finding::of(event)
+                    }
                 }
                 _ => found,
             }

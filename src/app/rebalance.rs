@@ -63,12 +63,7 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
 }
 
 /// Decides and plans for good.
-async fn run(
-    app: &App,
-    pool: &Pool,
-    change: &mut Change<'_>,
-    observation: Observation,
-) -> Result<Rebalance, AppError> {
+async fn run(app: &App, pool: &Pool, change: &mut Change<'_>, observation: Observation) -> Result<Rebalance, AppError> {
     let mut mark: RebalanceMark = change.read(&keys::rebalance_mark()).await?.unwrap_or_default();
     mark = RebalanceMark { run: mark.run + 1, at: change.at() };
     change.put(keys::rebalance_mark(), &mark);
@@ -104,12 +99,7 @@ async fn run(
     Ok(decided)
 }
 
-async fn grounds(
-    app: &App,
-    pool: &Pool,
-    change: &Change<'_>,
-    observation: Observation,
-) -> Result<Grounds, AppError> {
+async fn grounds(app: &App, pool: &Pool, change: &Change<'_>, observation: Observation) -> Result<Grounds, AppError> {
     let view = LedgerView::new(change.ledger().clone(), app.principal(pool)?).map_err(broken)?;
     Ok(Grounds {
         view,
@@ -178,10 +168,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             delegation_unit: descriptor.limits.delegation_unit,
             min_move: reserve_settings.min_move,
             redelegation: descriptor.limits.redelegation && input.may_stake,
-            unbonding_room: descriptor
-                .limits
-                .unbonding_entries_per_account
-                .then(|| room(pool, grounds, |_| true)),
+            unbonding_room: descriptor.limits.unbonding_entries_per_account.then(|| room(pool, grounds, |_| true)),
         },
     };
     let allocation = allocate(&request).map_err(broken)?;

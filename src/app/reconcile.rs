@@ -64,11 +64,7 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
 
 /// Books everything up to the chain's present height and compares there. `None` where the chain showed an older height
 /// than is booked: nothing can be compared then.
-pub(super) async fn reconcile(
-    app: &App,
-    pool: &Pool,
-    now: UnixSeconds,
-) -> Result<Option<Reconciliation>, AppError> {
+pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Option<Reconciliation>, AppError> {
     let observation = pool.chain.adapter.observe().await?;
     let mark = app.chain_mark(pool).await?;
     if observation.height < mark.seen_height.max(mark.booked_height) {

@@ -1,12 +1,14 @@
 //! Transfers between custody and the staking address: asked for here, carried out and acknowledged by custody.
 
-use crate::domain::amount::BaseUnits;
+use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::booking::{self, BookingError};
 use crate::domain::ids::TransferId;
+use crate::domain::ledger::{Ledger, LedgerView};
 use crate::domain::operation::{OperationKind, defund_id};
+use crate::domain::time::UnixSeconds;
 use crate::domain::transfer::{Direction, Purpose, Transfer, TransferEvent};
-use crate::store::keys;
-use crate::store::records::TransferRecord;
+use crate::store::records::{CustodyReport, LedgerRecord, TransferRecord};
+use crate::store::{Direction as StoreDirection, keys};
 
 use super::control::Change;
 use super::{App, AppError, Once, Pool, Reason, Request, operate};
@@ -20,9 +22,14 @@ pub enum Acknowledgement {
     Rejected(String),
 }
 
-/// Keeps a transfer and the index of those that are open.
-pub(super) fn put(change: &mut Change<'_>, record: &TransferRecord) {
+/// Keeps a transfer, the index of those that are open, and its place in the order of changes.
+pub(super) fn put(change: &mut Change<'_>, record: &mut TransferRecord) {
     let id = &record.transfer.id;
+    if record.changed != 0 {
+        change.delete(keys::transfer_by_change(record.changed, id));
+    }
+    record.changed = change.version();
+    change.put_bytes(keys::transfer_by_change(record.changed, id), &[]);
     change.put(keys::transfer(id), record);
     if record.transfer.ended() {
         change.delete(keys::open_transfer(id));
@@ -71,7 +78,9 @@ pub(super) fn request_defund(
 }
 
 fn keep_new(change: &mut Change<'_>, transfer: Transfer, sequence: u64, reason: &str) {
-    let record = TransferRecord {
+    let mut record = TransferRecord {
+        changed: 0,
+        transactions: Vec::new(),
         sequence,
         created_at: change.at(),
         updated_at: change.at(),
@@ -80,7 +89,7 @@ fn keep_new(change: &mut Change<'_>, transfer: Transfer, sequence: u64, reason: 
         transfer,
     };
     change.put_bytes(keys::transfer_by_sequence(sequence), record.transfer.id.as_str().as_bytes());
-    put(change, &record);
+    put(change, &mut record);
 }
 
 /// The operation of a DEFUND has failed: what it did not send will not be sent.
@@ -89,13 +98,12 @@ pub(super) async fn operation_failed(change: &mut Change<'_>, id: &TransferId) -
     if record.transfer.ended() {
         return Ok(());
     }
-    let event =
-        if record.transfer.seen.is_zero() { TransferEvent::Cancelled } else { TransferEvent::Finished };
+    let event = if record.transfer.seen.is_zero() { TransferEvent::Cancelled } else { TransferEvent::Finished };
     // A part that is on its way stays open until custody has it.
     if let Ok(step) = record.transfer.apply(event) {
         record.transfer = step.transfer;
         record.updated_at = change.at();
-        put(change, &record);
+        put(change, &mut record);
     }
     Ok(())
 }
@@ -117,6 +125,69 @@ impl App {
         }
         open.sort_by_key(|record| record.sequence);
         Ok(open)
+    }
+
+    /// Up to `limit` transfers whose last change came after `version` of the pool's ledger, in the order of those, each
+    /// with the version that it made. A transfer that changes meanwhile may come twice.
+    pub async fn transfers_changed(
+        &self,
+        pool: &Pool,
+        version: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, TransferRecord)>, AppError> {
+        let mut range = keys::range_of_tag(keys::tag::TRANSFER_BY_CHANGE);
+        // No id is before the first one: what begins with the next version comes after all of this one.
+        range.from = keys::transfers_changed_in(version.saturating_add(1)).from;
+        let found = self.store.scan(pool.control(), range, limit, StoreDirection::Forward).await?;
+        let mut records = Vec::with_capacity(found.len());
+        for (key, _) in found {
+            let unreadable = || AppError::Broken(format!("pool {}: an index key can't be read", pool.id()));
+            let (version, id) = keys::parse_transfer_by_change(&key).ok_or_else(unreadable)?;
+            let record = self.read::<TransferRecord>(pool.control(), &keys::transfer(&id)).await?;
+            records.extend(record.map(|record| (version, record)));
+        }
+        Ok(records)
+    }
+
+    /// The version of the pool's ledger that the last change of any transfer made; 0 before the first.
+    pub async fn last_transfer_change(&self, pool: &Pool) -> Result<u64, AppError> {
+        let range = keys::range_of_tag(keys::tag::TRANSFER_BY_CHANGE);
+        let last = self.store.scan(pool.control(), range, 1, StoreDirection::Reverse).await?;
+        let last = last.first().and_then(|(key, _)| keys::parse_transfer_by_change(key));
+        Ok(last.map_or(0, |(version, _)| version))
+    }
+
+    /// Takes custody's word on what it holds, once, and says what the ledger has. The latest word is kept.
+    pub async fn report_custody(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        balance: BaseUnits,
+        as_of: UnixSeconds,
+    ) -> Result<(Once, SignedUnits), AppError> {
+        let principal = self.principal(pool)?;
+        let mut ledger = SignedUnits::ZERO;
+        let once = self
+            .mutate(pool, request, async |change| {
+                ledger = custody(change.ledger(), principal)?;
+                let before: Option<CustodyReport> = change.read(&keys::custody_report()).await?;
+                if before.is_none_or(|before| before.as_of <= as_of) {
+                    let reported_at = change.at();
+                    change.put(keys::custody_report(), &CustodyReport { balance, as_of, reported_at, ledger });
+                }
+                Ok(())
+            })
+            .await?;
+        if let Once::Repeated { .. } = &once {
+            let record: Option<LedgerRecord> = self.read(pool.control(), &keys::ledger()).await?;
+            ledger = custody(&record.unwrap_or_default().ledger, principal)?;
+        }
+        Ok((once, ledger))
+    }
+
+    /// What custody last said that it holds, if it ever did.
+    pub async fn custody_report(&self, pool: &Pool) -> Result<Option<CustodyReport>, AppError> {
+        self.read(pool.control(), &keys::custody_report()).await
     }
 
     /// Takes custody's word on a transfer, once.
@@ -152,11 +223,17 @@ impl App {
             record.transfer = transfer;
             record.updated_at = change.at();
             custody_reference.clone_into(&mut record.custody_reference);
-            put(change, &record);
+            put(change, &mut record);
             Ok(())
         })
         .await
     }
+}
+
+/// What the ledger says that custody holds; negative is house credit.
+fn custody(ledger: &Ledger, principal: BaseUnits) -> Result<SignedUnits, AppError> {
+    let view = LedgerView::new(ledger.clone(), principal).map_err(|error| AppError::Broken(error.to_string()))?;
+    Ok(view.custody())
 }
 
 fn refused(record: &TransferRecord, error: &BookingError) -> AppError {

@@ -20,7 +20,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::{Batch, Direction, KeyRange, PartitionId, StoreError, keys};
 
 /// The values that one step writes.
-const STEP_VALUES: usize = 96;
+const STEP_VALUES: usize = 128;
 /// The pages that one step looks at.
 const STEP_LOOKS: usize = 65_536;
 /// The keys that one step removes.
@@ -92,9 +92,10 @@ impl Committer {
         if let Some(reason) = &self.failed {
             return Err(BookError::Closed(reason.clone()));
         }
+        let rejects = !self.rejects.is_empty() || !lock(&self.shared.found).is_empty();
         for pool in self.pools() {
             // What waits to be committed, or to be written down as rejected, comes before what would trim it.
-            if lock(&pool.freeze).is_some() || self.staged.is_some() || !self.rejects.is_empty() {
+            if lock(&pool.freeze).is_some() || self.staged.is_some() || rejects {
                 continue;
             }
             let (trimming, passing) = {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
+use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::StandingChange;
 use crate::domain::feed::{RejectReason, SourceNumber};
@@ -181,6 +182,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(crate) struct Prepared {
     pub(crate) event: FeedEvent,
     pub(crate) body: u64,
+    pub(crate) account: AccountHash,
 }
 
 #[derive(Debug)]
@@ -246,7 +248,11 @@ impl BookSender {
             drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
             return Ok(Receipt(receipt));
         }
-        let prepare = |event| Prepared { body: event_hash(&event), event };
+        let prepare = |event: FeedEvent| Prepared {
+            body: event_hash(&event),
+            account: AccountHash::of(event.account.as_str().as_bytes()),
+            event,
+        };
         let events = events.into_iter().map(prepare).collect();
         self.submit(Command::Events { source, first_sequence, events, watermark, answer })?;
         Ok(Receipt(receipt))
@@ -276,6 +282,12 @@ impl BookSender {
         let (answer, receipt) = oneshot::channel();
         self.submit(Command::Freeze { pool, index, answer })?;
         Ok(Receipt(receipt))
+    }
+
+    /// Whether a command of so many events would be taken now.
+    pub fn has_room(&self, events: usize) -> bool {
+        let queued = self.queued_events();
+        (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
     }
 
     /// How many events wait.

@@ -27,6 +27,9 @@ pub struct Work {
     pub sealed: usize,
     /// Values of checkpoints that were written, or of journals that were trimmed.
     pub checkpointed: usize,
+    /// Periods that were sealed with weights that are not the integral of the eligible total: `Book::frozen` says
+    /// [`BookError::EquationBroken`] of them, and goes on saying so.
+    pub breaches: usize,
     /// The store was busy: the same is tried again with the next step.
     pub busy: bool,
     /// There is more to do at once.
@@ -54,6 +57,8 @@ pub struct Committer {
 
 impl Committer {
     /// Takes what is queued, commits it as one group, applies it and answers; then seals a piece of a frozen period.
+    ///
+    /// An error means that the book has closed, or can't read its store.
     pub async fn step(&mut self, now: UnixSeconds) -> Result<Work, BookError> {
         self.drain();
         if let Some(reason) = self.failed.clone() {
@@ -70,7 +75,7 @@ impl Committer {
                 None => return Ok(Work { busy: true, more: true, ..work }),
             }
         }
-        work.sealed = self.seal_step().await?;
+        self.seal_step(&mut work).await?;
         work.more = self.has_work();
         Ok(work)
     }
@@ -94,6 +99,7 @@ impl Committer {
             || !self.backlog.is_empty()
             || !self.queue.is_empty()
             || !self.rejects.is_empty()
+            || !lock(&self.shared.found).is_empty()
             || sealing()
     }
 
@@ -103,6 +109,7 @@ impl Committer {
 
     /// Takes from the queue what one group may need.
     fn drain(&mut self) {
+        self.rejects.extend(lock(&self.shared.found).drain(..));
         let mut events: usize = self.backlog.iter().map(Command::weight).sum();
         while events < self.shared.config.group_events {
             let Ok(command) = self.queue.try_recv() else { break };
@@ -200,8 +207,8 @@ impl Committer {
         self.rejects.drain(..rejects.min(self.rejects.len()));
         let _gates: Vec<_> = heads.iter().map(|(pool, _)| write(&pool.gate)).collect();
         for group in groups {
-            let StagedGroup { pool, partition, head, bytes, records, jobs: owners } = group;
-            let verdicts = pool.apply(partition, head.group, now, &records, Mode::LIVE);
+            let StagedGroup { pool, partition, head, bytes, records, slots, jobs: owners } = group;
+            let verdicts = pool.apply(partition, head.group, now, &records, &slots, Mode::LIVE);
             if let Some(slot) = lock(&pool.heads).list.get_mut(partition) {
                 *slot = head;
             }

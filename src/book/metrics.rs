@@ -104,3 +104,24 @@ impl BookMetrics {
         book.register("closed", "1 once the book must be reopened", self.closed.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_handle_shows_under_its_name() {
+        let metrics = BookMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        metrics.rejected.get_or_create(&ReasonLabel { reason: "TOO_OLD" }).inc();
+        metrics.group_events.observe(3.0);
+        metrics.positions.get_or_create(&PoolLabel { pool: 1 }).set(5);
+        metrics.sealed_periods.get_or_create(&PoolLabel { pool: 1 }).inc();
+        metrics.checkpoints.get_or_create(&PoolLabel { pool: 1 }).inc();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("book_events_rejected_total{reason=\"TOO_OLD\"} 1"), "{text}");
+        assert_eq!(text.matches("# TYPE book_").count(), 16);
+    }
+}

@@ -47,6 +47,9 @@ use pool::Pool;
 /// The most partitions that a pool's book may have.
 pub const MAX_PARTITIONS: u16 = 64;
 
+/// The most sources, the enrolment log included: a freeze holds a cursor of each.
+pub const MAX_SOURCES: usize = 512;
+
 /// One pool, as the book has to know it. None of this ever changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
@@ -142,6 +145,8 @@ pub(crate) struct Shared {
     pools: RwLock<BTreeMap<u16, Arc<Pool>>>,
     sources: Mutex<BTreeMap<SourceNumber, Source>>,
     published: RwLock<BTreeMap<SourceNumber, SourceState>>,
+    /// Rejections that replaying found again, on their way to the committer.
+    found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
     failed: AtomicBool,
 }
 

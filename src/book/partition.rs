@@ -70,19 +70,33 @@ pub(crate) struct Partition {
     pub(crate) calendar: Option<Calendar>,
 }
 
-/// Which partition of `count` an account belongs to: stable for ever.
-pub(crate) fn partition_of(account: &str, count: usize) -> usize {
-    let (place, _) = account_hashes(account.as_bytes());
-    (place % count.max(1) as u64) as usize
+/// Where an account belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccountHash {
+    place: u64,
+    /// Where it stands in the index of its partition.
+    pub(crate) slot: u64,
 }
 
-/// Where an account belongs, and where it stands in the index.
-fn account_hashes(account: &[u8]) -> (u64, u64) {
-    let hash = blake3::hash(account);
-    let mut halves = [[0; 8]; 2];
-    halves[0].copy_from_slice(&hash.as_bytes()[..8]);
-    halves[1].copy_from_slice(&hash.as_bytes()[8..16]);
-    (u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1]))
+impl AccountHash {
+    pub(crate) fn of(account: &[u8]) -> Self {
+        let hash = blake3::hash(account);
+        let mut halves = [[0; 8]; 2];
+        halves[0].copy_from_slice(&hash.as_bytes()[..8]);
+        halves[1].copy_from_slice(&hash.as_bytes()[8..16]);
+        Self { place: u64::from_le_bytes(halves[0]), slot: u64::from_le_bytes(halves[1]) }
+    }
+
+    /// Which partition of `count` the account belongs to: stable for ever.
+    pub(crate) const fn partition(self, count: usize) -> usize {
+        let count = if count == 0 { 1 } else { count as u64 };
+        (self.place % count) as usize
+    }
+}
+
+/// Which partition of `count` an account belongs to.
+pub(crate) fn partition_of(account: &str, count: usize) -> usize {
+    AccountHash::of(account.as_bytes()).partition(count)
 }
 
 impl Partition {
@@ -103,22 +117,24 @@ impl Partition {
 
     /// The ordinal of an account.
     pub(crate) fn find(&self, account: &str) -> Option<u32> {
-        let (_, hash) = account_hashes(account.as_bytes());
-        self.find_hashed(account, hash)
+        self.find_at(account, AccountHash::of(account.as_bytes()).slot)
     }
 
-    fn find_hashed(&self, account: &str, hash: u64) -> Option<u32> {
-        self.index.find(hash, |ordinal| self.ids.get(*ordinal) == account.as_bytes()).copied()
+    fn find_at(&self, account: &str, slot: u64) -> Option<u32> {
+        self.index.find(slot, |ordinal| self.ids.get(*ordinal) == account.as_bytes()).copied()
     }
 
     /// Adds a position at the next ordinal; `None` where the partition is full.
     pub(crate) fn add(&mut self, account: &str, position: Position) -> Option<u32> {
-        let (_, hash) = account_hashes(account.as_bytes());
+        self.add_at(account, AccountHash::of(account.as_bytes()).slot, position)
+    }
+
+    fn add_at(&mut self, account: &str, slot: u64, position: Position) -> Option<u32> {
         let ordinal = u32::try_from(self.rows.len()).ok().filter(|_| self.rows.len() < MAX_ROWS)?;
         self.ids.push(account);
         self.rows.push(position);
         let ids = &self.ids;
-        self.index.insert_unique(hash, ordinal, |other| account_hashes(ids.get(*other)).1);
+        self.index.insert_unique(slot, ordinal, |other| AccountHash::of(ids.get(*other)).slot);
         if self.rows.len() > self.marks.len() * PAGE_ROWS {
             self.marks.push(PageMark::default());
         }
@@ -130,13 +146,20 @@ impl Partition {
         self.rows.reserve_exact(rows);
         self.ids.ends.reserve_exact(rows);
         let ids = &self.ids;
-        self.index.reserve(rows, |other| account_hashes(ids.get(*other)).1);
+        self.index.reserve(rows, |other| AccountHash::of(ids.get(*other)).slot);
     }
 
     /// Applies a balance or a standing of group `group`.
     ///
     /// A row whose page was written at that group or later already has it.
-    pub(crate) fn apply(&mut self, group: u64, now: UnixSeconds, record: &Record, effects: &mut Effects) -> Verdict {
+    pub(crate) fn apply(
+        &mut self,
+        group: u64,
+        now: UnixSeconds,
+        record: &Record,
+        slot: Option<u64>,
+        effects: &mut Effects,
+    ) -> Verdict {
         let account = match record {
             Record::Balance { pool_full: true, .. } => return Verdict::Rejected(RejectReason::PoolTotalTooLarge),
             Record::Balance { account, .. } | Record::Standing { account, .. } => account.as_str(),
@@ -151,8 +174,8 @@ impl Partition {
             Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at),
             Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
         };
-        let (_, hash) = account_hashes(account.as_bytes());
-        let found = self.find_hashed(account, hash);
+        let slot = slot.unwrap_or_else(|| AccountHash::of(account.as_bytes()).slot);
+        let found = self.find_at(account, slot);
         let applied = match found {
             Some(ordinal) => {
                 let page = ordinal as usize / PAGE_ROWS;
@@ -168,7 +191,7 @@ impl Partition {
                 let mut position = Position::default();
                 let applied = change(&mut position);
                 if applied.is_ok() {
-                    let Some(ordinal) = self.add(account, position) else {
+                    let Some(ordinal) = self.add_at(account, slot, position) else {
                         return Verdict::Rejected(RejectReason::PoolTotalTooLarge);
                     };
                     if let Some(mark) = self.marks.get_mut(ordinal as usize / PAGE_ROWS) {

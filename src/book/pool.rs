@@ -99,13 +99,14 @@ impl Pool {
         PartitionId::control(self.spec.number)
     }
 
-    /// Applies one group to one partition.
+    /// Applies one group to one partition. `slots` are where its accounts stand in the index, where that is known.
     pub(crate) fn apply(
         &self,
         partition: usize,
         group: u64,
         now: UnixSeconds,
         records: &[Record],
+        slots: &[u64],
         mode: Mode,
     ) -> Vec<Verdict> {
         let mut effects = Effects::default();
@@ -114,9 +115,12 @@ impl Pool {
         let mut opened = Vec::new();
         if let Some(partition) = self.partitions.get(partition) {
             let mut rows = write(partition);
-            for record in records {
+            for (n, record) in records.iter().enumerate() {
+                let slot = slots.get(n).copied();
                 verdicts.push(match record {
-                    Record::Balance { .. } | Record::Standing { .. } => rows.apply(group, now, record, &mut effects),
+                    Record::Balance { .. } | Record::Standing { .. } => {
+                        rows.apply(group, now, record, slot, &mut effects)
+                    }
                     Record::Open(period) => {
                         rows.open(self.spec.first_start, *period);
                         opened.push(*period);

@@ -18,7 +18,6 @@ use crate::domain::eligibility::Standing;
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::AccountId;
 use crate::domain::period::{OpenPeriod, PeriodIndex};
-use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::domain::weight::SetSum;
 use crate::store::{Direction, KeyRange, PartitionId, keys};
@@ -227,17 +226,24 @@ impl Book {
     pub fn totals(&self, pool: u16) -> Option<PoolTotals> {
         let pool = self.pool(pool)?;
         let _between_groups = read(&pool.gate);
+        let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
+        let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
         let meta = read(&pool.meta);
         let periods = meta.calendar.into_iter().flat_map(|calendar| [Some(calendar.oldest), calendar.next]).flatten();
         let open = periods.filter_map(|period| {
-            let curve = curve_of(&meta, period.index)?;
-            let start_total = units(curve.start_total());
-            Some(OpenPeriodTotals { period, start_total, integral: curve.integral() })
+            let start_total = start_of(&meta, period.index)?;
+            let integral = meta.curves.get(&period.index)?.curve.integral_from(start_total);
+            Some(OpenPeriodTotals { period, start_total: units(start_total), integral })
         });
         let open = open.collect();
-        let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
-        let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
         Some(PoolTotals { eligible_total: units(meta.eligible), positions: meta.positions, open, sealing, groups })
+    }
+
+    /// The sum of what earns, the pool's principal: the cheap part of [`Self::totals`].
+    pub fn eligible_total(&self, pool: u16) -> Option<BaseUnits> {
+        let pool = self.pool(pool)?;
+        let total = read(&pool.meta).eligible;
+        Some(units(total))
     }
 
     /// The curve of an open period, so far.
@@ -412,14 +418,19 @@ impl Book {
 
 /// A period's curve; that of the next one starts with what the oldest ends with so far.
 fn curve_of(meta: &Meta, index: PeriodIndex) -> Option<EligibleCurve> {
-    let period = meta.curves.get(&index)?;
-    let mut curve = period.curve.clone();
-    let oldest: Option<Calendar> = meta.calendar;
-    let before = oldest.filter(|calendar| calendar.oldest.index.next() == index);
-    if let Some(before) = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index)) {
-        curve.set_start_total(before.curve.end_total().saturating_add(period.crossing));
-    }
+    let mut curve = meta.curves.get(&index)?.curve.clone();
+    curve.set_start_total(start_of(meta, index)?);
     Some(curve)
+}
+
+fn start_of(meta: &Meta, index: PeriodIndex) -> Option<i128> {
+    let period = meta.curves.get(&index)?;
+    let before = meta.calendar.filter(|calendar| calendar.oldest.index.next() == index);
+    let before = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index));
+    Some(match before {
+        Some(before) => before.curve.end_total().saturating_add(period.crossing),
+        None => period.curve.start_total(),
+    })
 }
 
 fn units(total: i128) -> BaseUnits {

@@ -17,7 +17,8 @@ use super::records::{
     decode_source,
 };
 use super::{
-    Book, BookConfig, BookError, BookSender, MAX_PARTITIONS, PoolSpec, Shared, Source, SourceState, lock, write,
+    Book, BookConfig, BookError, BookSender, MAX_PARTITIONS, MAX_SOURCES, PoolSpec, Shared, Source, SourceState, lock,
+    write,
 };
 use crate::domain::feed::{SourceCursor, SourceNumber};
 use crate::store::{Batch, Direction, PartitionId, Store, keys};
@@ -46,10 +47,10 @@ impl Book {
         };
         let published = sources.iter().map(|(number, source)| (*number, state(source))).collect();
         let mut pools = BTreeMap::new();
-        let mut rejects = VecDeque::new();
+        let mut found = Vec::new();
         for spec in specs {
-            let (pool, found) = load_pool(store.as_ref(), spec).await?;
-            rejects.extend(found);
+            let (pool, rejects) = load_pool(store.as_ref(), spec).await?;
+            found.extend(rejects);
             pools.insert(spec.number, Arc::new(pool));
         }
         let shared = Arc::new(Shared {
@@ -58,11 +59,20 @@ impl Book {
             pools: RwLock::new(pools),
             sources: Mutex::new(sources),
             published: RwLock::new(published),
+            found: Mutex::new(found),
             failed: AtomicBool::new(false),
         });
         let backlog = VecDeque::new();
         let book = Self { shared: shared.clone(), sender };
-        let committer = Committer { shared, queue: receiver, queued, backlog, staged: None, rejects, failed: None };
+        let committer = Committer {
+            shared,
+            queue: receiver,
+            queued,
+            backlog,
+            staged: None,
+            rejects: VecDeque::new(),
+            failed: None,
+        };
         Ok((book, committer))
     }
 
@@ -74,16 +84,21 @@ impl Book {
             Some(_) => return Err(BookError::Spec { pool: spec.number, reason: "is open with another layout" }),
             None => {}
         }
-        // Rejections that replaying finds again are in the store or will be found again at the next open.
-        let (pool, _) = load_pool(self.shared.store.as_ref(), spec).await?;
+        let (pool, rejects) = load_pool(self.shared.store.as_ref(), spec).await?;
+        lock(&self.shared.found).extend(rejects);
         write(&self.shared.pools).entry(spec.number).or_insert_with(|| Arc::new(pool));
         Ok(())
     }
 
-    /// Lets a source in. One that is known already stays as it is.
-    pub fn add_source(&self, number: SourceNumber) {
-        lock(&self.shared.sources).entry(number).or_default();
+    /// Lets a source in; one that is known already stays as it is. `false` where there are [`MAX_SOURCES`].
+    pub fn add_source(&self, number: SourceNumber) -> bool {
+        let mut sources = lock(&self.shared.sources);
+        if !sources.contains_key(&number) && sources.len() >= MAX_SOURCES {
+            return false;
+        }
+        sources.entry(number).or_default();
         write(&self.shared.published).entry(number).or_default();
+        true
     }
 }
 
@@ -270,7 +285,7 @@ async fn replay(
             let counted = group.number > counted_upto;
             let keep_weights = counted && !is_sealed(store, pool, &group).await?;
             let mode = Mode { counted, keep_weights };
-            let verdicts = pool.apply(partition, group.number, group.now, &group.records, mode);
+            let verdicts = pool.apply(partition, group.number, group.now, &group.records, &[], mode);
             let decided = group.records.iter().zip(verdicts).filter(|_| counted);
             rejects.extend(decided.filter_map(|(record, verdict)| match verdict {
                 Verdict::Rejected(reason) => rejection(pool.spec.number, record, reason, group.now),

@@ -2,7 +2,7 @@
 //! then the curve, then the record that says that all is there.
 
 use super::column::{self, CHUNK_ORDINALS};
-use super::committer::Committer;
+use super::committer::{Committer, Work};
 use super::metrics::PoolLabel;
 use super::pool::Pool;
 use super::records::{CURVE_PAGE_CHANGES, FrozenRecord, encode_curve_page, encode_frozen, encode_seal};
@@ -14,7 +14,7 @@ use crate::domain::weight::SetSum;
 use crate::store::{Batch, keys};
 
 /// The chunks that one step writes.
-const STEP_CHUNKS: usize = 96;
+const STEP_CHUNKS: usize = 192;
 /// The pages of a curve that one step writes.
 const STEP_PAGES: usize = 64;
 
@@ -151,49 +151,53 @@ impl FreezeWork {
 }
 
 impl Committer {
-    /// Brings one frozen period a bounded step nearer to its seal. Returns how many values were written.
-    pub(crate) async fn seal_step(&mut self) -> Result<usize, BookError> {
+    /// Brings one frozen period a bounded step nearer to its seal, and tells in `work` what it did.
+    pub(crate) async fn seal_step(&mut self, work: &mut Work) -> Result<(), BookError> {
         for pool in self.pools() {
-            let work = lock(&pool.freeze).as_ref().map(|work| work.chunks(&pool)).transpose()?;
-            let Some(steps) = work else { continue };
+            let steps = lock(&pool.freeze).as_ref().map(|freeze| freeze.chunks(&pool)).transpose()?;
+            let Some(steps) = steps else { continue };
             if steps.is_empty() {
-                return self.seal_close(&pool).await;
+                return self.seal_close(&pool, work).await;
             }
             let batches: Vec<Batch> = steps.iter().map(|step| step.batch.clone()).collect();
             let written = batches.iter().map(|batch| batch.puts.len()).sum();
             if !self.commit_aside(batches).await? {
-                return Ok(0);
+                work.busy = true;
+                return Ok(());
             }
-            if let Some(work) = lock(&pool.freeze).as_mut() {
-                steps.iter().for_each(|step| work.take(step));
+            if let Some(freeze) = lock(&pool.freeze).as_mut() {
+                steps.iter().for_each(|step| freeze.take(step));
             }
-            return Ok(written);
+            work.sealed = written;
+            return Ok(());
         }
-        Ok(0)
+        Ok(())
     }
 
-    async fn seal_close(&mut self, pool: &Pool) -> Result<usize, BookError> {
-        let Some((batch, page, record)) = lock(&pool.freeze).as_ref().map(|work| work.close(pool)) else {
-            return Ok(0);
-        };
+    async fn seal_close(&mut self, pool: &Pool, work: &mut Work) -> Result<(), BookError> {
+        let closing = lock(&pool.freeze).as_ref().map(|freeze| freeze.close(pool));
+        let Some((batch, page, record)) = closing else { return Ok(()) };
         let written = batch.puts.len();
         if !self.commit_aside(vec![batch]).await? {
-            return Ok(0);
+            work.busy = true;
+            return Ok(());
         }
+        work.sealed = written;
         let Some(record) = record else {
-            if let Some(work) = lock(&pool.freeze).as_mut() {
-                work.curve_page = page;
+            if let Some(freeze) = lock(&pool.freeze).as_mut() {
+                freeze.curve_page = page;
             }
-            return Ok(written);
+            return Ok(());
         };
         lock(&pool.freeze).take();
         write(&pool.meta).curves.remove(&record.period.index);
         let metrics = &self.shared.config.metrics;
         metrics.sealed_periods.get_or_create(&PoolLabel { pool: pool.spec.number }).inc();
         if record.integral != Some(record.total.sum) {
+            // Who asks for the period is told; the book goes on.
             metrics.equation_breaches.inc();
-            return Err(super::query::equation_broken(pool.spec.number, &record));
+            work.breaches = 1;
         }
-        Ok(written)
+        Ok(())
     }
 }

@@ -1,18 +1,20 @@
 //! Forming a group: deciding on commands by their sequences and turning them into one commit.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::command::{Answer, Command, EventPool, EventsOutcome, PeriodOutcome, Prepared, Refusal};
 use super::committer::Committer;
 use super::journal::{self, MAX_RECORD_BYTES, Record};
-use super::partition::partition_of;
+use super::partition::AccountHash;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
 use super::{Enrolment, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
+use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::store::{Batch, PartitionId, keys};
 
@@ -44,6 +46,8 @@ pub(crate) struct StagedGroup {
     pub(crate) head: Head,
     pub(crate) bytes: u64,
     pub(crate) records: Vec<Record>,
+    /// Where each record's account stands in the index.
+    pub(crate) slots: Vec<u64>,
     /// Which job each record belongs to.
     pub(crate) jobs: Vec<usize>,
 }
@@ -66,7 +70,7 @@ impl Job {
 /// A group while it is formed.
 #[derive(Default)]
 pub(crate) struct Forming {
-    records: BTreeMap<(u16, usize), (Vec<Record>, Vec<usize>)>,
+    parts: BTreeMap<(u16, usize), Part>,
     jobs: Vec<Job>,
     sources: BTreeSet<SourceNumber>,
     /// The first new sequence of each source that brings events.
@@ -76,6 +80,37 @@ pub(crate) struct Forming {
     brought: BTreeMap<u16, u128>,
     events: usize,
     bytes: usize,
+}
+
+/// What a group brings to one partition, while it is formed.
+#[derive(Default)]
+struct Part {
+    records: Vec<Record>,
+    slots: Vec<u64>,
+    jobs: Vec<usize>,
+}
+
+/// What has to be known of a pool while a batch is taken; nothing of it changes meanwhile.
+struct Gate {
+    calendar: Calendar,
+    limit: BaseUnits,
+    eligible: u128,
+    partitions: usize,
+}
+
+impl Gate {
+    fn of(pool: &Pool) -> Result<Self, Refusal> {
+        let meta = read(&pool.meta);
+        let calendar = meta.calendar.ok_or(Refusal::PeriodNotOpen { pool: pool.spec.number })?;
+        let eligible = u128::try_from(meta.eligible).unwrap_or(0);
+        Ok(Self { calendar, limit: calendar.balance_limit(), eligible, partitions: pool.partitions.len() })
+    }
+
+    /// Whether a period is open for `at`. What lies too far in the future is taken, to be rejected.
+    fn takes(&self, at: UnixSeconds, now: UnixSeconds) -> bool {
+        let future = at > now.plus(i64::from(self.calendar.oldest.limits.max_future_seconds));
+        at < self.calendar.open_until() || future
+    }
 }
 
 impl From<SequenceError> for Refusal {
@@ -161,16 +196,14 @@ impl Committer {
         let admission = cursor.admit(first, &bodies)?;
         let known = admission.known();
         let skip = usize::try_from(known).unwrap_or(usize::MAX);
-        let pools = read(&self.shared.pools);
-        for Prepared { event, .. } in events.iter().skip(skip) {
-            if let EventPool::Pool(number) = event.pool {
-                let pool = pools.get(&number).ok_or(Refusal::UnknownPool { pool: number })?;
-                may_take(pool, event.at, now)?;
-            }
-        }
+        let of_pool = |event: &Prepared| match event.event.pool {
+            EventPool::Pool(number) => Some((number, event.event.at)),
+            EventPool::UnknownAsset(_) => None,
+        };
+        let gates = self.gates(events.iter().skip(skip).filter_map(of_pool), now)?;
         let job = forming.jobs.len();
         let mut outcome = outcome_of(admission);
-        for Prepared { event, body } in events.into_iter().skip(skip) {
+        for Prepared { event, body, account: hash } in events.into_iter().skip(skip) {
             cursor.take(body);
             let sequence = cursor.last();
             forming.note(source, sequence);
@@ -192,19 +225,18 @@ impl Committer {
                     continue;
                 }
             };
-            let Some(pool) = pools.get(&number) else { continue };
+            let Some(gate) = gates.get(&number) else { continue };
             let brought = forming.brought.entry(number).or_default();
-            let (total, limit) = total_and_limit(pool);
             let after = brought.saturating_add(event.balance.get());
             // What is too large for a position is rejected as that.
-            let pool_full = event.balance <= limit && total.saturating_add(after) > MAX_POOL_TOTAL;
-            if !pool_full && event.balance <= limit {
+            let sound = event.balance <= gate.limit;
+            let pool_full = sound && gate.eligible.saturating_add(after) > MAX_POOL_TOTAL;
+            if sound && !pool_full {
                 *brought = after;
             }
-            let partition = partition_of(event.account.as_str(), pool.partitions.len());
             let (account, at, balance) = (event.account, event.at, event.balance);
             let record = Record::Balance { account, source, sequence, at, balance, pool_full };
-            forming.add(number, partition, job, record);
+            forming.add(number, hash.partition(gate.partitions), job, hash.slot, record);
         }
         if let Some(watermark) = watermark.filter(|w| cursor.watermark() < Some(*w)) {
             cursor.vouch(watermark);
@@ -229,23 +261,39 @@ impl Committer {
         if admission.known() > 0 {
             return Ok((admission.known(), outcome));
         }
-        let pools = read(&self.shared.pools);
-        for change in &enrolment.changes {
-            let pool = pools.get(&change.pool).ok_or(Refusal::UnknownPool { pool: change.pool })?;
-            may_take(pool, change.at, now)?;
-        }
+        let gates = self.gates(enrolment.changes.iter().map(|change| (change.pool, change.at)), now)?;
         cursor.take(body);
         let sequence = cursor.last();
         forming.note(SourceNumber::ENROLMENT, sequence);
         let job = forming.jobs.len();
         for change in enrolment.changes {
-            let Some(pool) = pools.get(&change.pool) else { continue };
-            let partition = partition_of(change.account.as_str(), pool.partitions.len());
+            let Some(gate) = gates.get(&change.pool) else { continue };
+            let hash = AccountHash::of(change.account.as_str().as_bytes());
             let (account, at, standing) = (change.account, change.at, change.change);
-            forming.add(change.pool, partition, job, Record::Standing { account, sequence, at, change: standing });
+            let record = Record::Standing { account, sequence, at, change: standing };
+            forming.add(change.pool, hash.partition(gate.partitions), job, hash.slot, record);
         }
         outcome.durable_sequence = sequence;
         Ok((0, outcome))
+    }
+
+    /// The pools that events go to, once each of them may go there.
+    fn gates(
+        &self,
+        events: impl Iterator<Item = (u16, UnixSeconds)>,
+        now: UnixSeconds,
+    ) -> Result<BTreeMap<u16, Gate>, Refusal> {
+        let pools = read(&self.shared.pools);
+        let mut gates: BTreeMap<u16, Gate> = BTreeMap::new();
+        for (pool, at) in events {
+            if let Entry::Vacant(gate) = gates.entry(pool) {
+                gate.insert(Gate::of(pools.get(&pool).ok_or(Refusal::UnknownPool { pool })?)?);
+            }
+            if !gates.get(&pool).is_some_and(|gate| gate.takes(at, now)) {
+                return Err(Refusal::PeriodNotOpen { pool });
+            }
+        }
+        Ok(gates)
     }
 
     fn decide_open(&self, pool: u16, period: OpenPeriod) -> Result<PeriodOutcome, Refusal> {
@@ -304,7 +352,7 @@ impl Committer {
         if outcome == PeriodOutcome::Done {
             let partitions = read(&self.shared.pools).get(&pool).map_or(0, |pool| pool.partitions.len());
             let job = forming.jobs.len();
-            (0..partitions).for_each(|partition| forming.add(pool, partition, job, record.clone()));
+            (0..partitions).for_each(|partition| forming.add(pool, partition, job, 0, record.clone()));
         }
         forming.jobs.push(Job::Period { answer, outcome });
         false
@@ -317,7 +365,7 @@ impl Committer {
         let (mut batches, mut groups) = (Vec::new(), Vec::new());
         let mut heads: BTreeMap<u16, Vec<Head>> = BTreeMap::new();
         let mut journal_bytes = 0;
-        for ((number, partition), (records, jobs)) in forming.records {
+        for ((number, partition), Part { records, slots, jobs }) in forming.parts {
             let Some(pool) = pools.get(&number) else { continue };
             let list = heads.entry(number).or_insert_with(|| lock(&pool.heads).list.clone());
             let Some(head) = list.get_mut(partition) else { continue };
@@ -330,7 +378,7 @@ impl Committer {
                 batch.put(keys::journal(head.group, part), value);
             }
             batches.push(batch);
-            groups.push(StagedGroup { pool: pool.clone(), partition, head: *head, bytes, records, jobs });
+            groups.push(StagedGroup { pool: pool.clone(), partition, head: *head, bytes, records, slots, jobs });
         }
         let mut moved = Vec::new();
         for (number, list) in heads {
@@ -375,10 +423,11 @@ impl Forming {
         self.bytes += MAX_RECORD_BYTES;
     }
 
-    fn add(&mut self, pool: u16, partition: usize, job: usize, record: Record) {
-        let (records, jobs) = self.records.entry((pool, partition)).or_default();
-        records.push(record);
-        jobs.push(job);
+    fn add(&mut self, pool: u16, partition: usize, job: usize, slot: u64, record: Record) {
+        let part = self.parts.entry((pool, partition)).or_default();
+        part.records.push(record);
+        part.slots.push(slot);
+        part.jobs.push(job);
     }
 }
 
@@ -391,21 +440,6 @@ fn refuse<T>(answer: Answer<T>, refusal: Refusal) -> bool {
 fn outcome_of(admission: Admission) -> EventsOutcome {
     let Admission { repeated, already_applied } = admission;
     EventsOutcome { repeated, already_applied, ..EventsOutcome::default() }
-}
-
-/// Whether the pool has an open period for `at`. What lies too far in the future is taken, to be rejected.
-fn may_take(pool: &Pool, at: UnixSeconds, now: UnixSeconds) -> Result<(), Refusal> {
-    let refusal = Refusal::PeriodNotOpen { pool: pool.spec.number };
-    let calendar = read(&pool.meta).calendar.ok_or(refusal.clone())?;
-    let future = at > now.plus(i64::from(calendar.oldest.limits.max_future_seconds));
-    if at >= calendar.open_until() && !future { Err(refusal) } else { Ok(()) }
-}
-
-/// The pool's eligible total, and the most that one position may hold.
-fn total_and_limit(pool: &Pool) -> (u128, BaseUnits) {
-    let meta = read(&pool.meta);
-    let limit = meta.calendar.map_or(BaseUnits::MAX, |calendar| calendar.balance_limit());
-    (u128::try_from(meta.eligible).unwrap_or(0), limit)
 }
 
 fn expect(batch: &mut Batch, key: Vec<u8>, stored: Option<&Vec<u8>>) {

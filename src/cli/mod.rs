@@ -6,6 +6,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The staking back end of an exchange or custodian that offers soft staking.
 #[derive(Debug, Parser)]
@@ -45,6 +46,27 @@ fn failure(problem: &str) -> ExitCode {
     // Where even stderr is gone, the exit status remains.
     let _ = writeln!(std::io::stderr(), "softstake: {problem}");
     ExitCode::FAILURE
+}
+
+/// What tells a command to stop.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From here on neither signal ends the process by itself.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them, and names it.
+    async fn received(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, ConfigError};
 use crate::node::{self, NodeError};
@@ -34,16 +33,11 @@ pub(super) enum ServeError {
 /// Serves until Ctrl-C or SIGTERM, then drains.
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, ServeError> {
     let config = Config::load(args.config.as_deref())?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
-    let terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
-    node::serve(config, asked_to_stop(interrupt, terminate)).await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn asked_to_stop(mut interrupt: Signal, mut terminate: Signal) {
-    let which = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+    let stop = super::StopSignals::listen().map_err(ServeError::Signals)?;
+    let shutdown = async move {
+        let signal = stop.received().await;
+        tracing::info!(signal, "asked to stop");
     };
-    tracing::info!(signal = which, "asked to stop");
+    node::serve(config, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
 }

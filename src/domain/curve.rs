@@ -105,13 +105,18 @@ impl EligibleCurve {
     /// The integral of the total over the period: `start x length + sum(change x (end - when))`; `None` where it
     /// would be negative, which sound inputs never make it.
     pub fn integral(&self) -> Option<U256> {
+        self.integral_from(self.start_total)
+    }
+
+    /// The same, had the period started with another total.
+    pub fn integral_from(&self, start_total: i128) -> Option<U256> {
         let (mut plus, mut minus) = (U256::ZERO, U256::ZERO);
         let mut book = |units: i128, seconds: u64| {
             let area = U256::from(units.unsigned_abs()) * U256::from(seconds);
             let side = if units < 0 { &mut minus } else { &mut plus };
             *side = side.saturating_add(area);
         };
-        book(self.start_total, self.bounds.seconds());
+        book(start_total, self.bounds.seconds());
         for (second, change) in self.changes() {
             book(change, self.bounds.seconds().saturating_sub(u64::from(second)));
         }

@@ -115,6 +115,42 @@ pub fn eligible(balance: BaseUnits, standing: Standing, policy: &EligibilityPoli
     policy.cap.map_or(balance, |cap| balance.min(cap))
 }
 
+/// Why a balance earns, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// All of it earns.
+    Full,
+    /// It is above the cap, which earns.
+    Capped,
+    /// It is below the minimum.
+    BelowMinimum,
+    /// The account has opted out.
+    OptedOut,
+    /// The account has not opted in, and the pool asks for it.
+    NotOptedIn,
+    /// The account is restricted.
+    Restricted,
+}
+
+impl Verdict {
+    /// Why [`eligible`] gives what it gives. What bars the account comes first, then what the balance is.
+    pub fn of(balance: BaseUnits, standing: Standing, policy: &EligibilityPolicy) -> Self {
+        if standing.contains(Standing::RESTRICTED) {
+            Self::Restricted
+        } else if standing.contains(Standing::OPTED_OUT_POOL) || standing.contains(Standing::OPTED_OUT_ALL) {
+            Self::OptedOut
+        } else if !standing.earns(policy.enrolment) {
+            Self::NotOptedIn
+        } else if balance < policy.minimum {
+            Self::BelowMinimum
+        } else if policy.cap.is_some_and(|cap| balance > cap) {
+            Self::Capped
+        } else {
+            Self::Full
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +178,27 @@ mod tests {
             assert_eq!(Standing::from_bits(bits), Some(standing));
         }
         assert_eq!(Standing::from_bits(16), None);
+    }
+
+    #[test]
+    fn the_verdict_says_what_is_eligible() {
+        for (bits, mode) in
+            (0..=Standing::KNOWN).flat_map(|bits| [(bits, EnrolmentMode::Automatic), (bits, EnrolmentMode::OptIn)])
+        {
+            let (policy, standing) = (policy(10, Some(100), mode), Standing(bits));
+            for balance in [0, 9, 10, 100, 101].map(BaseUnits::from_u64) {
+                let earns = match Verdict::of(balance, standing, &policy) {
+                    Verdict::Full => balance,
+                    Verdict::Capped => BaseUnits::from_u64(100),
+                    _ => BaseUnits::ZERO,
+                };
+                assert_eq!(earns, eligible(balance, standing, &policy), "{balance} {bits:b}");
+            }
+        }
+        let both = Standing::RESTRICTED.union(Standing::OPTED_OUT_ALL);
+        let automatic = policy(0, None, EnrolmentMode::Automatic);
+        assert_eq!(Verdict::of(BaseUnits::ZERO, both, &automatic), Verdict::Restricted);
+        assert_eq!(Verdict::of(BaseUnits::ZERO, Standing::OPTED_OUT_ALL, &automatic), Verdict::OptedOut);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::app::simulate::{ChainTotals, Simulation, SimulatedFault};
 use crate::app::{App, AppError, Reason};
 use crate::chain::simulated::SimulatedChain;
-use crate::clock::{Clock, ManualClock};
+use crate::clock::ManualClock;
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{PoolId, TransactionId, TransferId};
 use crate::domain::time::UnixSeconds;
@@ -81,9 +81,4 @@ impl Simulation for SimulatedWorld {
     ) -> Result<TransactionId, AppError> {
         Ok(self.chain(pool)?.custody_send(transfer, amount).await?)
     }
-}
-
-/// The manual clock as the rooms see it.
-pub(super) fn shared(clock: &Arc<ManualClock>) -> Arc<dyn Clock> {
-    clock.clone()
 }

@@ -272,6 +272,10 @@ keys! {
     REBALANCE_MARK = 0x58, rebalance_mark / is_rebalance_mark ();
     /// That payouts of a released distribution are neither acknowledged nor unclaimed.
     UNSETTLED_DISTRIBUTION = 0x59, unsettled_distribution / parse_unsettled_distribution (period: u64, revision: u32);
+    /// Transfers in the order of their last changes.
+    TRANSFER_BY_CHANGE = 0x5a, transfer_by_change / parse_transfer_by_change (version: u64, transfer: &TransferId);
+    /// What custody last said that it holds.
+    CUSTODY_REPORT = 0x5b, custody_report / is_custody_report ();
 
     // A pool's book partitions.
 
@@ -376,6 +380,11 @@ pub fn receipts_before(at: UnixSeconds) -> KeyRange {
 /// The receipts without a distribution with a chain time before `at`.
 pub fn unassigned_receipts_before(at: UnixSeconds) -> KeyRange {
     before!(UNASSIGNED_RECEIPT, at)
+}
+
+/// The transfers whose last change made `version` of the pool's ledger.
+pub fn transfers_changed_in(version: u64) -> KeyRange {
+    begins!(TRANSFER_BY_CHANGE, version)
 }
 
 /// The rejected payouts of one period.

@@ -47,7 +47,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         scope().prop_map(|s| counter(&s)),
     ];
     let control = prop_oneof![
-        prop::sample::select(vec![ledger(), chain_mark(), pool_state(), checkpoint_manifest()]),
+        prop::sample::select(vec![ledger(), chain_mark(), pool_state(), checkpoint_manifest(), custody_report()]),
         n.clone().prop_map(posting),
         effect().prop_map(|e| booked_effect(&e)),
         operation_id().prop_map(|o| operation(&o)),
@@ -69,6 +69,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         (n.clone(), small.clone()).prop_map(|(a, b)| curve_page(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| frozen_curve(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| unsettled_distribution(a, b)),
+        (n.clone(), transfer_id()).prop_map(|(v, t)| transfer_by_change(v, &t)),
     ];
     let book = prop_oneof![
         (n.clone(), 0u16..3).prop_map(|(a, b)| journal(a, b)),

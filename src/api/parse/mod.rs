@@ -10,8 +10,8 @@ pub mod page;
 mod path;
 #[cfg(test)]
 mod tests;
-pub mod token;
 mod together;
+pub mod token;
 
 pub use path::Path;
 pub use together::Together;

@@ -6,6 +6,14 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::histories::{acts, run, steps};
 use super::*;
 use crate::store::keys::tag;
+use crate::store::model::{Crash, Fault, ModelStore};
+use crate::store::sled::{SledOptions, SledStore};
+
+impl Mortal for ModelStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(self.after(Crash::Power))
+    }
+}
 
 fn history() -> (Vec<Act>, u64) {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -39,6 +47,51 @@ async fn death_at_any_batch_loses_and_doubles_nothing() {
         rig.reopen().await;
         assert_eq!(rig.hash(), hash, "death after {dies_after}, and once more");
     }
+}
+
+/// It dies again soon after it was opened, or while it is.
+#[tokio::test]
+async fn a_second_death_loses_and_doubles_nothing() {
+    let (acts, frozen) = history();
+    let (whole, weights, hash) = run(&acts, frozen, 2).await;
+    let mut second_deaths = 0;
+    for first in (1..whole.store.batches()).step_by(13) {
+        for second in (0..60).step_by(3) {
+            let mut rig = Rig::new(2).await;
+            rig.store.die_after(first);
+            rig.store.die_again_after(second);
+            for act in &acts {
+                rig.act(act.clone()).await;
+            }
+            second_deaths += usize::from(rig.reopened == 2);
+            assert_eq!(rig.hash(), hash, "death after {first}, and {second} later");
+            assert_eq!(rig.weights(frozen - 1).await, weights[frozen as usize - 1]);
+        }
+    }
+    assert!(second_deaths > 200, "{second_deaths}");
+}
+
+/// Redoing what a page already has could decide otherwise than it was decided.
+#[tokio::test]
+async fn a_page_is_not_given_what_it_already_has() {
+    let mut rig = Rig::open(1).await;
+    rig.send(batch(1, vec![event("a", 5, 200)]), 200).await.unwrap();
+    rig.committer.begin_checkpoint();
+    let old = rig.send(batch(2, vec![event("a", 9, 100)]), 205).await.unwrap();
+    assert_eq!(old.rejected.len(), 1);
+    let change = EnrolmentChange {
+        pool: POOL,
+        account: account("a"),
+        change: crate::domain::eligibility::StandingChange::OPT_IN,
+        at: at(210),
+    };
+    rig.act(Act::Enrol(Enrolment { sequence: 1, changes: vec![change] }, 210)).await;
+    while rig.committer.checkpoint_step(at(211)).await.unwrap().more {}
+    let hash = rig.hash();
+    rig.reopen().await;
+    assert_eq!(rig.hash(), hash);
+    let view = rig.book.position(POOL, &account("a"), at(211)).unwrap();
+    assert_eq!(view.balance, BaseUnits::from_u64(5));
 }
 
 #[tokio::test]
@@ -125,6 +178,8 @@ async fn a_checkpoint_waits_while_a_freeze_is_unsealed() {
         rig.committer.step(now).await.unwrap();
     }
     assert!(store.batches() > before);
+    // The pages that are captured now are past the freeze, and the journal is read from before it.
+    rig.send(batch(2_001, vec![event("a7", 70, LENGTH + 5), event("a7", 71, LENGTH + 9)]), LENGTH + 9).await.unwrap();
     while rig.committer.checkpoint_step(now).await.unwrap().more {}
     let hash = rig.hash();
     let journal = rig.store.keys(tag::JOURNAL);
@@ -168,4 +223,56 @@ async fn a_dropped_step_loses_nothing() {
     let hash = rig.hash();
     rig.reopen().await;
     assert_eq!(rig.hash(), hash);
+}
+
+/// The power fails in every commit: some of its batches are written, and fewer are on disk.
+#[tokio::test]
+async fn a_power_cut_in_any_commit_loses_and_doubles_nothing() {
+    let (acts, frozen) = history();
+    let (_, weights, hash) = run(&acts, frozen, 3).await;
+    let mut fell = 0;
+    for commit in 0.. {
+        let (written, synced) = ((commit % 5) as usize, (commit % 3) as usize);
+        let fault = move |number: u64, _: &[crate::store::Batch]| {
+            (number == commit).then_some(Fault::Fatal { written, synced: synced.min(written) })
+        };
+        let mut rig = RigOver::over(Arc::new(ModelStore::with_faults(fault)), 3).await.unwrap();
+        for act in &acts {
+            rig.act(act.clone()).await;
+        }
+        assert_eq!(rig.hash(), hash, "power cut in commit {commit}");
+        for index in 0..frozen {
+            assert_eq!(rig.weights(index).await, weights[index as usize], "power cut in commit {commit}");
+        }
+        if rig.reopened == 0 {
+            break;
+        }
+        fell += 1;
+    }
+    assert!(fell > 80, "{fell} commits");
+}
+
+impl Mortal for SledStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        self.clone()
+    }
+}
+
+/// The engine that is used for real keeps what the book gives it.
+#[tokio::test]
+async fn a_book_on_disk_is_found_again() {
+    let (acts, frozen) = history();
+    let (_, weights, hash) = run(&acts, frozen, 3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(directory.path(), SledOptions::default()).unwrap());
+    let mut rig = RigOver::over(open(), 3).await.unwrap();
+    for act in &acts {
+        rig.act(act.clone()).await;
+    }
+    drop(rig);
+    let rig = RigOver::over(open(), 3).await.unwrap();
+    assert_eq!(rig.hash(), hash);
+    for index in 0..frozen {
+        assert_eq!(rig.weights(index).await, weights[index as usize]);
+    }
 }

@@ -62,9 +62,16 @@ enum Act {
     Checkpoint,
 }
 
+/// A store that a test can take up again after its death.
+trait Mortal: Store + Sized {
+    fn reborn(self: &Arc<Self>) -> Arc<Self>;
+}
+
 /// A book over a store that survives it.
-struct Rig {
-    store: Arc<MemStore>,
+type Rig = RigOver<MemStore>;
+
+struct RigOver<S> {
+    store: Arc<S>,
     spec: PoolSpec,
     book: Book,
     committer: Committer,
@@ -76,13 +83,6 @@ impl Rig {
         Self::over(Arc::new(MemStore::default()), partitions).await.unwrap()
     }
 
-    async fn over(store: Arc<MemStore>, partitions: u16) -> Result<Self, BookError> {
-        let spec = PoolSpec { number: POOL, partitions, first_start: at(0) };
-        let (book, committer) = Book::open(store.clone(), vec![spec], BookConfig::default()).await?;
-        book.add_source(SOURCE);
-        Ok(Self { store, spec, book, committer, reopened: 0 })
-    }
-
     /// With the first two periods open.
     async fn open(partitions: u16) -> Self {
         let mut rig = Self::new(partitions).await;
@@ -90,11 +90,30 @@ impl Rig {
         rig.act(Act::Open(period(1), 0)).await;
         rig
     }
+}
+
+impl<S: Mortal> RigOver<S> {
+    async fn over(store: Arc<S>, partitions: u16) -> Result<Self, BookError> {
+        let spec = PoolSpec { number: POOL, partitions, first_start: at(0) };
+        let (book, committer) = Book::open(store.clone(), vec![spec], BookConfig::default()).await?;
+        book.add_source(SOURCE);
+        Ok(Self { store, spec, book, committer, reopened: 0 })
+    }
 
     async fn reopen(&mut self) {
-        self.store.revive();
-        let (store, partitions, reopened) = (self.store.clone(), self.spec.partitions, self.reopened + 1);
-        *self = Self { reopened, ..Self::over(store, partitions).await.unwrap() };
+        let (mut store, partitions) = (self.store.reborn(), self.spec.partitions);
+        let mut reopened = self.reopened + 1;
+        loop {
+            match Self::over(store.clone(), partitions).await {
+                Ok(rig) => {
+                    *self = Self { reopened, ..rig };
+                    return;
+                }
+                // It dies while it recovers.
+                Err(BookError::Store(_)) => (store, reopened) = (store.reborn(), reopened + 1),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     async fn send(&mut self, batch: EventBatch, now: i64) -> Result<EventsOutcome, Refusal> {
@@ -155,9 +174,7 @@ impl Rig {
                 Err(_) if self.book.is_closed() => {
                     self.reopen().await;
                     // A freeze that was cut short goes on by itself.
-                    while self.committer.has_work() {
-                        self.committer.step(at(0)).await.unwrap();
-                    }
+                    while self.committer.has_work() && self.committer.step(at(0)).await.is_ok() {}
                 }
                 Err(error) => panic!("{act:?}: {error}"),
             }

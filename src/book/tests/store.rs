@@ -1,7 +1,7 @@
 //! A store in memory that dies where it is told to.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -21,6 +21,7 @@ struct Inner {
     data: Data,
     batches: usize,
     dies_after: Option<usize>,
+    dies_again: Option<usize>,
     busy: usize,
     largest_commit: usize,
 }
@@ -32,8 +33,15 @@ impl MemStore {
         inner.dies_after = Some(inner.batches + batches);
     }
 
+    /// After the next revival it dies once more, `batches` later.
+    pub(super) fn die_again_after(&self, batches: usize) {
+        self.inner.lock().unwrap().dies_again = Some(batches);
+    }
+
     pub(super) fn revive(&self) {
-        self.inner.lock().unwrap().dies_after = None;
+        let mut inner = self.inner.lock().unwrap();
+        let batches = inner.batches;
+        inner.dies_after = inner.dies_again.take().map(|more| batches + more);
     }
 
     pub(super) fn busy_for(&self, commits: usize) {
@@ -67,6 +75,13 @@ impl MemStore {
 
     pub(super) fn remove_all(&self, tag: u8) {
         self.inner.lock().unwrap().data.retain(|(_, key), _| key[0] != tag);
+    }
+}
+
+impl super::Mortal for MemStore {
+    fn reborn(self: &Arc<Self>) -> Arc<Self> {
+        self.revive();
+        self.clone()
     }
 }
 

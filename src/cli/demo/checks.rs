@@ -265,8 +265,9 @@ impl Happened {
         self.fees += sums.distributions_with_fee;
         self.carries += sums.distributions_with_carry;
         // What began to unbond and no longer does has matured.
-        let undelegated: u128 =
-            confirmed(OperationKind::Undelegate).map(|one| units(one.effective_amount.as_ref())).sum();
+        let undelegated: u128 = confirmed(OperationKind::Undelegate)
+            .map(|one| units(one.effective_amount.as_ref().or(one.amount.as_ref())))
+            .sum();
         let matured = i128::try_from(undelegated).unwrap_or(i128::MAX) - signed(ledger.unbonding.as_ref());
         self.matured = self.matured.saturating_add(matured.max(0));
         self.redelegations += confirmed(OperationKind::Redelegate).count() as u64;
@@ -293,8 +294,15 @@ impl Happened {
         } else {
             out.happened("redelegation", true, "not applicable: no chain of this run has it".to_owned());
         }
-        let who: Vec<&str> = seen.opt_outs.iter().map(|out| out.account.as_str()).collect();
-        out.happened("opt-out", confirmed > 0 && confirmed == who.len(), who.join(", "));
+        let who: Vec<String> = seen
+            .opt_outs
+            .iter()
+            .map(|out| {
+                let from = if out.everywhere { "every pool".to_owned() } else { name_of(world, out.pool) };
+                format!("{} out of {from}, while {} base units earned", out.account, out.earning)
+            })
+            .collect();
+        out.happened("opt-out", confirmed > 0 && confirmed == who.len(), who.join("; "));
         let said = format!("{ineligible} times, such as {}", seen.ineligible.first().map_or("nobody", String::as_str));
         out.happened("ineligible account", ineligible > 0 && !seen.ineligible.is_empty(), said);
         let said = seen.restart.map_or("never".to_owned(), |cut| {
@@ -306,6 +314,10 @@ impl Happened {
         });
         out.happened("restart", seen.restart.is_some(), said);
     }
+}
+
+fn name_of(world: &World, pool: usize) -> String {
+    world.pools.get(pool).map(|pool| pool.plan.name()).unwrap_or_default()
 }
 
 /// A customer with payouts in as many pools as possible, as AccountService tells it.

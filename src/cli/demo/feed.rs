@@ -69,6 +69,7 @@ impl Inbound {
 /// What the acknowledgements said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
+    /// Those sent again after a break do not count.
     pub(super) batches: u64,
     pub(super) clamped: u64,
     pub(super) late: u64,
@@ -126,6 +127,7 @@ impl Feed {
             let first = self.next_sequence;
             self.next_sequence += events.len() as u64;
             self.outbox.extend(events.iter().cloned());
+            self.counts.batches += 1;
             self.give(first, events)?;
         }
         self.watermark = self.watermark.max(watermark);
@@ -195,7 +197,6 @@ impl Feed {
         } else {
             Batch::Rows(v1::BalanceRows { events: events.iter().map(row).collect() })
         };
-        self.counts.batches += 1;
         self.put(self.message(first, Some(batch), None))
     }
 
@@ -252,27 +253,5 @@ fn row(event: &BalanceEvent) -> v1::BalanceRow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn feed(sent: u64) -> Feed {
-        let event = |n: u64| BalanceEvent {
-            account: format!("a{n}"),
-            asset: "ATOM".to_owned(),
-            base_units: u128::from(n),
-            event_seconds: 0,
-        };
-        Feed { next_sequence: sent + 1, outbox: (1..=sent).map(event).collect(), ..Feed::new(String::new()) }
-    }
-
-    #[test]
-    fn what_is_durable_leaves_the_outbox_and_nothing_else_does() {
-        let mut feed = feed(5);
-        feed.settle(2, None);
-        assert_eq!((feed.durable(), feed.outbox.len(), feed.outbox[0].base_units), (2, 3, 3));
-        feed.settle(1, Some(Timestamp { seconds: 9, nanos: 0 }));
-        assert_eq!((feed.durable(), feed.outbox.len(), feed.durable_watermark), (2, 3, 9));
-        feed.settle(5, None);
-        assert!(feed.outbox.is_empty());
-    }
-}
+#[path = "feed_tests.rs"]
+mod tests;

@@ -168,7 +168,7 @@ impl Ledger {
             let Some(weights) = one.reference.take_weights(start) else {
                 return Err(DemoError::Ledger(format!("{} of {} came before its end", book.name, day(start))));
             };
-            book.expect(start, distribution, &weights, one.market.accounts());
+            book.begin(start, distribution, &weights, one.market.accounts());
             book.next_period += DAY;
         }
         Ok(())
@@ -200,7 +200,7 @@ impl PoolBook {
     }
 
     /// Computes what the distribution should be, and compares.
-    fn expect(&mut self, start: i64, found: v1::Distribution, weights: &[u128], accounts: &[String]) {
+    fn begin(&mut self, start: i64, found: v1::Distribution, weights: &[u128], accounts: &[String]) {
         let receipts = units(found.receipts_amount.as_ref());
         let house_weight = found.house_weight.parse().unwrap_or(Wide::ZERO);
         let due = split(&self.rules, receipts, self.carry, weights, house_weight);
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_right_distribution_and_its_payouts_pass() {
         let mut book = book();
-        book.expect(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
+        book.begin(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
         book.check(START, "a", 30);
         book.check(START, "c", 60);
         assert_eq!(book.faults, Vec::<String>::new());
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn one_unit_too_much_is_told() {
         let mut book = book();
-        book.expect(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
+        book.begin(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
         book.check(START, "a", 31);
         book.check(START, "b", 1);
         assert_eq!(book.faults.len(), 2);
@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn a_wrong_figure_of_a_distribution_is_told() {
         let mut book = book();
-        book.expect(START, found(100, 89, 2, 1), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
+        book.begin(START, found(100, 89, 2, 1), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
         let said = book.faults.join("; ");
         assert!(said.contains("payouts_amount is 89 and should be 90"), "{said}");
         assert!(said.contains("carry_out is 1 and should be 0"), "{said}");
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_payout_that_never_came_is_told() {
         let mut one = book();
-        one.expect(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
+        one.begin(START, found(100, 90, 2, 0), &[1, 0, 2], &["a", "b", "c"].map(str::to_owned));
         one.check(START, "a", 30);
         let mut ledger = Ledger { pools: vec![one], credited: BTreeMap::new(), repeated: 0 };
         ledger.finish();

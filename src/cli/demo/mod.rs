@@ -102,9 +102,12 @@ pub(super) enum DemoError {
     /// The payouts make no sense.
     #[error("the payouts: {0}")]
     Ledger(String),
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
+    /// The signals can't be listened to.
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
+    /// Told to stop before the end.
+    #[error("interrupted by {0}")]
+    Interrupted(&'static str),
 }
 
 impl DemoError {
@@ -117,13 +120,14 @@ impl DemoError {
 /// Lives the days, prints what came of them.
 pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, DemoError> {
     let plan = plan::Plan::new(&args)?;
+    let stop = super::StopSignals::listen().map_err(DemoError::Signals)?;
     let folder = folder()?;
     let outcome = tokio::select! {
         outcome = live(&plan, &folder) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
+        signal = stop.received() => Err(DemoError::Interrupted(signal)),
     };
     let failed = outcome.as_ref().map_or(true, |outcome| !outcome.passed());
-    let interrupted = matches!(outcome, Err(DemoError::Interrupted));
+    let interrupted = matches!(outcome, Err(DemoError::Interrupted(_)));
     if args.keep || (failed && !interrupted) {
         let _ = writeln!(std::io::stderr(), "kept: {}", folder.display());
     } else {

@@ -134,16 +134,11 @@ level = "info"
 [limits]
 request_timeout_ms = 600000
 
-# Hours pass in a moment here: looking every five seconds would find nothing more.
+# Hours pass in a moment here, and time moves in steps of ten minutes.
 [intervals]
-observe_interval_seconds = 300
-operate_interval_seconds = 60
-transfer_interval_seconds = 600
+observe_interval_seconds = 600
 rebalance_interval_seconds = 3600
-collect_interval_seconds = 600
 collect_before_end_seconds = 3600
-close_interval_seconds = 300
-distribute_interval_seconds = 300
 "#
     );
     for pool in &plan.pools {

@@ -58,6 +58,7 @@ impl World {
                 self.remove_a_validator(client, index).await?;
             }
         }
+        self.confirm_opt_outs(client).await?;
         if self.seen.ineligible.is_empty() {
             self.find_someone_ineligible(client).await?;
         }
@@ -72,11 +73,21 @@ impl World {
         let who = (count / part..count).find(|who| one.reference.earning(*who) > 0 && !taken(*who));
         let Some(who) = who else { return Ok(()) };
         let account = one.market.account(who).to_owned();
-        let mut out = OptOut { pool, account, earning: one.reference.earning(who), everywhere, confirmed: false };
+        let out = OptOut { pool, account, earning: one.reference.earning(who), everywhere, confirmed: false };
         self.decide(client, &out, EnrolmentDecision::OptOut).await?;
-        let eligibility = self.eligibility(client, pool, &out.account).await?;
-        out.confirmed = eligibility == Eligibility::OptedOut;
         self.seen.opt_outs.push(out);
+        Ok(())
+    }
+
+    /// Asks the service about those who opted out: a decision may enter the positions a step later.
+    async fn confirm_opt_outs(&mut self, client: &Client) -> Result<(), DemoError> {
+        for index in 0..self.seen.opt_outs.len() {
+            let Some(out) = self.seen.opt_outs.get(index).filter(|out| !out.confirmed) else { continue };
+            let eligibility = self.eligibility(client, out.pool, &out.account).await?;
+            if let Some(out) = self.seen.opt_outs.get_mut(index) {
+                out.confirmed = eligibility == Eligibility::OptedOut;
+            }
+        }
         Ok(())
     }
 

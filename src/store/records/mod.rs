@@ -19,7 +19,7 @@ pub use distribution::{
     DistributionRecord, Hold, PayoutAckRecord, PayoutSeal, Progress, RejectedPayoutRecord, TakenReceipts,
 };
 pub use ledger::{LedgerRecord, PostingRecord};
-pub use operation::{KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
+pub use operation::{CustodyReport, KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
 pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedLevel};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};

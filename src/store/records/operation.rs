@@ -2,8 +2,8 @@
 
 use prost::Message;
 
-use super::{Record, RecordError, field, message, required, units};
-use crate::domain::amount::BaseUnits;
+use super::{Record, RecordError, field, message, required, signed, units};
+use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::effect::EffectKey;
 use crate::domain::ids::{OperationId, TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::{OPERATION_STATES, OperationKind, OperationState};
@@ -190,6 +190,10 @@ pub struct TransferRecord {
     pub custody_reference: String,
     /// Why it was asked for, or why it was cancelled.
     pub reason: String,
+    /// The version of the pool's ledger that its last change made; 0 before it is kept.
+    pub changed: u64,
+    /// The transactions seen on the chain for it, the first few.
+    pub transactions: Vec<TransactionId>,
 }
 
 const fn direction_name(direction: Direction) -> &'static str {
@@ -237,6 +241,8 @@ impl Record for TransferRecord {
             operation: transfer.operation.as_ref().map(ToString::to_string).unwrap_or_default(),
             custody_reference: self.custody_reference.clone(),
             reason: self.reason.clone(),
+            changed: self.changed,
+            transactions: self.transactions.iter().map(ToString::to_string).collect(),
         }
         .encode_to_vec()
     }
@@ -250,7 +256,9 @@ impl Record for TransferRecord {
             [Purpose::Principal, Purpose::HouseFloat].into_iter().find(|whose| purpose_name(*whose) == record.purpose);
         let state = TRANSFER_STATES.into_iter().find(|state| transfer_state_name(*state) == record.state);
         let operation = (!record.operation.is_empty()).then(|| OperationId::new(&record.operation)).transpose();
+        let transactions = record.transactions.iter().map(|text| TransactionId::new(text)).collect();
         Ok(Self {
+            transactions: field(name, "transactions", transactions)?,
             transfer: Transfer {
                 id: field(name, "id", TransferId::new(&record.id))?,
                 direction: required(name, "a known direction", direction)?,
@@ -268,6 +276,44 @@ impl Record for TransferRecord {
             updated_at: UnixSeconds::new(record.updated_at),
             custody_reference: record.custody_reference,
             reason: record.reason,
+            changed: record.changed,
+        })
+    }
+}
+
+/// What custody says that it holds of a pool's asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustodyReport {
+    /// How much.
+    pub balance: BaseUnits,
+    /// When it held that.
+    pub as_of: UnixSeconds,
+    /// When it said so.
+    pub reported_at: UnixSeconds,
+    /// What the ledger said then.
+    pub ledger: SignedUnits,
+}
+
+impl Record for CustodyReport {
+    const NAME: &'static str = "custody report";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::CustodyReportRecord {
+            balance: self.balance.to_string(),
+            as_of: self.as_of.get(),
+            reported_at: self.reported_at.get(),
+            ledger: self.ledger.to_string(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: pb::CustodyReportRecord = message(Self::NAME, bytes)?;
+        Ok(Self {
+            balance: units(Self::NAME, "balance", &record.balance)?,
+            as_of: UnixSeconds::new(record.as_of),
+            reported_at: UnixSeconds::new(record.reported_at),
+            ledger: signed(Self::NAME, "ledger", &record.ledger)?,
         })
     }
 }

@@ -1,0 +1,131 @@
+//! One batch of a source's events on its way into the book.
+//!
+//! It is put together, handed in whole and in order (in parts where the book takes no more at once), and answered when
+//! it is durable. Several batches of one source may be on their way: what was handed in first is applied first.
+
+use std::collections::VecDeque;
+
+use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, Receipt};
+use crate::domain::amount::BaseUnits;
+use crate::domain::feed::{RejectReason, SourceNumber};
+use crate::domain::ids::{AccountId, AssetId};
+use crate::domain::time::UnixSeconds;
+
+use super::ingest::book_refusal;
+use super::{App, AppError, Reason};
+
+/// What became of a batch. Everything in it is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedOutcome {
+    /// The last durable sequence of the source.
+    pub durable_sequence: u64,
+    /// The events that were rejected, repeated ones included, in order of sequence.
+    pub rejected: Vec<(u64, RejectReason)>,
+    /// How many were accepted now, clamped and late ones included.
+    pub accepted: u64,
+    /// How many times were moved up to the position's last one.
+    pub clamped: u64,
+    /// How many reach into frozen periods.
+    pub late: u64,
+    /// How many were applied before, with the same body.
+    pub repeated: u64,
+    /// How many were applied so long ago that their bodies were not compared.
+    pub already_applied: u64,
+}
+
+impl FeedOutcome {
+    /// Adds what became of the next part, of `count` events from `first_sequence` on.
+    fn add(&mut self, app: &App, first_sequence: u64, count: u64, part: EventsOutcome) {
+        // What was applied before stands at the front of a part.
+        let known = part.repeated + part.already_applied;
+        let new = first_sequence.saturating_add(known);
+        let rejected = part.rejected.iter().filter(|(sequence, _)| *sequence >= new).count() as u64;
+        let accepted = count.saturating_sub(known).saturating_sub(rejected);
+        app.metrics.events_rejected.inc_by(rejected);
+        app.metrics.events_accepted.inc_by(accepted);
+        self.durable_sequence = part.durable_sequence;
+        self.rejected.extend(part.rejected);
+        self.accepted += accepted;
+        self.clamped += part.clamped;
+        self.late += part.late;
+        self.repeated += part.repeated;
+        self.already_applied += part.already_applied;
+    }
+}
+
+/// A part that was handed in.
+struct HandedIn {
+    first_sequence: u64,
+    count: u64,
+    receipt: Receipt<EventsOutcome>,
+}
+
+/// A batch of a source: events in order of sequence, without gaps, and what the source vouches for after them.
+pub struct FeedBatch {
+    source: SourceNumber,
+    /// The sequence of the first event that was not handed in.
+    next_sequence: u64,
+    watermark: Option<UnixSeconds>,
+    /// The pools there are, by what they stake.
+    pools: Vec<(AssetId, u16)>,
+    /// What was not handed in, in parts that the book takes; empty once everything was.
+    parts: VecDeque<Vec<FeedEvent>>,
+    handed_in: Vec<HandedIn>,
+}
+
+impl FeedBatch {
+    /// An empty batch whose first event has sequence `first_sequence`.
+    pub(super) fn new(app: &App, source: SourceNumber, first_sequence: u64, watermark: Option<UnixSeconds>) -> Self {
+        let pools = app.pools().iter().map(|pool| (pool.record.asset.clone(), pool.number())).collect();
+        let parts = VecDeque::from([Vec::new()]);
+        Self { source, next_sequence: first_sequence, watermark, pools, parts, handed_in: Vec::new() }
+    }
+
+    /// Adds the next event. An asset that no pool stakes is taken all the same: the book rejects that one event.
+    pub fn push(&mut self, account: AccountId, asset: &str, balance: BaseUnits, at: UnixSeconds) {
+        let pool = self.pools.iter().find(|(of, _)| of.as_str() == asset);
+        let pool = pool.map_or_else(|| EventPool::UnknownAsset(asset.into()), |(_, number)| EventPool::Pool(*number));
+        let event = FeedEvent { pool, account, balance, at };
+        match self.parts.back_mut() {
+            Some(part) if part.len() < MAX_BATCH_EVENTS => part.push(event),
+            _ => self.parts.push_back(vec![event]),
+        }
+    }
+
+    /// Hands in as much as the book has room for. `false`: call again when it has answered something.
+    pub fn hand_in(&mut self, app: &App) -> Result<bool, AppError> {
+        while let Some(part) = self.parts.front() {
+            if !app.sender.has_room(part.len()) {
+                return Ok(false);
+            }
+            let Some(events) = self.parts.pop_front() else { break };
+            let (first_sequence, count) = (self.next_sequence, events.len() as u64);
+            let watermark = self.watermark.filter(|_| self.parts.is_empty());
+            let batch = EventBatch { source: self.source, first_sequence, events, watermark };
+            let full = |full: crate::book::Overloaded| AppError::refused(Reason::Overloaded, full.to_string());
+            let receipt = app.sender.submit_events(batch).map_err(full)?;
+            self.next_sequence = first_sequence.saturating_add(count);
+            self.handed_in.push(HandedIn { first_sequence, count, receipt });
+        }
+        Ok(true)
+    }
+
+    /// Waits until everything that was handed in is durable. Parts before a refused one are durable; sending all again
+    /// repeats them.
+    pub async fn durable(self, app: &App) -> Result<FeedOutcome, AppError> {
+        let mut total = FeedOutcome::default();
+        for HandedIn { first_sequence, count, receipt } in self.handed_in {
+            let part = receipt.await.map_err(book_refusal)?;
+            total.add(app, first_sequence, count, part);
+        }
+        Ok(total)
+    }
+
+    /// Hands everything in, or refuses, and waits until it is durable.
+    pub(super) async fn enter(mut self, app: &App) -> Result<FeedOutcome, AppError> {
+        if !self.hand_in(app)? {
+            return Err(AppError::refused(Reason::Overloaded, "the book's queue is full; send again later"));
+        }
+        self.durable(app).await
+    }
+}
