@@ -111,8 +111,6 @@ pub struct Node {
     committer_stop: watch::Sender<bool>,
     committer: tokio::task::JoinHandle<()>,
     tasks: JoinSet<()>,
-    #[cfg(test)]
-    api: Api,
 }
 
 /// Runs the service until `shutdown`, then drains it. Logs as the configuration says.
@@ -267,13 +265,11 @@ impl Node {
         let (listener, address) = listen(config.listen).await?;
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
-        #[cfg(test)]
-        let kept = api.clone();
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
         tasks.spawn(server);
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks, #[cfg(test)] api: kept })
+        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks })
     }
 
     /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
@@ -307,7 +303,7 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         if app.sources().iter().all(|known| known.id != id) {
             let request = RequestId::new(&format!("config:{id}"))?;
             let request = Request::new("AdminService/RegisterSource", request, source.as_bytes());
-            let _once = app.register_source(&request, id).await?;
+            let _once = app.register_source(&request, id, "named by the configuration").await?;
         }
     }
     for pool in &config.pools {
@@ -396,10 +392,8 @@ async fn serve_grpc(
     };
     let limits = &config.limits;
     let mut routes = api::routes(&api);
-    routes = routes
-        .add_service(health)
-        .add_service(reflection(()).build_v1()?)
-        .add_service(reflection(()).build_v1alpha()?);
+    routes =
+        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
     let server = tonic::transport::Server::builder()
         .timeout(Duration::from_millis(limits.request_timeout_ms))
         .max_concurrent_streams(limits.max_streams_per_connection)
@@ -422,6 +416,3 @@ async fn serve_grpc(
         }
     })
 }
-
-#[cfg(test)]
-mod smoke;

@@ -28,7 +28,8 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<Streaming<v1::StreamBalancesRequest>>,
     ) -> Result<Response<Self::StreamBalancesStream>, Status> {
-        let span = tracing::info_span!("rpc", rpc = "BalanceFeedService/StreamBalances", source = tracing::field::Empty);
+        let span =
+            tracing::info_span!("rpc", rpc = "BalanceFeedService/StreamBalances", source = tracing::field::Empty);
         let api = self.0.clone();
         streaming::open(&self.0, span, |out| stream::FeedStream::new(api, out).serve(call.into_inner()))
     }

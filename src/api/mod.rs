@@ -4,11 +4,15 @@
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
 pub mod account;
+pub mod admin;
 pub mod balance_feed;
 mod failure;
 pub mod parse;
 pub mod payout;
+pub mod pool;
+pub mod render;
 pub mod show;
+pub mod simulation;
 pub mod status;
 mod streaming;
 pub mod transfer;
@@ -26,10 +30,14 @@ use tracing::{Instrument, Span};
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
+use crate::pb::sim::v1::simulation_service_server::SimulationServiceServer;
 use crate::pb::v1;
 use account::Accounts;
+use admin::Admin;
 use balance_feed::BalanceFeed;
 use payout::Payouts;
+use pool::Pools;
+use simulation::Levers;
 use status::{ApiError, Problem};
 use transfer::Transfers;
 
@@ -109,11 +117,20 @@ pub fn routes(api: &Api) -> Routes {
             Routes::default()$(.add_service(<$server>::new($service(api.clone())).max_decoding_message_size(largest)))+
         };
     }
-    served! {
+    let routes = served! {
         v1::balance_feed_service_server::BalanceFeedServiceServer<_> => BalanceFeed,
         v1::transfer_service_server::TransferServiceServer<_> => Transfers,
         v1::payout_service_server::PayoutServiceServer<_> => Payouts,
         v1::account_service_server::AccountServiceServer<_> => Accounts,
+        v1::pool_service_server::PoolServiceServer<_> => Pools,
+        v1::admin_service_server::AdminServiceServer<_> => Admin,
+    };
+    match &api.simulation {
+        None => routes,
+        Some(simulation) => {
+            let levers = Levers::new(api.clone(), simulation.clone());
+            routes.add_service(SimulationServiceServer::new(levers).max_decoding_message_size(largest))
+        }
     }
 }
 

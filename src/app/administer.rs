@@ -1,14 +1,20 @@
 //! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
 
-use crate::book::MAX_PARTITIONS;
-use crate::domain::ids::{AssetId, ChainId, PoolId, SourceId};
+use crate::book::{HandOver, MAX_PARTITIONS, Overloaded};
+use crate::domain::feed::SourceNumber;
+use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
 use crate::domain::period::{PeriodIndex, parse_period_start};
 use crate::domain::policy::{PolicyRefusal, PoolPolicy, PoolSettings};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PeriodRecord, PolicyRecord, PoolRecord, PoolState, Record, SourceRecord, ValidatorChoice};
-use crate::store::{Batch, PartitionId, keys};
+use crate::store::{Batch, Direction, PartitionId, keys};
 
+use super::ingest::{PUT_BALANCE, PUT_BALANCE_NAME, book_refusal};
+use super::query::stake::choice_etag;
 use super::{App, AppError, Once, Pool, Reason, Request};
+
+/// How many rejected events are counted at once.
+const REJECTED_PER_READ: usize = 4_096;
 
 /// A pool to create.
 #[derive(Clone, Debug)]
@@ -55,9 +61,7 @@ impl App {
             return Ok(repeated);
         }
         let pools = super::pool_records(&*self.store).await?;
-        if let Some(there) = pools.iter().find(|pool| {
-            pool.id == new.id || (pool.chain == new.chain && pool.asset == new.asset) || pool.asset == new.asset
-        }) {
+        if let Some(there) = pools.iter().find(|pool| pool.id == new.id || pool.asset == new.asset) {
             let message = format!("pool {} on {} is there already; one asset has one pool", there.id, there.chain);
             return Err(AppError::refused(Reason::AlreadyExists, message));
         }
@@ -161,19 +165,26 @@ impl App {
         .await
     }
 
-    /// Sets what operators want of a validator, which the chain has to know.
+    /// Sets what operators want of a validator, which the chain has to know unless it is removed. `etag` is that of the
+    /// choice that this was decided on; `None` takes any.
     pub async fn put_validator(
         &self,
         request: &Request,
         pool: &Pool,
+        etag: Option<&str>,
         choice: ValidatorChoice,
     ) -> Result<Once, AppError> {
-        let observation = pool.chain.adapter.observe().await?;
-        if !observation.validators.iter().any(|validator| validator.id == choice.id) {
+        let observation = self.last_seen(pool).await?;
+        if !choice.removed && !observation.validators.iter().any(|validator| validator.id == choice.id) {
             let message = format!("{} has no validator {}", pool.record.chain, choice.id);
             return Err(AppError::refused(Reason::UnknownValidator, message));
         }
         self.mutate(pool, request, async |change| {
+            let before: Option<ValidatorChoice> = change.read(&keys::validator(&choice.id)).await?;
+            if etag.is_some_and(|etag| etag != choice_etag(before.as_ref())) {
+                let message = "the validator was changed since it was read; read it again and decide again";
+                return Err(AppError::refused(Reason::EtagMismatch, message));
+            }
             change.put(keys::validator(&choice.id), &choice);
             Ok(())
         })
@@ -186,17 +197,18 @@ impl App {
     }
 
     /// Registers a producer of balance events, once. Periods wait for its watermark from now on.
-    pub async fn register_source(&self, request: &Request, id: SourceId) -> Result<Once, AppError> {
+    pub async fn register_source(&self, request: &Request, id: SourceId, description: &str) -> Result<Once, AppError> {
         let _guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok(repeated);
         }
-        if self.feed.source(&id).is_some() || id.as_str() == super::ingest::PUT_BALANCE_NAME {
+        if self.feed.source(&id).is_some() || id.as_str() == PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
         }
         let number = self.feed.next_number()?;
         let now = self.now();
-        let record = SourceRecord { id, number, registered_at: now, retired_at: None };
+        let record =
+            SourceRecord { id, number, description: description.to_owned(), registered_at: now, retired_at: None };
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.expect_absent(keys::source(&record.id)).put(keys::source(&record.id), record.encode());
         request.mark_in(&mut batch, now);
@@ -222,6 +234,52 @@ impl App {
         self.store.commit(vec![batch]).await?;
         self.feed.put_source(record);
         Ok(Once::First)
+    }
+
+    /// Hands a position over from the source that owns it to another, once. The new owner's next event is its first.
+    pub async fn hand_over_position(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        account: &AccountId,
+        from: &SourceId,
+        to: &SourceId,
+    ) -> Result<Once, AppError> {
+        let (from, to) = (self.owning(from)?, self.owning(to)?);
+        self.mutate(pool, request, async |_| {
+            let hand_over = HandOver { pool: pool.number(), account: account.clone(), from, to };
+            let full = |full: Overloaded| AppError::refused(Reason::Overloaded, full.to_string());
+            // A repeat after a crash finds it done in the book already.
+            self.sender.hand_over(hand_over).map_err(full)?.await.map_err(book_refusal)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The number of a source that may own positions.
+    fn owning(&self, source: &SourceId) -> Result<SourceNumber, AppError> {
+        if source.as_str() == PUT_BALANCE_NAME {
+            return Ok(PUT_BALANCE);
+        }
+        let record = self.feed.source(source).ok_or_else(|| {
+            AppError::refused(Reason::UnknownSource, format!("there is no source {source}; ListSources lists them"))
+        })?;
+        Ok(SourceNumber(record.number))
+    }
+
+    /// How many events of a source were journalled as rejected.
+    pub async fn rejected_count(&self, source: &SourceRecord) -> Result<u64, AppError> {
+        let mut range = keys::rejected_events_of(source.number);
+        let mut count = 0;
+        loop {
+            let found =
+                self.store.scan(PartitionId::SERVICE, range.clone(), REJECTED_PER_READ, Direction::Forward).await?;
+            count += found.len() as u64;
+            match found.last() {
+                Some((last, _)) if found.len() == REJECTED_PER_READ => range.from = keys::after(last),
+                _ => return Ok(count),
+            }
+        }
     }
 
     /// All sources, by name.

@@ -4,6 +4,7 @@
 //! is told, and what the book does not know is told again: a crash in between changes nothing.
 
 use crate::book::{BookError, FrozenPeriod, Overloaded};
+use crate::domain::feed::SourceNumber;
 use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodEvent, PeriodIndex, PeriodState, TimeLimits};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{Closing, FrozenFacts, PeriodRecord, PolicyRecord, PoolState};
@@ -176,12 +177,12 @@ async fn read_period(change: &Change<'_>, index: PeriodIndex) -> Result<PeriodRe
     period.ok_or_else(|| AppError::Broken(format!("period {index} is missing")))
 }
 
-/// The sources that have not vouched for everything before `end`. One that was registered later said nothing of it.
+/// The sources in use that have not vouched for everything before `end`.
 fn waiting_sources(app: &App, end: UnixSeconds) -> Vec<String> {
     let sources = app.sources().into_iter();
-    let in_use = sources.filter(|source| source.retired_at.is_none() && source.registered_at < end);
+    let in_use = sources.filter(|source| source.retired_at.is_none());
     let waiting = in_use.filter(|source| {
-        let number = crate::domain::feed::SourceNumber(source.number);
+        let number = SourceNumber(source.number);
         app.book.source_state(number).and_then(|state| state.watermark).is_none_or(|watermark| watermark < end)
     });
     waiting.map(|source| source.id.to_string()).collect()

@@ -10,9 +10,7 @@ mod gather;
 mod split;
 
 use crate::domain::booking::{self, BookingError, DistributionFigures};
-use crate::domain::distribution::{
-    DistributionEvent, DistributionState, Figures, NextRevision, next_revision,
-};
+use crate::domain::distribution::{DistributionEvent, DistributionState, Figures, NextRevision, next_revision};
 use crate::domain::period::{PeriodEvent, PeriodIndex, PeriodState};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{DistributionRecord, PayoutAckRecord, PeriodRecord, PoolState, Progress, ReceiptRecord};
@@ -158,11 +156,7 @@ impl App {
     }
 
     /// The receipts that a revision takes, by chain time. A voided one that has given them back has none.
-    pub async fn receipts_of(
-        &self,
-        pool: &Pool,
-        record: &DistributionRecord,
-    ) -> Result<Vec<ReceiptRecord>, AppError> {
+    pub async fn receipts_of(&self, pool: &Pool, record: &DistributionRecord) -> Result<Vec<ReceiptRecord>, AppError> {
         if record.receipts.count == 0 {
             return Ok(Vec::new());
         }
@@ -175,3 +169,6 @@ impl App {
         Ok(receipts)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,6 +151,16 @@ impl AppError {
     }
 }
 
+impl AppError {
+    /// What a chain said when it refused for good, if that is what happened.
+    pub fn chain_refusal(&self) -> Option<&str> {
+        match self {
+            Self::Chain(ChainError::Refused(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 /// What kind of failure an error is, where it is no refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

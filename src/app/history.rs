@@ -15,9 +15,7 @@ use crate::domain::ids::{AccountId, AssetId, PoolId};
 use crate::domain::payout::PayoutSum;
 use crate::domain::period::{PeriodBounds, PeriodIndex};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{
-    DistributionRecord, PayoutAckRecord, PeriodRecord, ReceiptRecord, RejectedPayoutRecord,
-};
+use crate::store::records::{DistributionRecord, PayoutAckRecord, PeriodRecord, ReceiptRecord, RejectedPayoutRecord};
 use crate::store::{Direction, KeyRange, keys};
 
 use super::{App, AppError, Pool, Reason};
@@ -240,10 +238,8 @@ impl App {
         let full = columns.len() == PERIODS_PER_SCAN && columns.first().is_some_and(|(newest, ..)| *newest != lowest);
         let keep = if full { lowest.saturating_add(1) } else { 0 };
         let upto = columns.first().map_or(end, |(newest, ..)| newest.saturating_add(1));
-        let range = KeyRange {
-            from: keys::distributions_of(lowest.max(keep)).from,
-            to: keys::distributions_of(upto).from,
-        };
+        let range =
+            KeyRange { from: keys::distributions_of(lowest.max(keep)).from, to: keys::distributions_of(upto).from };
         let records: Vec<DistributionRecord> = self.list(pool.control(), range, usize::MAX).await?;
         let mut released: BTreeMap<(u64, u32), DistributionRecord> = records
             .into_iter()

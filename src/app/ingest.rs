@@ -22,7 +22,7 @@ use super::{App, AppError, Once, Reason, Refusal, Request};
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
 
-/// Its name.
+/// What that source is called where sources are named.
 pub const PUT_BALANCE_NAME: &str = "put-balance";
 
 /// The first number that a registered source may have: what lies below is softstake's own.
@@ -258,7 +258,8 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
         BookRefusal::UnknownSource { .. } => Reason::UnknownSource,
         BookRefusal::UnknownPool { .. } => Reason::UnknownPool,
         BookRefusal::BatchTooLarge { .. } => Reason::InvalidValue,
-        BookRefusal::Period(_) => Reason::WrongState,
+        BookRefusal::UnknownPosition { .. } => Reason::UnknownAccount,
+        BookRefusal::NotOwner | BookRefusal::Period(_) => Reason::WrongState,
         BookRefusal::Storage(_) => return AppError::Store(StoreError::Fatal(message)),
     };
     let mut refused = Refusal { reason, message, field: "", metadata: Vec::new() };

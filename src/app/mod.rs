@@ -4,6 +4,7 @@
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
 pub mod administer;
+pub mod audit;
 pub mod batch;
 pub mod close;
 pub mod collect;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod operate;
 pub mod pay;
 pub mod positions;
+pub mod query;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
@@ -82,6 +84,8 @@ pub struct Pool {
     lock: Mutex<()>,
     /// Counts the changes, for those who watch.
     changes: watch::Sender<u64>,
+    /// What its readers are shown beside its records.
+    shown: audit::Shown,
 }
 
 impl Pool {
@@ -235,7 +239,13 @@ impl App {
             return Err(AppError::refused(Reason::WrongState, message));
         }
         self.book.add_pool(spec(&record)).await?;
-        let pool = Arc::new(Pool { record, chain, lock: Mutex::new(()), changes: watch::Sender::new(0) });
+        let pool = Arc::new(Pool {
+            record,
+            chain,
+            lock: Mutex::new(()),
+            changes: watch::Sender::new(0),
+            shown: audit::Shown::default(),
+        });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
         close::open_first_period(self, &pool).await?;
         self.replay_enrolment(&pool).await

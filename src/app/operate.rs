@@ -82,7 +82,7 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
 }
 
 /// The bounds of trying on a chain: what is expected, and when a person is asked.
-fn bounds(app: &App, pool: &Pool) -> OperationBounds {
+pub(super) fn bounds(app: &App, pool: &Pool) -> OperationBounds {
     let expected_seconds = pool.chain.descriptor.limits.min_claim_interval_seconds.clamp(60, 600);
     OperationBounds {
         max_attempts: app.settings.max_attempts,

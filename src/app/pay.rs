@@ -350,8 +350,7 @@ impl App {
             tracing::warn!(pool = %pool.id(), period = record.period.0, index, reason, "payout rejected");
             let at = change.at();
             let (period, revision) = (record.period, record.revision);
-            let rejected =
-                RejectedPayoutRecord { period, revision, index, account, amount, reason, message, at };
+            let rejected = RejectedPayoutRecord { period, revision, index, account, amount, reason, message, at };
             change.put_new(keys::rejected_payout(period.0, &rejected.account), &rejected);
         }
         let credited = all.checked_sub(refused).map_err(broken)?;
@@ -398,7 +397,10 @@ impl App {
         .await?;
         let all = all.map_err(broken)?;
         if all.count != through - from {
-            return Err(broken(format!("payouts {from} to {through} of {} were looked for, {} found", record.period, all.count)));
+            return Err(broken(format!(
+                "payouts {from} to {through} of {} were looked for, {} found",
+                record.period, all.count
+            )));
         }
         Ok((all, named))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::chain::{ChainError, Observation};
 use crate::domain::amount::BaseUnits;
-use crate::domain::equations::ChainFigures;
-use crate::domain::ledger::{Account, AssetAccount, Ledger};
+use crate::domain::equations::{self, ChainFigures};
+use crate::domain::ledger::{Account, AssetAccount, Ledger, LedgerView};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 use crate::store::records::{ChainMark, PoolState};
@@ -70,6 +70,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     if observation.height < mark.seen_height.max(mark.booked_height) {
         return Ok(None);
     }
+    let observation = pool.saw(observation);
     let effects = pool.chain.adapter.effects(mark.booked_height, observation.height).await?;
     if let Some(effect) = effects.iter().find(|effect| effect.height > observation.height) {
         let message = format!("asked for effects up to {}, got one of {}", observation.height, effect.height);
@@ -93,6 +94,9 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         return Ok(None);
     }
     let found = compare(change.ledger(), &observation)?;
+    let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO);
+    let view = view.map_err(|error| AppError::Broken(format!("comparing with the chain: {error}")))?;
+    pool.compared(equations::on_chain(&view, &found.chain));
     mark.booked_height = observation.height;
     mark.booked_at = observation.at;
     mark.seen_height = observation.height;

@@ -2,7 +2,7 @@
 
 use crate::domain::time::UnixSeconds;
 
-use super::{App, AppError, Pool, Work, close, distribute, operate, pay, rebalance, reconcile};
+use super::{App, AppError, Pool, Work, audit, close, distribute, operate, pay, rebalance, reconcile};
 
 /// Does everything that is due for `pool` at `now`, once. Call again while it says [`Work::Done`].
 ///
@@ -15,5 +15,5 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     work = work.and(pay::step(app, pool, now).await?);
     work = work.and(rebalance::step(app, pool, now).await?);
     work = work.and(operate::step(app, pool, now).await?);
-    Ok(work)
+    Ok(work.and(audit::step(app, pool, now).await?))
 }

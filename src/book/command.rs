@@ -94,7 +94,20 @@ pub struct EnrolmentChange {
     pub at: UnixSeconds,
 }
 
-/// What became of a period command.
+/// One position that is to be another source's from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The pool's number.
+    pub pool: u16,
+    /// Whose position.
+    pub account: AccountId,
+    /// The source that owns it.
+    pub from: SourceNumber,
+    /// The source that is to own it.
+    pub to: SourceNumber,
+}
+
+/// What became of a command about a period or an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeriodOutcome {
     /// It was done, and is durable.
@@ -142,6 +155,15 @@ pub enum Refusal {
         /// How many it may have.
         limit: usize,
     },
+    /// The account has no position in the pool.
+    #[error("the account has no position in pool number {pool}")]
+    UnknownPosition {
+        /// The pool's number.
+        pool: u16,
+    },
+    /// The position belongs to another source than the one that was named.
+    #[error("the position belongs to another source than the one it is to be handed over from")]
+    NotOwner,
     /// A period command that does not fit the pool's open periods.
     #[error("{0}")]
     Period(&'static str),
@@ -209,6 +231,10 @@ pub(crate) enum Command {
         index: PeriodIndex,
         answer: Answer<PeriodOutcome>,
     },
+    HandOver {
+        hand_over: HandOver,
+        answer: Answer<PeriodOutcome>,
+    },
 }
 
 impl Command {
@@ -217,7 +243,7 @@ impl Command {
         match self {
             Self::Events { events, .. } => events.len().max(1),
             Self::Enrolment { enrolment, .. } => enrolment.changes.len().max(1),
-            Self::Open { .. } | Self::Freeze { .. } => 1,
+            Self::Open { .. } | Self::Freeze { .. } | Self::HandOver { .. } => 1,
         }
     }
 
@@ -226,7 +252,9 @@ impl Command {
         // Whoever asked may have gone; then nobody wants the answer.
         match self {
             Self::Events { answer, .. } | Self::Enrolment { answer, .. } => drop(answer.send(Err(refusal))),
-            Self::Open { answer, .. } | Self::Freeze { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Open { answer, .. } | Self::Freeze { answer, .. } | Self::HandOver { answer, .. } => {
+                drop(answer.send(Err(refusal)));
+            }
         }
     }
 }
@@ -281,6 +309,13 @@ impl BookSender {
     pub fn freeze(&self, pool: u16, index: PeriodIndex) -> Result<Receipt<PeriodOutcome>, Overloaded> {
         let (answer, receipt) = oneshot::channel();
         self.submit(Command::Freeze { pool, index, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Hands a position over to another source.
+    pub fn hand_over(&self, hand_over: HandOver) -> Result<Receipt<PeriodOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        self.submit(Command::HandOver { hand_over, answer })?;
         Ok(Receipt(receipt))
     }
 

@@ -317,7 +317,7 @@ pub(crate) fn rejection(
             (account, *source, *sequence, *at, Some(*balance))
         }
         Record::Standing { account, sequence, at, .. } => (account, SourceNumber::ENROLMENT, *sequence, *at, None),
-        Record::Open(_) | Record::Freeze { .. } => return None,
+        Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return None,
     };
     let (account, asset) = (account.as_str().to_owned(), String::new());
     let event = RejectedEvent { reason, pool: Some(pool), asset, account, balance, at, rejected_at: now };

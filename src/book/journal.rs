@@ -40,6 +40,8 @@ pub(crate) enum Record {
     },
     /// A change of standing, from the enrolment log.
     Standing { account: AccountId, sequence: u64, at: UnixSeconds, change: StandingChange },
+    /// A position goes from one source to another.
+    HandOver { account: AccountId, from: SourceNumber, to: SourceNumber },
     /// A period opens.
     Open(OpenPeriod),
     /// The oldest open period is frozen, at a cursor per source.
@@ -156,6 +158,7 @@ const BALANCE_POOL_FULL: u8 = 2;
 const STANDING: u8 = 3;
 const OPEN: u8 = 4;
 const FREEZE: u8 = 5;
+const HAND_OVER: u8 = 6;
 
 fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
     match record {
@@ -181,6 +184,12 @@ fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
             out.u8(FREEZE);
             out.u64(index.0);
             write_cursors(cursors, out);
+        }
+        Record::HandOver { account, from, to } => {
+            out.u8(HAND_OVER);
+            out.u16(from.0);
+            out.u16(to.0);
+            out.short_text(account.as_str());
         }
     }
 }
@@ -221,6 +230,10 @@ fn read(take: &mut Take<'_>, before: &mut Before) -> Option<Record> {
         }
         OPEN => Record::Open(read_period(take)?),
         FREEZE => Record::Freeze { index: PeriodIndex(take.u64()?), cursors: read_cursors(take)? },
+        HAND_OVER => {
+            let (from, to) = (SourceNumber(take.u16()?), SourceNumber(take.u16()?));
+            Record::HandOver { account: AccountId::new(take.short_text()?).ok()?, from, to }
+        }
         _ => return None,
     })
 }

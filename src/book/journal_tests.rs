@@ -121,3 +121,14 @@ proptest! {
         let _ = read_group(1, &bytes);
     }
 }
+
+#[test]
+fn a_hand_over_comes_back() {
+    let record = Record::HandOver { account: account("alice"), from: SourceNumber(1), to: SourceNumber(16) };
+    let mut bytes = Vec::new();
+    write(&record, &mut Before::default(), &mut bytes);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, "060100100005616c696365", "the layout is frozen");
+    assert_eq!(read(&mut Take(&bytes), &mut Before::default()), Some(record));
+    assert_eq!(read(&mut Take(&bytes[..6]), &mut Before::default()), None);
+}

@@ -30,8 +30,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use command::{
-    BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS,
-    Overloaded, PeriodOutcome, Receipt, Refusal,
+    BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
+    MAX_BATCH_EVENTS, Overloaded, PeriodOutcome, Receipt, Refusal,
 };
 pub use committer::{Committer, Work};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};

@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use super::journal::Record;
 use super::pages::{PAGE_ROWS, PageMark};
-use crate::domain::feed::RejectReason;
+use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::period::PeriodIndex;
 use crate::domain::position::{Applied, BalanceChange, Calendar, Position};
 use crate::domain::time::UnixSeconds;
@@ -163,7 +163,7 @@ impl Partition {
         let account = match record {
             Record::Balance { pool_full: true, .. } => return Verdict::Rejected(RejectReason::PoolTotalTooLarge),
             Record::Balance { account, .. } | Record::Standing { account, .. } => account.as_str(),
-            Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
+            Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
         };
         let Some(calendar) = &self.calendar else { return Verdict::Rejected(RejectReason::PeriodNotOpen) };
         let change = |position: &mut Position| match record {
@@ -172,7 +172,7 @@ impl Partition {
                 position.apply_balance(calendar, now, change)
             }
             Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at),
-            Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
+            Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
         };
         let slot = slot.unwrap_or_else(|| AccountHash::of(account.as_bytes()).slot);
         let found = self.find_at(account, slot);
@@ -213,6 +213,21 @@ impl Partition {
                 Verdict::Accepted { clamped, late }
             }
             Err(reason) => Verdict::Rejected(reason),
+        }
+    }
+
+    /// Hands a position over in group `group`.
+    pub(crate) fn hand_over(&mut self, group: u64, account: &str, from: SourceNumber, to: SourceNumber) -> Verdict {
+        let Some(ordinal) = self.find(account) else { return Verdict::Rejected(RejectReason::NotOwner) };
+        let page = ordinal as usize / PAGE_ROWS;
+        let Some(mark) = self.marks.get_mut(page).filter(|mark| mark.group < group) else { return Verdict::Skipped };
+        match self.rows.get_mut(ordinal as usize).map(|row| row.hand_over(from, to)) {
+            Some(Ok(changed)) => {
+                mark.dirty |= changed;
+                Verdict::Accepted { clamped: false, late: false }
+            }
+            Some(Err(reason)) => Verdict::Rejected(reason),
+            None => Verdict::Skipped,
         }
     }
 

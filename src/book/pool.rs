@@ -121,6 +121,7 @@ impl Pool {
                     Record::Balance { .. } | Record::Standing { .. } => {
                         rows.apply(group, now, record, slot, &mut effects)
                     }
+                    Record::HandOver { account, from, to } => rows.hand_over(group, account.as_str(), *from, *to),
                     Record::Open(period) => {
                         rows.open(self.spec.first_start, *period);
                         opened.push(*period);

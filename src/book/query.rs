@@ -87,6 +87,10 @@ pub struct PoolTotals {
 pub struct Audit {
     /// How many positions there are.
     pub positions: u64,
+    /// How many of them have a balance.
+    pub with_balance: u64,
+    /// How many of them earn.
+    pub earning: u64,
     /// The sum over positions of what earns.
     pub eligible_sum: U256,
     /// The pool's eligible total.
@@ -257,14 +261,18 @@ impl Book {
     pub fn audit(&self, pool: u16) -> Option<Audit> {
         let pool = self.pool(pool)?;
         let _between_groups = read(&pool.gate);
-        let (mut positions, mut eligible_sum, mut weight_sum) = (0, U256::ZERO, U256::ZERO);
+        let (mut positions, mut with_balance, mut earning) = (0, 0, 0);
+        let (mut eligible_sum, mut weight_sum) = (U256::ZERO, U256::ZERO);
         for rows in &pool.partitions {
             let rows = read(rows);
             let Some(calendar) = rows.calendar else { continue };
             for ordinal in 0..u32::try_from(rows.len()).unwrap_or(u32::MAX) {
                 let Some(row) = rows.row(ordinal) else { continue };
                 positions += 1;
-                eligible_sum += U256::from(row.eligible(&calendar).get());
+                let eligible = row.eligible(&calendar);
+                with_balance += u64::from(!row.available().is_zero());
+                earning += u64::from(!eligible.is_zero());
+                eligible_sum += U256::from(eligible.get());
                 weight_sum += U256::from(row.weights_at(&calendar, calendar.oldest.bounds.end).0);
             }
         }
@@ -273,7 +281,8 @@ impl Book {
             Some(calendar) => curve_of(&meta, calendar.oldest.index)?.integral(),
             None => Some(U256::ZERO),
         };
-        Some(Audit { positions, eligible_sum, eligible_total: meta.eligible, weight_sum, integral })
+        let eligible_total = meta.eligible;
+        Some(Audit { positions, with_balance, earning, eligible_sum, eligible_total, weight_sum, integral })
     }
 
     /// The sum modulo 2^256 of the hash of every position's logical fields and of the pool's own: the same for any

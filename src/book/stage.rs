@@ -10,7 +10,7 @@ use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
-use super::{Enrolment, lock, read};
+use super::{Enrolment, HandOver, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
@@ -128,7 +128,7 @@ impl Committer {
         let mut forming = Forming::default();
         while let Some(command) = self.backlog.front() {
             let weight = command.weight();
-            let alone = matches!(command, Command::Open { .. } | Command::Freeze { .. });
+            let alone = !matches!(command, Command::Events { .. } | Command::Enrolment { .. });
             let room = forming.events + weight <= self.shared.config.group_events
                 && forming.bytes + weight * MAX_RECORD_BYTES <= GROUP_BYTES;
             if !forming.jobs.is_empty() && (alone || !room) {
@@ -167,6 +167,7 @@ impl Committer {
                     let cursors = lock(&self.shared.sources).iter().map(|(n, s)| (*n, s.cursor.last())).collect();
                     self.take_period(&mut forming, pool, Record::Freeze { index, cursors }, decided, answer)
                 }
+                Command::HandOver { hand_over, answer } => self.take_hand_over(&mut forming, hand_over, answer),
             };
             if refused {
                 self.shared.config.metrics.refused.inc();
@@ -353,6 +354,36 @@ impl Committer {
             let partitions = read(&self.shared.pools).get(&pool).map_or(0, |pool| pool.partitions.len());
             let job = forming.jobs.len();
             (0..partitions).for_each(|partition| forming.add(pool, partition, job, 0, record.clone()));
+        }
+        forming.jobs.push(Job::Period { answer, outcome });
+        false
+    }
+
+    /// Puts a hand-over into the group, alone: what it is decided on is what it is applied to. Says whether it was
+    /// refused.
+    fn take_hand_over(&self, forming: &mut Forming, hand_over: HandOver, answer: Answer<PeriodOutcome>) -> bool {
+        let HandOver { pool: number, account, from, to } = hand_over;
+        let Some(pool) = read(&self.shared.pools).get(&number).cloned() else {
+            return refuse(answer, Refusal::UnknownPool { pool: number });
+        };
+        let known = |source: SourceNumber| lock(&self.shared.sources).contains_key(&source);
+        if let Some(unknown) = [from, to].into_iter().find(|source| !known(*source)) {
+            return refuse(answer, Refusal::UnknownSource { number: unknown });
+        }
+        let hash = AccountHash::of(account.as_str().as_bytes());
+        let partition = hash.partition(pool.partitions.len());
+        let row = pool.partitions.get(partition).and_then(|rows| {
+            let rows = read(rows);
+            rows.find(account.as_str()).and_then(|ordinal| rows.row(ordinal).copied())
+        });
+        let Some(mut row) = row else { return refuse(answer, Refusal::UnknownPosition { pool: number }) };
+        let outcome = match row.hand_over(from, to) {
+            Ok(true) => PeriodOutcome::Done,
+            Ok(false) => PeriodOutcome::AlreadyDone,
+            Err(_) => return refuse(answer, Refusal::NotOwner),
+        };
+        if outcome == PeriodOutcome::Done {
+            forming.add(number, partition, forming.jobs.len(), hash.slot, Record::HandOver { account, from, to });
         }
         forming.jobs.push(Job::Period { answer, outcome });
         false

@@ -165,10 +165,6 @@ calls! { SimulationServiceClient, simulation_service:
     read get_chain_totals(sim::GetChainTotalsRequest) -> sim::GetChainTotalsResponse;
     /// Sends from custody to the staking address of a simulated chain.
     change send_from_custody(sim::SendFromCustodyRequest) -> sim::SendFromCustodyResponse;
-    /// Adds validators to a simulated chain, or changes them.
-    read put_chain_validators(sim::PutChainValidatorsRequest) -> sim::PutChainValidatorsResponse;
-    /// A page of a simulated chain's validators.
-    read list_chain_validators(sim::ListChainValidatorsRequest) -> sim::ListChainValidatorsResponse;
 }
 
 impl Client {

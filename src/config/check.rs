@@ -346,8 +346,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
             floor_base_units: problems.base_units(&key("reserve.floor_base_units"), &reserve.floor_base_units),
             custody_share_bps: reserve.custody_share_bps,
             hysteresis_bps: reserve.hysteresis_bps,
-            min_move_base_units: problems
-                .base_units(&key("reserve.min_move_base_units"), &reserve.min_move_base_units),
+            min_move_base_units: problems.base_units(&key("reserve.min_move_base_units"), &reserve.min_move_base_units),
             max_change_per_run_base_units: max_change,
             horizon_seconds: reserve.horizon_seconds,
         },

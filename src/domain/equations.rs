@@ -124,20 +124,24 @@ pub struct Snapshot<'a> {
 
 /// Evaluates equations 1 to 6. What passes is there too, with its figures. Equation 7 is the book's own.
 pub fn check(snapshot: &Snapshot<'_>) -> Vec<EquationResult> {
-    let mut out = Vec::new();
-    for (revision, figures) in snapshot.released {
-        out.push(distribution(*revision, figures));
-    }
+    let mut out = of_revisions(snapshot.released, &[]);
     out.extend(book(snapshot.view, snapshot.book));
     out.push(balance(snapshot.view));
     out.push(cumulative(snapshot.cumulative));
-    for payouts in snapshot.payouts {
-        out.extend(standings(payouts));
-    }
+    out.extend(of_revisions(&[], snapshot.payouts));
     if let Some(chain) = snapshot.chain {
         out.extend(on_chain(snapshot.view, chain));
     }
     out
+}
+
+/// The equations of single revisions: 1 of the figures, 5 of the payouts.
+pub fn of_revisions(
+    figures: &[(RevisionRef, DistributionFigures)],
+    payouts: &[RevisionPayouts],
+) -> Vec<EquationResult> {
+    let figures = figures.iter().map(|(revision, figures)| distribution(*revision, figures));
+    figures.chain(payouts.iter().flat_map(standings)).collect()
 }
 
 /// Whether all hold.
@@ -224,7 +228,7 @@ fn standings(payouts: &RevisionPayouts) -> [EquationResult; 2] {
 }
 
 /// 6: at one height, the chain's liquid, delegated and unbonding are the ledger's.
-fn on_chain(view: &LedgerView, chain: &ChainFigures) -> Vec<EquationResult> {
+pub fn on_chain(view: &LedgerView, chain: &ChainFigures) -> Vec<EquationResult> {
     let detail = format!("height {}", chain.height);
     // What an operation reserves is still liquid to the chain, until it has an effect.
     let liquid = sum(&[AssetAccount::Liquid, AssetAccount::InFlight].map(|account| wide(view.asset(account))));

@@ -12,8 +12,6 @@ use super::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 /// Periods are at least a minute: shorter ones could not be closed before the next has ended.
 pub const MIN_PERIOD_SECONDS: u32 = 60;
 
-
-
 /// The least seconds between two rebalances.
 pub const MIN_REBALANCE_SECONDS: u32 = 60;
 

@@ -238,6 +238,20 @@ impl Position {
         }))
     }
 
+    /// Hands the position over to another source, and says whether that changed anything. Balance and weight stay; the
+    /// sequences of the new owner count from here on.
+    pub fn hand_over(&mut self, from: SourceNumber, to: SourceNumber) -> Result<bool, RejectReason> {
+        if self.owner == to.0 {
+            return Ok(false);
+        }
+        if self.owner == 0 || self.owner != from.0 {
+            return Err(RejectReason::NotOwner);
+        }
+        self.owner = to.0;
+        self.last_sequence = 0;
+        Ok(true)
+    }
+
     /// Freezes the oldest period: returns its weight, and goes on in the next one.
     pub fn freeze(&mut self, calendar: &Calendar) -> Frozen {
         let mut crossing = 0;

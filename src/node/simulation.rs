@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::app::simulate::{ChainTotals, Simulation, SimulatedFault};
+use crate::app::simulate::{ChainTotals, SimulatedFault, Simulation};
 use crate::app::{App, AppError, Reason};
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::ManualClock;

@@ -8,6 +8,7 @@ pub mod names;
 mod packed;
 pub mod page;
 mod path;
+pub mod policy;
 #[cfg(test)]
 mod tests;
 mod together;

@@ -5,7 +5,7 @@ use prost::Message;
 use super::token::{Binding, TokenError};
 use super::{Parsed, Path};
 use crate::domain::ids::PoolId;
-use crate::pb::{sim, v1};
+use crate::pb::v1;
 
 /// How many entries a page has when the caller does not say.
 pub const DEFAULT_PAGE_SIZE: usize = 50;
@@ -61,7 +61,6 @@ paged! {
     v1::ListSourcesRequest => "AdminService/ListSources";
     v1::ListApprovalsRequest => "AdminService/ListApprovals";
     v1::ListAuditEventsRequest => "AdminService/ListAuditEvents";
-    sim::v1::ListChainValidatorsRequest => "SimulationService/ListChainValidators";
 }
 
 /// Which page is wanted.

@@ -118,7 +118,8 @@ async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<U
     let control = pool.control();
     let before: Option<StakedLevel> = app.last(control, keys::staked_series_before(start)).await?;
     let levels: Vec<StakedLevel> = app.list(control, keys::staked_series_between(start, end), usize::MAX).await?;
-    let staked: Vec<LevelChange> = levels.iter().map(|level| LevelChange { at: level.at, level: level.level }).collect();
+    let staked: Vec<LevelChange> =
+        levels.iter().map(|level| LevelChange { at: level.at, level: level.level }).collect();
     let curve = app.book.frozen_curve(pool.number(), period.index).await?;
     let curve = curve.ok_or_else(|| broken(format!("the book has no curve of period {}", period.index)))?;
     let delta = |(second, change): (u32, i128)| LevelDelta {

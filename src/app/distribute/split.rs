@@ -31,8 +31,9 @@ fn broken(error: impl ToString) -> AppError {
 }
 
 /// What an account's weight earns.
+#[expect(clippy::large_enum_variant, reason = "one a step, on the stack")]
 enum Payer {
-    ProRata(SplitInput, SplitTerms, Splitter),
+    ProRata(Box<(SplitInput, SplitTerms)>, Splitter),
     FixedApr(FixedRate),
 }
 
@@ -52,12 +53,12 @@ impl Payer {
             weight_total: record.weight_total,
         };
         let (terms, splitter) = input.splitter().map_err(broken)?;
-        Ok(Self::ProRata(input, terms, splitter))
+        Ok(Self::ProRata(Box::new((input, terms)), splitter))
     }
 
     fn payout(&self, weight: u128) -> Result<BaseUnits, AppError> {
         match self {
-            Self::ProRata(_, _, splitter) => splitter.payout(weight).map_err(broken),
+            Self::ProRata(_, splitter) => splitter.payout(weight).map_err(broken),
             Self::FixedApr(rate) => rate.payout(weight).map_err(broken),
         }
     }
@@ -72,7 +73,8 @@ impl Payer {
         let payouts = total.paid.amount;
         let Figures { receipts, carry_in, .. } = record.figures;
         let figures = match self {
-            Self::ProRata(input, terms, splitter) => {
+            Self::ProRata(basis, splitter) => {
+                let (input, terms) = &**basis;
                 let house_out = splitter.house_share(record.house_weight).map_err(broken)?;
                 let positive = total.positive + u64::from(!record.house_weight.is_zero());
                 let carry_out = splitter.carry_out(payouts, house_out, positive).map_err(broken)?;
@@ -203,8 +205,8 @@ impl Writer<'_> {
 
     async fn flush(&mut self) -> Result<(), AppError> {
         if !self.batch.puts.is_empty() {
-            let empty = Batch::new(self.batch.partition);
-            let batch = std::mem::replace(&mut self.batch, empty);
+            let fresh = Batch::new(self.batch.partition);
+            let batch = std::mem::replace(&mut self.batch, fresh);
             self.bytes = 0;
             self.app.store.commit(vec![batch]).await?;
         }
@@ -244,8 +246,7 @@ async fn finish(
         holds.insert(0, HoldReason::ApprovalRequired);
     }
     record.state = record.state.after(&DistributionEvent::Assess(&holds)).map_err(broken)?;
-    record.holds =
-        holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
+    record.holds = holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
     record.figures = figures;
     (record.positions, record.positive_count, record.paid_count) = (total.positions, total.positive, total.paid.count);
     record.hash = total.hash;

@@ -122,6 +122,12 @@ impl<S: Mortal> RigOver<S> {
         receipt.await
     }
 
+    async fn hand_over(&mut self, hand_over: HandOver) -> Result<PeriodOutcome, Refusal> {
+        let receipt = self.book.sender().hand_over(hand_over).unwrap();
+        let _ = self.committer.step(at(20)).await;
+        receipt.await
+    }
+
     async fn once(&mut self, act: &Act) -> Result<(), String> {
         let sender = self.book.sender();
         let now;

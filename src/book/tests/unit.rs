@@ -322,3 +322,33 @@ async fn a_full_group_stays_below_the_stores_limits() {
     assert_eq!(rig.hash(), hash);
     assert!(rig.book.audit(POOL).unwrap().holds());
 }
+
+#[tokio::test]
+async fn a_position_is_handed_over_once_and_keeps_its_weight() {
+    const OTHER: SourceNumber = SourceNumber(9);
+    let mut rig = Rig::open(4).await;
+    rig.book.add_source(OTHER);
+    rig.send(batch(1, vec![event("a", 100, 0), event("b", 50, 0)]), 10).await.unwrap();
+    let over = |name: &str, from, to| HandOver { pool: POOL, account: account(name), from, to };
+    assert_eq!(rig.hand_over(over("nobody", SOURCE, OTHER)).await, Err(Refusal::UnknownPosition { pool: POOL }));
+    assert_eq!(
+        rig.hand_over(over("a", OTHER, SourceNumber(7))).await,
+        Err(Refusal::UnknownSource { number: SourceNumber(7) })
+    );
+    assert_eq!(rig.hand_over(over("a", OTHER, OTHER)).await, Err(Refusal::NotOwner));
+    rig.act(Act::Checkpoint).await;
+    assert_eq!(rig.hand_over(over("a", SOURCE, OTHER)).await, Ok(PeriodOutcome::Done));
+    assert_eq!(rig.hand_over(over("a", SOURCE, OTHER)).await, Ok(PeriodOutcome::AlreadyDone));
+    let hash = rig.hash();
+    rig.reopen().await;
+    rig.book.add_source(OTHER);
+    assert_eq!(rig.hash(), hash);
+    assert_eq!(rig.book.position(POOL, &account("a"), at(20)).unwrap().owner, Some(OTHER));
+    let refused = rig.send(batch(3, vec![event("a", 7, 30)]), 40).await.unwrap();
+    assert_eq!(refused.rejected, [(3, RejectReason::NotOwner)]);
+    let taken = EventBatch { source: OTHER, first_sequence: 1, events: vec![event("a", 200, 1_800)], watermark: None };
+    assert_eq!(rig.send(taken, 1_800).await.unwrap().rejected, []);
+    rig.act(Act::Freeze(0, LENGTH + 5)).await;
+    assert_eq!(rig.weights(0).await["a"], 100 * 1_800 + 200 * 1_800);
+    assert!(rig.book.audit(POOL).unwrap().holds());
+}

@@ -72,6 +72,8 @@ pub struct SourceRecord {
     pub id: SourceId,
     /// Its number, which stands for it in journals and is never reused.
     pub number: u16,
+    /// What it is, for people.
+    pub description: String,
     /// Since when it may send.
     pub registered_at: UnixSeconds,
     /// Since when it may not any more.
@@ -85,6 +87,7 @@ impl Record for SourceRecord {
         pb::SourceRecord {
             id: self.id.to_string(),
             number: self.number.into(),
+            description: self.description.clone(),
             registered_at: self.registered_at.get(),
             retired_at: self.retired_at.map(UnixSeconds::get),
         }
@@ -96,6 +99,7 @@ impl Record for SourceRecord {
         Ok(Self {
             id: field(Self::NAME, "id", SourceId::new(&record.id))?,
             number: field(Self::NAME, "number", record.number.try_into())?,
+            description: record.description,
             registered_at: UnixSeconds::new(record.registered_at),
             retired_at: record.retired_at.map(UnixSeconds::new),
         })

@@ -1,6 +1,5 @@
 //! Rewards against a model with big rationals, written apart from the chain's own arithmetic.
 
-
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{ToPrimitive, Zero};

@@ -1,0 +1,76 @@
+//! Stake and operations: planned, moved, retried, reconciled.
+
+use std::sync::Arc;
+
+use super::{change, id, request};
+use crate::api::answer;
+use crate::api::failure::broken;
+use crate::api::parse::{Path, Together, names};
+use crate::api::render;
+use crate::api::show;
+use crate::api::status::{ApiError, Problem};
+use crate::app::rebalance::Rebalance;
+use crate::app::{App, Pool};
+use crate::pb::v1;
+
+async fn plan(app: &App, pool: &Pool, rebalance: &Rebalance) -> Result<v1::RebalancePlan, ApiError> {
+    let view = app.ledger_view(pool).await?;
+    render::rebalance::plan(pool, app.now(), &view, rebalance).map_err(|error| broken(&error))
+}
+
+/// PlanRebalance.
+pub async fn plan_rebalance(app: &App, body: v1::PlanRebalanceRequest) -> Result<v1::PlanRebalanceResponse, ApiError> {
+    let pool = app.pool(&names::pool(&Path::of("name"), &body.name)?)?;
+    let planned = app.plan_rebalance(&pool).await?;
+    Ok(v1::PlanRebalanceResponse { plan: Some(plan(app, &pool, &planned).await?) })
+}
+
+/// Rebalance.
+pub async fn rebalance(app: Arc<App>, body: v1::RebalanceRequest) -> Result<v1::RebalanceResponse, ApiError> {
+    let (id, pool) = (id(&body.request_id), names::pool(&Path::of("name"), &body.name)).together()?;
+    let pool = app.pool(&pool)?;
+    let request = request("AdminService/Rebalance", id, &body);
+    let (once, done) = app.rebalance(&request, &pool).await?;
+    let present = async {
+        // A repeat of a call that died before it had an answer: what there is to do beyond it.
+        let done = match done {
+            Some(done) => done,
+            None => app.plan_rebalance(&pool).await?,
+        };
+        Ok(v1::RebalanceResponse { plan: Some(plan(&app, &pool, &done).await?) })
+    };
+    answer(&app, &request, Some(&pool), once, present).await
+}
+
+/// RetryOperation.
+pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1::RetryOperationResponse, ApiError> {
+    let (id, (pool, operation)) = (id(&body.request_id), names::operation(&Path::of("name"), &body.name)).together()?;
+    let pool = app.pool(&pool)?;
+    let request = request("AdminService/RetryOperation", id, &body);
+    let present = async {
+        let record = app.operation(&pool, &operation).await?;
+        let age = app.operation_age(&pool, &record);
+        Ok(v1::RetryOperationResponse { operation: Some(render::operation::operation(&pool, &record, age)) })
+    };
+    change(&app, &request, &pool, app.retry_operation(&request, &pool, &operation), present).await
+}
+
+/// Reconcile.
+pub async fn reconcile(app: Arc<App>, body: v1::ReconcileRequest) -> Result<v1::ReconcileResponse, ApiError> {
+    let pool = app.pool(&names::pool(&Path::of("name"), &body.name)?)?;
+    let found = app.reconcile(&pool).await?.ok_or_else(|| {
+        let message = "the chain showed an older height than is booked, or an effect that nothing explains; see the \
+                       pool's pause_reason, and ask again";
+        ApiError::Unavailable(Problem::new("NOT_COMPARED", message))
+    })?;
+    let equations = app.check_equations(&pool).await?;
+    let holds = found.differences.is_empty() && equations.iter().all(|equation| equation.holds);
+    let asset = &pool.record.asset;
+    Ok(v1::ReconcileResponse {
+        chain_height: found.height,
+        chain_time: Some(show::time(found.at)),
+        equations: equations.iter().map(render::ledger::equation).collect(),
+        differences: found.differences.iter().map(|one| render::ledger::difference(asset, one)).collect(),
+        holds,
+    })
+}

@@ -1,0 +1,75 @@
+use super::*;
+use crate::api::render;
+
+fn atom() -> AssetId {
+    AssetId::new("ATOM").unwrap()
+}
+
+fn defaults() -> v1::PoolSettings {
+    let chain = ChainDefaults { min_move: BaseUnits::from_u64(7), fee: BaseUnits::from_u64(100) };
+    with_defaults(&atom(), chain, None)
+}
+
+fn read_settings(given: &v1::PoolSettings) -> Result<PoolSettings, ApiError> {
+    settings(&Path::of("settings"), &atom(), given, 600)
+}
+
+#[test]
+fn defaults_are_whole_and_come_back_as_they_are_shown() {
+    let read = read_settings(&defaults()).unwrap();
+    read.check(600).unwrap();
+    assert_eq!(read.reserve.min_move, BaseUnits::from_u64(7));
+    assert_eq!(read.reserve.house_float_target, BaseUnits::from_u64(20_000));
+    assert_eq!(read.feed.close_grace_seconds, 300, "half the period, where that is shorter than an hour");
+    assert_eq!(read_settings(&render::policy::settings(&atom(), &read)), Ok(read));
+    let policy_read = policy(&Path::of("policy"), &atom(), &default_policy()).unwrap();
+    policy_read.check().unwrap();
+    assert_eq!(policy(&Path::of("policy"), &atom(), &render::policy::policy(&atom(), &policy_read)), Ok(policy_read));
+}
+
+#[test]
+fn a_fixed_rate_belongs_to_fixed_apr_alone() {
+    let path = Path::of("policy");
+    let mut given = v1::Policy { fixed_apr: "0.05".to_owned(), ..default_policy() };
+    assert_eq!(policy(&path, &atom(), &given).unwrap_err().field, "policy.fixed_apr");
+    given.reward_policy = v1::RewardPolicy::FixedApr.into();
+    let read = policy(&path, &atom(), &given).unwrap();
+    assert_eq!(render::policy::policy(&atom(), &read).fixed_apr, "0.05");
+    given.fixed_apr.clear();
+    assert_eq!(policy(&path, &atom(), &given).unwrap_err().reason, "FIELD_REQUIRED");
+    given = v1::Policy { slash_policy: 0, ..default_policy() };
+    assert_eq!(policy(&path, &atom(), &given).unwrap_err().field, "policy.slash_policy");
+}
+
+#[test]
+fn limits_that_nothing_keeps_are_refused() {
+    let mut given = defaults();
+    given.release_limits.get_or_insert_default().max_apr = "0.3".to_owned();
+    let error = read_settings(&given).unwrap_err();
+    assert_eq!(error.reason(), "LIMIT_NOT_OFFERED");
+    let ApiError::Unimplemented(problem) = error else { panic!("not offered") };
+    assert_eq!(problem.field, "settings.release_limits.max_apr");
+}
+
+#[test]
+fn a_mask_changes_what_it_names_and_nothing_else() {
+    let there = || (default_policy(), defaults());
+    let mut wanted = v1::Pool::default();
+    wanted.policy = Some(v1::Policy { fee_bps: 700, period_seconds: 60, ..v1::Policy::default() });
+    let mut settings = v1::PoolSettings::default();
+    settings.reserve.get_or_insert_default().reserve_ratio_bps = 9;
+    wanted.settings = Some(settings);
+    let paths = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let changed = masked(&paths(&["policy.fee_bps"]), &wanted, there()).unwrap();
+    assert_eq!(changed.settings, None);
+    assert_eq!(changed.policy, Some(v1::Policy { fee_bps: 700, ..default_policy() }));
+    let changed = masked(&paths(&["settings.reserve.reserve_ratio_bps"]), &wanted, there()).unwrap();
+    let mut expected = defaults();
+    expected.reserve.get_or_insert_default().reserve_ratio_bps = 9;
+    assert_eq!((changed.policy, changed.settings), (None, Some(expected)));
+    for bad in ["", "state", "policy.", "policy.nothing", "settings.reserve.nothing", "settings.nothing.a", "*"] {
+        let wrong = masked(&paths(&["policy.fee_bps", bad]), &wanted, there()).unwrap_err();
+        assert_eq!((wrong.field.as_str(), wrong.reason), ("update_mask.paths[1]", "MASK_UNKNOWN"), "{bad}");
+    }
+    assert_eq!(masked(&[], &wanted, there()).unwrap_err().field, "update_mask");
+}

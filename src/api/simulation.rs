@@ -1,0 +1,226 @@
+//! SimulationService: the levers of a simulated world.
+
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+use tonic::{Request, Response, Status};
+
+use super::parse::{Path, Together, amount, field, names};
+use super::status::{ApiError, Problem};
+use super::{Api, detached, reading, show};
+use crate::app::simulate::{SimulatedFault, Simulation};
+use crate::app::{AppError, Pool};
+use crate::domain::amount::BaseUnits;
+use crate::domain::split::WHOLE_BPS;
+use crate::domain::time::UnixSeconds;
+use crate::pb::sim::v1 as sim;
+use sim::simulation_service_server::SimulationService;
+
+/// The furthest that time moves at once: a year.
+const MAX_ADVANCE_SECONDS: i64 = 31_536_000;
+
+/// The service.
+#[derive(Clone)]
+pub struct Levers {
+    api: Api,
+    simulation: Arc<dyn Simulation>,
+}
+
+impl Levers {
+    /// The levers of `simulation`.
+    pub fn new(api: Api, simulation: Arc<dyn Simulation>) -> Self {
+        Self { api, simulation }
+    }
+
+    fn pool(&self, name: &str) -> Result<Arc<Pool>, ApiError> {
+        Ok(self.api.app.pool(&names::pool(&Path::of("pool"), name)?)?)
+    }
+}
+
+/// What a simulated chain refuses is the caller's fault, not an outage.
+fn refused(error: AppError) -> ApiError {
+    match error.chain_refusal() {
+        Some(reason) => ApiError::Precondition(Problem::new("CHAIN_REFUSED", format!("the chain refused: {reason}"))),
+        None => error.into(),
+    }
+}
+
+/// When time is to move to.
+fn target(now: UnixSeconds, body: &sim::AdvanceTimeRequest) -> Result<UnixSeconds, ApiError> {
+    use sim::advance_time_request::Target;
+    let (field, to) = match &body.target {
+        None => return Err(Path::of("target").missing().into()),
+        Some(Target::Seconds(seconds)) => {
+            let seconds = i64::try_from(*seconds).unwrap_or(i64::MAX);
+            ("seconds", UnixSeconds::new(now.get().saturating_add(seconds)))
+        }
+        Some(Target::ToTime(time)) => ("to_time", field::time(&Path::of("to_time"), Some(time))?),
+    };
+    if to.get().saturating_sub(now.get()) > MAX_ADVANCE_SECONDS {
+        let description = format!("lies more than {MAX_ADVANCE_SECONDS} seconds ahead of now, {now}");
+        return Err(Path::of(field).wrong("TIME_TOO_FAR", description).into());
+    }
+    Ok(to)
+}
+
+/// A number that a kind of fault needs.
+fn needed(name: &'static str, number: u64) -> Result<u64, ApiError> {
+    if number == 0 { Err(Path::of(name).missing().into()) } else { Ok(number) }
+}
+
+/// The fault that a request describes, on the chain of `pool`.
+fn fault(pool: &Pool, now: UnixSeconds, body: &sim::SetFaultRequest) -> Result<SimulatedFault, ApiError> {
+    use sim::FaultKind as Kind;
+    let kind: Kind = field::known(&Path::of("kind"), body.kind)?;
+    let times = body.times.max(1);
+    let validator = || field::validator_address(&Path::of("validator"), &body.validator);
+    let units = || amount::amount_of(&Path::of("amount"), &pool.record.asset, body.amount.as_ref());
+    Ok(match kind {
+        Kind::Unspecified => return Err(Path::of("kind").missing().into()),
+        Kind::SubmitLost => SimulatedFault::SubmitLostBefore { times },
+        Kind::ReplyLost => SimulatedFault::SubmitLostAfter { times },
+        Kind::SubmitLate => SimulatedFault::SubmitLate { after_seconds: needed("seconds", body.seconds)?, times },
+        Kind::LookupUnavailable => SimulatedFault::LookupUnavailable { times },
+        Kind::EffectsUnavailable => SimulatedFault::EffectsUnavailable { times },
+        Kind::StaleRead => SimulatedFault::StaleObserve { blocks: needed("blocks", body.blocks)?, times },
+        Kind::LyingRead => SimulatedFault::LyingObserve { excess: units()?, times },
+        Kind::LyingPrepare => SimulatedFault::LyingPrepare { times },
+        Kind::Outage => {
+            let seconds = i64::try_from(needed("seconds", body.seconds)?).unwrap_or(MAX_ADVANCE_SECONDS);
+            SimulatedFault::Outage { until: now.plus(seconds.min(MAX_ADVANCE_SECONDS)) }
+        }
+        Kind::Flaky => {
+            let one_in = needed("one_in", u64::from(body.one_in))?;
+            SimulatedFault::Flaky { one_in: u32::try_from(one_in).unwrap_or(u32::MAX) }
+        }
+        Kind::Slash => {
+            let bps = field::within(&Path::of("fraction_bps"), body.fraction_bps, 1..=WHOLE_BPS)?;
+            SimulatedFault::Slash { validator: validator()?, fraction: Decimal::new(i64::from(bps), 4) }
+        }
+        Kind::Jail => SimulatedFault::Jail { validator: validator()? },
+        Kind::Unjail => SimulatedFault::Unjail { validator: validator()? },
+        Kind::Tombstone => SimulatedFault::Tombstone { validator: validator()? },
+        Kind::Donation => SimulatedFault::Donate { amount: units()? },
+    })
+}
+
+/// The kind that a chain counts under a name.
+fn kind_of(name: &str) -> sim::FaultKind {
+    use sim::FaultKind as Kind;
+    match name {
+        "submit_lost_before" => Kind::SubmitLost,
+        "submit_lost_after" => Kind::ReplyLost,
+        "submit_late" => Kind::SubmitLate,
+        "lookup_unavailable" => Kind::LookupUnavailable,
+        "effects_unavailable" => Kind::EffectsUnavailable,
+        "stale_observe" => Kind::StaleRead,
+        "lying_observe" => Kind::LyingRead,
+        "lying_prepare" => Kind::LyingPrepare,
+        "outage" => Kind::Outage,
+        "flaky" => Kind::Flaky,
+        "slash" => Kind::Slash,
+        "jail" => Kind::Jail,
+        "unjail" => Kind::Unjail,
+        "tombstone" => Kind::Tombstone,
+        "donate" => Kind::Donation,
+        _ => Kind::Unspecified,
+    }
+}
+
+#[tonic::async_trait]
+impl SimulationService for Levers {
+    async fn advance_time(
+        &self,
+        call: Request<sim::AdvanceTimeRequest>,
+    ) -> Result<Response<sim::AdvanceTimeResponse>, Status> {
+        let (levers, body) = (self.clone(), call.into_inner());
+        detached("SimulationService/AdvanceTime", "", async move {
+            let to = target(levers.api.app.now(), &body)?;
+            let steps_worked = levers.simulation.advance_to(to).await?;
+            Ok(sim::AdvanceTimeResponse { now: Some(show::time(levers.api.app.now())), steps_worked })
+        })
+        .await
+    }
+
+    async fn get_time(&self, _call: Request<sim::GetTimeRequest>) -> Result<Response<sim::GetTimeResponse>, Status> {
+        reading("SimulationService/GetTime", async {
+            Ok(sim::GetTimeResponse { now: Some(show::time(self.api.app.now())) })
+        })
+        .await
+    }
+
+    async fn set_fault(&self, call: Request<sim::SetFaultRequest>) -> Result<Response<sim::SetFaultResponse>, Status> {
+        let (levers, body) = (self.clone(), call.into_inner());
+        detached("SimulationService/SetFault", "", async move {
+            let pool = levers.pool(&body.pool)?;
+            let fault = fault(&pool, levers.api.app.now(), &body)?;
+            levers.simulation.set_fault(pool.id(), fault).await.map_err(refused)?;
+            Ok(sim::SetFaultResponse {})
+        })
+        .await
+    }
+
+    async fn clear_faults(
+        &self,
+        call: Request<sim::ClearFaultsRequest>,
+    ) -> Result<Response<sim::ClearFaultsResponse>, Status> {
+        let (levers, body) = (self.clone(), call.into_inner());
+        detached("SimulationService/ClearFaults", "", async move {
+            let pool = levers.pool(&body.pool)?;
+            let counts = levers.simulation.clear_faults(pool.id()).await?.into_iter();
+            let counts = counts.map(|(name, count)| sim::FaultCount { kind: kind_of(name).into(), count });
+            Ok(sim::ClearFaultsResponse { counts: counts.collect() })
+        })
+        .await
+    }
+
+    async fn get_chain_totals(
+        &self,
+        call: Request<sim::GetChainTotalsRequest>,
+    ) -> Result<Response<sim::GetChainTotalsResponse>, Status> {
+        let body = call.into_inner();
+        reading("SimulationService/GetChainTotals", async {
+            let pool = self.pool(&body.pool)?;
+            let totals = self.simulation.totals(pool.id()).await?;
+            let amount = |units: BaseUnits| Some(show::amount(&pool.record.asset, units));
+            let sum = |parts: [BaseUnits; 2]| BaseUnits::sum(parts).map_err(|error| super::failure::broken(&error));
+            Ok(sim::GetChainTotalsResponse {
+                height: totals.height,
+                chain_time: Some(show::time(totals.at)),
+                custody: amount(totals.custody_balance),
+                liquid: amount(totals.liquid),
+                delegated: amount(totals.delegated),
+                unbonding: amount(sum([totals.unbonding, totals.matured])?),
+                rewards_pending: amount(totals.pending_rewards),
+                rewards_paid: amount(sum([totals.rewards_paid, totals.rewards_compounded])?),
+                fees_paid: amount(totals.fees_paid),
+                slashed: amount(totals.slashed),
+                donated: amount(totals.donated),
+                funded: amount(totals.transferred_in),
+                defunded: amount(totals.transferred_out),
+            })
+        })
+        .await
+    }
+
+    async fn send_from_custody(
+        &self,
+        call: Request<sim::SendFromCustodyRequest>,
+    ) -> Result<Response<sim::SendFromCustodyResponse>, Status> {
+        let (levers, body) = (self.clone(), call.into_inner());
+        detached("SimulationService/SendFromCustody", &body.request_id.clone(), async move {
+            let (_id, (pool, transfer)) = (
+                field::request_id(&Path::of("request_id"), &body.request_id),
+                names::transfer(&Path::of("transfer"), &body.transfer),
+            )
+                .together()?;
+            let pool = levers.api.app.pool(&pool)?;
+            let units = amount::amount_of(&Path::of("amount"), &pool.record.asset, body.amount.as_ref())?;
+            // The transfer has to be one that was asked for; the chain sends it once, whatever the id of the call.
+            levers.api.app.transfer(&pool, &transfer).await?;
+            let sent = levers.simulation.send_from_custody(pool.id(), &transfer, units).await.map_err(refused)?;
+            Ok(sim::SendFromCustodyResponse { transaction: sent.to_string() })
+        })
+        .await
+    }
+}

@@ -1,0 +1,259 @@
+//! A whole pool in memory: the model store, the book, a simulated chain that nobody asks, and a clock moved by hand.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::app::control::Change;
+use crate::app::{
+    App, AppError, Chain, Once, Pool, Request, Settings, Work, administer, close, distribute, effects, pay,
+};
+use crate::book::{Book, BookConfig, Committer};
+use crate::chain::ChainAdapter;
+use crate::chain::simulated::{MemoryLog, SimulatedChain, presets};
+use crate::clock::Clock;
+use crate::domain::amount::BaseUnits;
+use crate::domain::effect::{Effect, EffectKey, EffectKind};
+use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
+use crate::domain::ids::{AccountId, AssetId, PoolId, RequestId, TransactionId};
+use crate::domain::ledger::ClaimAccount;
+use crate::domain::period::PeriodIndex;
+use crate::domain::policy::{
+    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
+};
+use crate::domain::split::{FeeBps, PayoutUnit};
+use crate::domain::time::UnixSeconds;
+use crate::store::keys;
+use crate::store::model::ModelStore;
+use crate::store::records::{ChainMark, DistributionRecord};
+
+/// The start of the pool's first period: a midnight.
+pub const START: i64 = 1_795_305_600;
+/// How long its periods are.
+pub const LENGTH: i64 = 3_600;
+
+pub struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed) * 1_000
+    }
+}
+
+pub struct Rig {
+    pub app: Arc<App>,
+    pub pool: Arc<Pool>,
+    clock: Arc<Hand>,
+    committer: Committer,
+    requests: u64,
+    store: Arc<ModelStore>,
+    chain: Chain,
+}
+
+pub fn account(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+pub fn units(n: u64) -> BaseUnits {
+    BaseUnits::from_u64(n)
+}
+
+pub fn at(second: i64) -> UnixSeconds {
+    UnixSeconds::new(START + second)
+}
+
+pub fn policy() -> PoolPolicy {
+    PoolPolicy {
+        eligibility: EligibilityPolicy { minimum: units(1), cap: None, enrolment: EnrolmentMode::Automatic },
+        fee: FeeBps::new(1_000).unwrap(),
+        payout_unit: PayoutUnit::ONE,
+        period_seconds: LENGTH as u32,
+        reward: RewardPolicy::ProRata,
+        slash: SlashPolicy::PlatformAbsorbs,
+    }
+}
+
+pub fn settings(release: ReleaseLimits) -> PoolSettings {
+    PoolSettings {
+        reserve: ReserveSettings {
+            reserve_ratio_bps: 1_000,
+            custody_share_bps: 5_000,
+            hysteresis_bps: 0,
+            reserve_floor: units(0),
+            horizon_seconds: 0,
+            min_move: units(1),
+            max_change_per_run: None,
+            house_float_target: units(0),
+            house_float_floor: units(0),
+            rebalance_interval_seconds: 600,
+        },
+        allocation: AllocationSettings {
+            max_share_bps: 10_000,
+            max_group_share_bps: 10_000,
+            max_commission: rust_decimal::Decimal::ONE,
+            max_validators: None,
+        },
+        release,
+        feed: FeedSettings { max_skew_seconds: 60, max_lateness_seconds: 10_000, close_grace_seconds: 600 },
+    }
+}
+
+impl Rig {
+    pub async fn new(partitions: u16, release: ReleaseLimits) -> Self {
+        Self::with(partitions, policy(), release).await
+    }
+
+    pub async fn with(partitions: u16, policy: PoolPolicy, release: ReleaseLimits) -> Self {
+        let clock = Arc::new(Hand(AtomicI64::new(START)));
+        let simulated = SimulatedChain::open_memory(MemoryLog::new(), presets::atom(), clock.clone()).unwrap();
+        let descriptor = simulated.descriptor().await.unwrap();
+        let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter: Arc::new(simulated) };
+        let store = Arc::new(ModelStore::new());
+        let (app, mut committer) = Self::open(&store, &clock, &chain).await;
+        app.open().await.unwrap();
+        let new = administer::NewPool {
+            id: PoolId::new("atom").unwrap(),
+            chain: chain.descriptor.chain.clone(),
+            asset: chain.descriptor.asset.clone(),
+            first_period_start: Some(at(0)),
+            partitions,
+            policy,
+            settings: settings(release),
+        };
+        let request = Request::new("CreatePool", RequestId::new("create").unwrap(), b"");
+        let made = drive(&mut committer, at(0), app.create_pool(&request, new)).await;
+        assert_eq!(made.unwrap(), Once::First);
+        let pool = app.pool(&PoolId::new("atom").unwrap()).unwrap();
+        Self { app, pool, clock, committer, requests: 0, store, chain }
+    }
+
+    async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chain: &Chain) -> (Arc<App>, Committer) {
+        let (book, committer) = Book::open(store.clone(), Vec::new(), BookConfig::default()).await.unwrap();
+        let sender = book.sender();
+        let settings = Settings {
+            claim_lead_seconds: 60,
+            observe_interval_seconds: 60,
+            max_attempts: 3,
+            max_operation_seconds: 600,
+            retry_base_seconds: 1,
+            max_future_seconds: 60,
+        };
+        let app = App::new(store.clone(), clock.clone(), Arc::new(book), sender, vec![chain.clone()], settings);
+        (Arc::new(app), committer)
+    }
+
+    /// The process dies and another one takes over.
+    pub async fn restart(mut self) -> Self {
+        self.store = Arc::new(self.store.after(crate::store::model::Crash::Process));
+        let (app, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        drive(&mut committer, app.now(), app.open()).await.unwrap();
+        let pool = app.pool(self.pool.id()).unwrap();
+        Self { app, pool, committer, ..self }
+    }
+
+    /// Makes the store die at the `n`th commit from now on, before or after its effect.
+    pub fn die_at(&self, n: u64, after: bool) {
+        let from = self.store.commits();
+        let times = if after { usize::MAX } else { 0 };
+        let fault = crate::store::model::Fault::Fatal { written: times, synced: times };
+        self.store.set_faults(move |commit, _| (commit == from + n).then_some(fault));
+    }
+
+    pub fn set_time(&self, second: i64) {
+        self.clock.0.store(START + second, Ordering::Relaxed);
+    }
+
+    pub fn request(&mut self) -> Request {
+        self.requests += 1;
+        Request::new("Test", RequestId::new(&format!("r{}", self.requests)).unwrap(), b"")
+    }
+
+    pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        drive(&mut self.committer, self.app.now(), work).await
+    }
+
+    pub async fn put(&mut self, name: &str, balance: u64, second: i64) {
+        let (request, app) = (self.request(), self.app.clone());
+        let asset: AssetId = self.pool.record.asset.clone();
+        let put = app.put_balance(&request, account(name), asset, units(balance), Some(at(second)));
+        let _ = self.drive(put).await.unwrap();
+    }
+
+    /// The chain pays a reward at `second`, earned over the hour before.
+    pub async fn reward(&self, name: &str, amount: u64, second: i64) {
+        let kind = EffectKind::RewardPaid {
+            validator: None,
+            amount: units(amount),
+            earned_from: at(second - LENGTH),
+            earned_to: at(second),
+        };
+        let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
+        let effect = Effect { key, height: 1, at: at(second), operation: None, kind };
+        let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
+        effects::book(&self.pool, &mut change, &effect).await.unwrap();
+        change.commit().await.unwrap();
+    }
+
+    /// Ledger and chain agree up to `second`.
+    pub async fn reconciled(&self, second: i64) {
+        let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
+        change.put(keys::chain_mark(), &ChainMark { reconciled_at: at(second), ..ChainMark::default() });
+        change.commit().await.unwrap();
+    }
+
+    /// Periods, distributions and payouts go on until nothing is due.
+    pub async fn run(&mut self) -> Result<(), AppError> {
+        let (app, pool) = (self.app.clone(), self.pool.clone());
+        let now = app.now();
+        let mut idle = 0;
+        while idle < 3 {
+            let work = self
+                .drive(async {
+                    let work = close::step(&app, &pool, now).await?;
+                    let work = work.and(distribute::step(&app, &pool, now).await?);
+                    Ok::<_, AppError>(work.and(pay::step(&app, &pool, now).await?))
+                })
+                .await?;
+            // What the book does by itself, such as sealing a freeze.
+            while self.committer.has_work() {
+                self.committer.step(now).await?;
+            }
+            idle = if work == Work::Idle { idle + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    pub async fn last(&self, period: u64) -> Option<DistributionRecord> {
+        self.app.last_distribution(&self.pool, PeriodIndex(period)).await.unwrap()
+    }
+
+    /// Every payout of the last revision of a period, by account.
+    pub async fn payouts(&self, period: u64) -> Vec<(String, u128)> {
+        let last = self.last(period).await.unwrap();
+        let all = self.app.payouts_from(&self.pool, last.period, last.revision, 0, usize::MAX).await.unwrap();
+        let mut all: Vec<(String, u128)> = all.into_iter().map(|p| (p.account.to_string(), p.amount.get())).collect();
+        all.sort();
+        all
+    }
+
+    pub async fn claim(&self, account: ClaimAccount) -> i128 {
+        let change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
+        change.ledger().balance(&account.into()).get()
+    }
+}
+
+/// Runs `work` while the book's committer runs beside it.
+async fn drive<T>(committer: &mut Committer, now: UnixSeconds, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = async {
+                committer.wait_for_command().await;
+                let _ = committer.step(now).await;
+            } => {}
+        }
+    }
+}
