@@ -226,7 +226,7 @@ async fn a_chain_that_is_away_keeps_no_customer_waiting() {
     server.at(3 * HOUR).await;
     let request = sim::v1::SetFaultRequest {
         pool: "pools/atom".to_owned(),
-        kind: sim::v1::FaultKind::Unavailable as i32,
+        kind: sim::v1::FaultKind::Outage as i32,
         seconds: 6 * HOUR as u64,
         ..Default::default()
     };
