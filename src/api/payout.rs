@@ -8,7 +8,7 @@ use super::parse::page::{Cursor, cursor};
 use super::parse::{Parsed, Path, Together, field, names};
 use super::status::ApiError;
 use super::streaming::{self, End, Follower, Out, Outgoing, Places};
-use super::{Api, answer, detached, failure, request, show, span};
+use super::{Api, answer, detached, failure, render, request, show, span};
 use crate::app::pay::{MAX_REJECTED, Payout, RejectedAck};
 use crate::app::records::DistributionRecord;
 use crate::app::{App, Pool};
@@ -133,7 +133,7 @@ async fn present(
         acknowledged_count: handled,
         unacknowledged_count: record.paid_count.saturating_sub(handled),
         rejected_count: ack.map_or(0, |ack| ack.unclaimed.count),
-        state: show::distribution_state(record.state).into(),
+        state: render::distribution::state(record.state).into(),
     })
 }
 

@@ -3,7 +3,6 @@
 use prost_types::Timestamp;
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
-use crate::domain::distribution::DistributionState;
 use crate::domain::enrolment::Decision;
 use crate::domain::ids::AssetId;
 use crate::domain::time::UnixSeconds;
@@ -31,17 +30,5 @@ pub const fn decision(decision: Decision) -> v1::EnrolmentDecision {
         Decision::OptOut => v1::EnrolmentDecision::OptOut,
         Decision::Restrict => v1::EnrolmentDecision::Restrict,
         Decision::Unrestrict => v1::EnrolmentDecision::Unrestrict,
-    }
-}
-
-/// The state of a distribution.
-pub const fn distribution_state(state: DistributionState) -> v1::DistributionState {
-    match state {
-        DistributionState::Computed => v1::DistributionState::Computed,
-        DistributionState::Held => v1::DistributionState::Held,
-        DistributionState::Approved => v1::DistributionState::Approved,
-        DistributionState::Released => v1::DistributionState::Released,
-        DistributionState::Settled => v1::DistributionState::Settled,
-        DistributionState::Voided(_) => v1::DistributionState::Voided,
     }
 }

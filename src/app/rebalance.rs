@@ -47,9 +47,6 @@ fn broken(error: AmountError) -> AppError {
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mark: RebalanceMark = app.read(pool.control(), &keys::rebalance_mark()).await?.unwrap_or_default();
     let state = app.pool_state(pool).await?;
-    if state.paused.is_some() {
-        return Ok(Work::Idle);
-    }
     let interval = u64::from(state.settings.reserve.rebalance_interval_seconds);
     if mark.run > 0 && now.since(mark.at) < interval {
         return Ok(Work::Idle);
@@ -150,9 +147,13 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             reserve_settings.horizon_seconds,
         )
         .map_err(broken)?,
-        may_stake: app.chain_mark(pool).await?.mismatch.is_none(),
+        may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
     };
-    let plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
+    let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
+    if state.paused.is_some() {
+        // Who leaves is covered in a pause too: stake comes back. Nothing else moves.
+        (plan.fund, plan.house_float_fund, plan.defund) = (BaseUnits::ZERO, BaseUnits::ZERO, BaseUnits::ZERO);
+    }
     let request = AllocationRequest {
         target: plan.target,
         stake: plan.stake,
@@ -171,7 +172,10 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             unbonding_room: descriptor.limits.unbonding_entries_per_account.then(|| room(pool, grounds, |_| true)),
         },
     };
-    let allocation = allocate(&request).map_err(broken)?;
+    let mut allocation = allocate(&request).map_err(broken)?;
+    if state.paused.is_some() {
+        allocation.moves.retain(|step| matches!(step.kind, OperationKind::Undelegate { .. }));
+    }
     Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
 }
 

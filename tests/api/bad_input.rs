@@ -186,9 +186,15 @@ async fn names_are_checked_and_looked_up() {
     check!(pools.list_operations(ListOperationsRequest { parent: "pools/doge" }), NotFound, "UNKNOWN_POOL", "parent");
     check!(pools.list_validators(ListValidatorsRequest { parent: "p" }), InvalidArgument, "NAME_MALFORMED", "parent");
     check!(
-        pools.get_distribution(GetDistributionRequest { name: "pools/atom/distributions/2031-01-01" }),
+        pools.get_distribution(GetDistributionRequest { name: "pools/atom/distributions/2026-11-23" }),
         NotFound,
         "UNKNOWN_DISTRIBUTION",
+        "name"
+    );
+    check!(
+        pools.get_distribution(GetDistributionRequest { name: "pools/atom/distributions/2031-01-01" }),
+        NotFound,
+        "UNKNOWN_PERIOD",
         "name"
     );
     check!(
