@@ -21,7 +21,9 @@ const MILLION: u128 = 1_000_000_000_000;
 /// Everything that a restart must keep.
 async fn kept(server: &Server) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut kept = BTreeMap::new();
-    let pool = server.pool("atom").await;
+    let mut pool = server.pool("atom").await;
+    // Equation 6 is the chain's and is evaluated when the chain is next looked at.
+    pool.equations.retain(|equation| equation.number != 6);
     kept.insert("pool", vec![pool.encode_to_vec()]);
     let mut positions = Vec::new();
     for account in ["alice", "bob", "carol"] {

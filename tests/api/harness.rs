@@ -122,6 +122,10 @@ float_target_base_units = "{target}"
 
     /// Starts the server.
     pub async fn start(self) -> Server {
+        // To look into a failure: SOFTSTAKE_TEST_LOG=info. Only one test of a process can set its log.
+        if let Ok(levels) = std::env::var("SOFTSTAKE_TEST_LOG") {
+            drop(softstake::telemetry::install(softstake::telemetry::Format::Text, &levels));
+        }
         let folder = tempfile::tempdir().unwrap();
         let node = Node::start(self.config(&folder.path().join("data"))).await.unwrap();
         let client = connect(&format!("http://{}", node.address)).await;
