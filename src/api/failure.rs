@@ -51,7 +51,6 @@ impl From<Refusal> for ApiError {
             | Reason::UnknownDistribution
             | Reason::UnknownPayout => Self::NotFound(problem),
             Reason::AlreadyExists | Reason::RequestIdReused | Reason::SequenceReused => Self::AlreadyExists(problem),
-            Reason::EtagMismatch => Self::Contention(problem),
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
             // The same events are taken once the period is open.
             Reason::PeriodNotOpen => Self::Unavailable(problem),
@@ -65,6 +64,7 @@ impl From<Refusal> for ApiError {
             | Reason::HashMismatch
             | Reason::AckOutOfRange
             | Reason::AmountMismatch
+            | Reason::EtagMismatch
             | Reason::SimulationOnly => Self::Precondition(problem),
         }
     }
@@ -95,7 +95,7 @@ mod tests {
             (Reason::RequestIdReused, Code::AlreadyExists),
             (Reason::SequenceGap, Code::FailedPrecondition),
             (Reason::InvalidValue, Code::InvalidArgument),
-            (Reason::EtagMismatch, Code::Aborted),
+            (Reason::EtagMismatch, Code::FailedPrecondition),
             (Reason::Overloaded, Code::ResourceExhausted),
         ] {
             let error = ApiError::from(AppError::Refused(refusal(reason)));

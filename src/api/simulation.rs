@@ -11,6 +11,7 @@ use super::{Api, detached, reading, show};
 use crate::app::simulate::{SimulatedFault, Simulation};
 use crate::app::{AppError, Pool};
 use crate::domain::amount::BaseUnits;
+use crate::domain::ids::AssetId;
 use crate::domain::split::WHOLE_BPS;
 use crate::domain::time::UnixSeconds;
 use crate::pb::sim::v1 as sim;
@@ -68,13 +69,13 @@ fn needed(name: &'static str, number: u64) -> Result<u64, ApiError> {
     if number == 0 { Err(Path::of(name).missing().into()) } else { Ok(number) }
 }
 
-/// The fault that a request describes, on the chain of `pool`.
-fn fault(pool: &Pool, now: UnixSeconds, body: &sim::SetFaultRequest) -> Result<SimulatedFault, ApiError> {
+/// The fault that a request describes, on a chain of `asset`.
+fn fault(asset: &AssetId, now: UnixSeconds, body: &sim::SetFaultRequest) -> Result<SimulatedFault, ApiError> {
     use sim::FaultKind as Kind;
     let kind: Kind = field::known(&Path::of("kind"), body.kind)?;
     let times = body.times.max(1);
     let validator = || field::validator_address(&Path::of("validator"), &body.validator);
-    let units = || amount::amount_of(&Path::of("amount"), &pool.record.asset, body.amount.as_ref());
+    let units = || amount::amount_of(&Path::of("amount"), asset, body.amount.as_ref());
     Ok(match kind {
         Kind::Unspecified => return Err(Path::of("kind").missing().into()),
         Kind::SubmitLost => SimulatedFault::SubmitLostBefore { times },
@@ -153,7 +154,7 @@ impl SimulationService for Levers {
         let (levers, body) = (self.clone(), call.into_inner());
         detached("SimulationService/SetFault", "", async move {
             let pool = levers.pool(&body.pool)?;
-            let fault = fault(&pool, levers.api.app.now(), &body)?;
+            let fault = fault(&pool.record.asset, levers.api.app.now(), &body)?;
             levers.simulation.set_fault(pool.id(), fault).await.map_err(refused)?;
             Ok(sim::SetFaultResponse {})
         })
@@ -222,5 +223,70 @@ impl SimulationService for Levers {
             Ok(sim::SendFromCustodyResponse { transaction: sent.to_string() })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim::FaultKind as Kind;
+
+    fn read(body: &sim::SetFaultRequest) -> Result<SimulatedFault, ApiError> {
+        fault(&AssetId::new("ATOM").unwrap(), UnixSeconds::new(1_000), body)
+    }
+
+    #[test]
+    fn every_kind_is_a_fault_of_the_chain_and_counted_as_itself() {
+        let all = (1..).map_while(|number| Kind::try_from(number).ok());
+        let mut kinds = 0;
+        for kind in all {
+            let body = sim::SetFaultRequest {
+                pool: "pools/atom".to_owned(),
+                kind: kind.into(),
+                validator: "v1".to_owned(),
+                fraction_bps: 500,
+                times: 0,
+                seconds: 60,
+                amount: Some(crate::pb::v1::Amount { asset: "ATOM".to_owned(), base_units: "5".to_owned() }),
+                blocks: 3,
+                one_in: 4,
+            };
+            assert_eq!(kind_of(read(&body).unwrap().name()), kind);
+            kinds += 1;
+        }
+        assert_eq!(kinds, 15);
+    }
+
+    #[test]
+    fn what_a_kind_needs_is_asked_for() {
+        let needs = [
+            (Kind::SubmitLate, "seconds"),
+            (Kind::Outage, "seconds"),
+            (Kind::StaleRead, "blocks"),
+            (Kind::Flaky, "one_in"),
+            (Kind::LyingRead, "amount"),
+            (Kind::Donation, "amount"),
+            (Kind::Slash, "fraction_bps"),
+            (Kind::Jail, "validator"),
+            (Kind::Unspecified, "kind"),
+        ];
+        for (kind, field) in needs {
+            let Err(ApiError::Invalid(wrong)) = read(&sim::SetFaultRequest { kind: kind.into(), ..Default::default() })
+            else {
+                panic!("{kind:?} needs {field}")
+            };
+            assert_eq!(wrong[0].field, field);
+        }
+    }
+
+    #[test]
+    fn time_moves_forward_a_year_at_most() {
+        use sim::advance_time_request::Target;
+        let now = UnixSeconds::new(1_000);
+        let to = |wanted| target(now, &sim::AdvanceTimeRequest { target: Some(wanted) });
+        assert_eq!(to(Target::Seconds(5)), Ok(UnixSeconds::new(1_005)));
+        assert_eq!(to(Target::ToTime(show::time(UnixSeconds::new(900)))), Ok(UnixSeconds::new(900)));
+        assert!(to(Target::Seconds(u64::MAX)).is_err());
+        assert!(target(now, &sim::AdvanceTimeRequest { target: None }).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod checkpoint;
 pub mod column;
 mod command;
 mod committer;
+mod hash;
 mod journal;
 pub mod metrics;
 mod pages;

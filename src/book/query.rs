@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use ruint::aliases::U256;
 
-use super::bytes::Put;
 use super::column::{self, CHUNK_ORDINALS};
-use super::journal::write_period;
+use super::hash::{meta_hash, position_hash};
 use super::partition::{Partition, partition_of};
 use super::pool::{Meta, Pool};
 use super::records::{FrozenRecord, RejectedEvent, decode_curve_page, decode_frozen, decode_rejected, decode_seal};
@@ -464,44 +463,4 @@ fn view(rows: &Partition, partition: usize, ordinal: u32, at: UnixSeconds) -> Op
         last_sequence: row.last_sequence(),
         weights,
     })
-}
-
-fn position_hash(rows: &Partition, ordinal: u32) -> U256 {
-    let Some(row) = rows.row(ordinal) else { return U256::ZERO };
-    let fields = row.fields();
-    let mut out = Vec::with_capacity(144);
-    out.short_text(rows.id(ordinal));
-    out.u128(fields.available);
-    out.u128(fields.weight);
-    out.u128(fields.weight_before);
-    out.u64(fields.last_sequence);
-    out.u32(fields.last_second);
-    out.u16(fields.owner);
-    out.u8(fields.standing);
-    out.u8(fields.flags);
-    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
-}
-
-fn meta_hash(meta: &Meta) -> U256 {
-    let mut out = Vec::new();
-    out.i128(meta.eligible);
-    out.u64(meta.positions);
-    if let Some(calendar) = &meta.calendar {
-        out.i64(calendar.origin.get());
-        out.u8(u8::from(calendar.frozen_any));
-        write_period(&calendar.oldest, &mut out);
-        if let Some(next) = &calendar.next {
-            write_period(next, &mut out);
-        }
-        for (index, period) in meta.curves.range(calendar.oldest.index..) {
-            out.u64(index.0);
-            out.i128(period.curve.start_total());
-            out.i128(period.crossing);
-            for (second, change) in period.curve.changes() {
-                out.u32(second);
-                out.i128(change);
-            }
-        }
-    }
-    U256::from_le_bytes(*blake3::hash(&out).as_bytes())
 }

@@ -383,7 +383,8 @@ impl Committer {
             Err(_) => return refuse(answer, Refusal::NotOwner),
         };
         if outcome == PeriodOutcome::Done {
-            forming.add(number, partition, forming.jobs.len(), hash.slot, Record::HandOver { account, from, to });
+            let record = Record::HandOver { account, from, to };
+            forming.add(number, partition, forming.jobs.len(), hash.slot, record);
         }
         forming.jobs.push(Job::Period { answer, outcome });
         false

@@ -8,6 +8,7 @@ mod durable;
 mod harness;
 mod money;
 mod once;
+mod operators;
 mod order;
 mod raw;
 mod release;

@@ -15,10 +15,10 @@ use crate::domain::distribution::AfterVoid;
 use crate::domain::payout::SetHash;
 use crate::pb::v1;
 
-/// How long a call waits for the steps to carry out what it decided.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a call looks whether the steps have carried out what it decided,
+const LOOKS: u32 = 100;
 
-/// How long apart two looks at that are.
+/// and how long apart two looks are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 async fn distribution(
@@ -47,7 +47,7 @@ pub async fn close_period(app: Arc<App>, body: v1::ClosePeriodRequest) -> Result
     let index = app.period_named(&pool, name.as_str()).await?.index;
     let request = request("AdminService/ClosePeriod", id, &body);
     let present = async {
-        let begun = tokio::time::Instant::now();
+        let mut looks = 0;
         // The decision is durable and the steps carry it out, these here or those on the schedule.
         loop {
             if let Err(error) = carry_out(&app, &pool).await {
@@ -55,7 +55,8 @@ pub async fn close_period(app: Arc<App>, body: v1::ClosePeriodRequest) -> Result
             }
             let period = app.period_named(&pool, name.as_str()).await?;
             let distribution = computed(&app, &pool, &period).await?;
-            if distribution.is_some() || begun.elapsed() > PATIENCE {
+            looks += 1;
+            if distribution.is_some() || looks >= LOOKS {
                 let period = app.period_view(&pool, period).await?;
                 let period = Some(render::pool::period_view(&pool, &period));
                 return Ok(v1::ClosePeriodResponse { period, distribution });

@@ -54,11 +54,13 @@ fn limits_that_nothing_keeps_are_refused() {
 #[test]
 fn a_mask_changes_what_it_names_and_nothing_else() {
     let there = || (default_policy(), defaults());
-    let mut wanted = v1::Pool::default();
-    wanted.policy = Some(v1::Policy { fee_bps: 700, period_seconds: 60, ..v1::Policy::default() });
     let mut settings = v1::PoolSettings::default();
     settings.reserve.get_or_insert_default().reserve_ratio_bps = 9;
-    wanted.settings = Some(settings);
+    let wanted = v1::Pool {
+        policy: Some(v1::Policy { fee_bps: 700, period_seconds: 60, ..v1::Policy::default() }),
+        settings: Some(settings),
+        ..v1::Pool::default()
+    };
     let paths = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let changed = masked(&paths(&["policy.fee_bps"]), &wanted, there()).unwrap();
     assert_eq!(changed.settings, None);

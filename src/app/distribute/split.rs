@@ -31,7 +31,6 @@ fn broken(error: impl ToString) -> AppError {
 }
 
 /// What an account's weight earns.
-#[expect(clippy::large_enum_variant, reason = "one a step, on the stack")]
 enum Payer {
     ProRata(Box<(SplitInput, SplitTerms)>, Splitter),
     FixedApr(FixedRate),

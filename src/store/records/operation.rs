@@ -100,7 +100,7 @@ fn kind_from_pb(record: &pb::OperationRecord) -> Result<OperationKind, RecordErr
         },
         "claim" => OperationKind::Claim { validator: any()? },
         "withdraw" => OperationKind::Withdraw { validator: any()? },
-        "send_to_custody" => OperationKind::SendToCustody {
+        "defund" => OperationKind::SendToCustody {
             transfer: field(name, "transfer", TransferId::new(&record.transfer))?,
             amount: amount()?,
         },
@@ -404,3 +404,7 @@ impl Record for RebalanceMark {
         Ok(Self { run: record.run, at: UnixSeconds::new(record.at) })
     }
 }
+
+#[cfg(test)]
+#[path = "operation_tests.rs"]
+mod tests;

@@ -235,7 +235,7 @@ async fn a_source_without_a_watermark_is_waited_for_until_the_grace_ends() {
     let mut rig = Rig::new(1, ReleaseLimits::default()).await;
     let (app, pool) = (rig.app.clone(), rig.pool.clone());
     let request = rig.request();
-    let _ = app.register_source(&request, crate::domain::ids::SourceId::new("ledger").unwrap()).await.unwrap();
+    let _ = app.register_source(&request, crate::domain::ids::SourceId::new("ledger").unwrap(), "").await.unwrap();
     rig.run().await.unwrap();
     assert_eq!(reason(app.close_period(&rig.request(), &pool, ZERO).await), Reason::PeriodNotEnded);
     rig.set_time(LENGTH + 599);
