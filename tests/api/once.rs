@@ -221,41 +221,57 @@ async fn an_acknowledgement_of_another_hash_pauses_the_pool() {
     server.stop().await;
 }
 
+/// The transfers that have not ended.
+async fn open_transfers(server: &Server) -> Vec<v1::Transfer> {
+    let mut reader = server.client.transfers("pools/atom", "").until_caught_up();
+    let mut open = Vec::new();
+    while let Some(item) = reader.next().await.unwrap() {
+        open.push(item.transfer.unwrap());
+    }
+    open
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_is_acknowledged_once_and_counts_when_the_chain_shows_it() {
     let mut server = Setup::new().external_custody().pool("atom", "").start().await;
     let mut raw = Raw::connect(&server.endpoint()).await;
     server.put("alice", "ATOM", MILLION).await;
-    server.at(HOUR).await;
-    let mut reader = server.client.transfers("pools/atom", "").until_caught_up();
-    let mut funds = Vec::new();
-    while let Some(item) = reader.next().await.unwrap() {
-        funds.push(item.transfer.unwrap());
-    }
-    assert!(!funds.is_empty() && funds.iter().all(|fund| fund.direction() == v1::TransferDirection::Fund));
-    assert_eq!(units(&server.chain("atom").await.liquid), 0, "only a transfer brings tokens to the staking address");
-    assert!(funds.iter().all(|fund| fund.simulated && !fund.staking_address.is_empty() && !fund.memo.is_empty()));
+    let pool = server.pool("atom").await;
+    assert!(!pool.staking_address.is_empty() && pool.staking_address != pool.custody_address);
+    let mut total = 0;
+    // First the operator's own tokens for fees, then the customers'.
+    for (purpose, hour) in [(v1::TransferPurpose::HouseFloat, 1), (v1::TransferPurpose::Principal, 4)] {
+        server.at(hour * HOUR).await;
+        let funds = open_transfers(&server).await;
+        assert_eq!(funds.len(), 1, "{funds:#?}");
+        let fund = &funds[0];
+        assert_eq!((fund.direction(), fund.purpose()), (v1::TransferDirection::Fund, purpose));
+        assert_eq!((&fund.staking_address, &fund.custody_address), (&pool.staking_address, &pool.custody_address));
+        assert!(fund.simulated && !fund.memo.is_empty());
+        assert_eq!(units(&server.chain("atom").await.funded), total, "nothing moves but what is sent");
+        let before = server.ledger("atom").await;
 
-    let total: u128 = funds.iter().map(|fund| units(&fund.amount)).sum();
-    let words = |fund: &v1::Transfer, id: &str, outcome: v1::TransferOutcome| v1::AckTransferRequest {
-        request_id: format!("{id}-{}", fund.name.replace('/', "-")),
-        name: fund.name.clone(),
-        outcome: outcome as i32,
-        amount: fund.amount.clone(),
-        custody_reference: "wire 7".to_owned(),
-        reason: String::new(),
-    };
-    for fund in &funds {
-        let sent = words(fund, "sent", v1::TransferOutcome::Sent);
-        let first = twice!(raw.transfers, ack_transfer, sent, server.at(2 * HOUR).await);
+        let word = |id: &str, outcome: v1::TransferOutcome| v1::AckTransferRequest {
+            request_id: format!("{id}-{hour}"),
+            name: fund.name.clone(),
+            outcome: outcome as i32,
+            amount: fund.amount.clone(),
+            custody_reference: "wire 7".to_owned(),
+            reason: String::new(),
+        };
+        let sent = word("sent", v1::TransferOutcome::Sent);
+        let first = twice!(raw.transfers, ack_transfer, sent, server.at((hour + 1) * HOUR).await);
         assert_eq!(first.transfer.unwrap().state(), v1::TransferState::Sent);
-        // More than was asked for, and another direction's word, are refused.
-        let more = refused(raw.transfers.ack_transfer(words(fund, "more", v1::TransferOutcome::Sent)).await);
-        assert_eq!(more.code, Code::FailedPrecondition, "{more:?}");
-    }
-    assert_eq!(signed(&server.ledger("atom").await.in_transit) as u128, total);
-    assert_eq!(signed(&server.ledger("atom").await.liquid), 0, "a word of custody is no token");
-    for fund in &funds {
+        for (id, outcome) in [("more", v1::TransferOutcome::Sent), ("other", v1::TransferOutcome::Received)] {
+            let refused = refused(raw.transfers.ack_transfer(word(id, outcome)).await);
+            assert!(matches!(refused.code, Code::FailedPrecondition | Code::InvalidArgument), "{refused:?}");
+        }
+        let after = server.ledger("atom").await;
+        assert_eq!(after.liquid, before.liquid, "a word of custody is no token");
+        let amount = units(&fund.amount);
+        if purpose == v1::TransferPurpose::Principal {
+            assert_eq!(signed(&after.in_transit) as u128, amount);
+        }
         let send = sim::v1::SendFromCustodyRequest {
             request_id: format!("send-{}", fund.memo),
             transfer: fund.name.clone(),
@@ -263,12 +279,12 @@ async fn a_transfer_is_acknowledged_once_and_counts_when_the_chain_shows_it() {
         };
         let first = server.client.send_from_custody(send.clone()).await.unwrap();
         assert_eq!(server.client.send_from_custody(send).await.unwrap(), first);
+        server.at((hour + 2) * HOUR).await;
+        total += amount;
+        assert_eq!(units(&server.chain("atom").await.funded), total);
+        assert_eq!(signed(&server.ledger("atom").await.in_transit), 0);
     }
-    server.at(4 * HOUR).await;
-    let ledger = server.ledger("atom").await;
-    assert_eq!(signed(&ledger.in_transit), 0);
-    assert_eq!(units(&server.chain("atom").await.funded), total);
-    assert!(signed(&ledger.delegated) > 800_000_000_000, "{ledger:?}");
+    assert!(signed(&server.ledger("atom").await.delegated) > 800_000_000_000);
     server.reconciled("atom").await;
     server.stop().await;
 }
