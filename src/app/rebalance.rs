@@ -112,7 +112,8 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     let (reserve_settings, limits) = (&state.settings.reserve, &state.settings.allocation);
     let descriptor = &pool.chain.descriptor;
     let under_way = |wanted: fn(&OperationKind) -> Option<BaseUnits>| {
-        BaseUnits::sum(grounds.operations.iter().filter_map(|operation| wanted(&operation.kind)))
+        let amounts = grounds.operations.iter().filter_map(|operation| Some(left(operation, wanted(&operation.kind)?)));
+        BaseUnits::sum(amounts)
     };
     let coming = |purpose: Purpose| {
         let funds = grounds.transfers.iter().map(|record| &record.transfer);
@@ -194,12 +195,18 @@ fn candidates(grounds: &Grounds) -> Vec<Candidate> {
     grounds.observation.validators.iter().map(candidate).collect()
 }
 
+/// What an open operation has yet to move: what the chain has moved for it is in the ledger already.
+fn left(operation: &OperationRecord, amount: BaseUnits) -> BaseUnits {
+    amount.saturating_sub(operation.settled)
+}
+
 /// How many unbondings may still be begun where `counts` says.
 fn room(pool: &Pool, grounds: &Grounds, counts: impl Fn(&ValidatorId) -> bool) -> u32 {
     let pending = grounds.observation.unbondings.iter().filter(|entry| counts(&entry.validator)).count();
-    let planned = grounds.operations.iter().filter(
-        |operation| matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator)),
-    );
+    let planned = grounds.operations.iter().filter(|operation| {
+        let undelegate = matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator));
+        undelegate && operation.settled.is_zero()
+    });
     let taken = u32::try_from(pending + planned.count()).unwrap_or(u32::MAX);
     pool.chain.descriptor.limits.max_unbonding_entries.saturating_sub(taken)
 }
@@ -222,6 +229,7 @@ fn holdings(pool: &Pool, grounds: &Grounds) -> Result<BTreeMap<ValidatorId, Hold
             OperationKind::Redelegate { from, to, amount } => (Some(from), Some(to), *amount),
             _ => continue,
         };
+        let amount = left(operation, amount);
         if let Some(from) = from {
             let holding = holdings.entry(from.clone()).or_default();
             holding.pending_out = holding.pending_out.checked_add(amount).map_err(broken)?;

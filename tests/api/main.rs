@@ -5,6 +5,7 @@
 mod bad_feed;
 mod bad_input;
 mod durable;
+mod faults;
 mod harness;
 mod money;
 mod once;
