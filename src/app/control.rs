@@ -10,7 +10,7 @@ use tokio::sync::MutexGuard;
 use crate::domain::amount::BaseUnits;
 use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedLevel};
+use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedChange};
 use crate::store::{Batch, Expectation, StoreError, keys};
 
 use super::{App, AppError, Once, Pool, Request};
@@ -122,7 +122,9 @@ impl<'a> Change<'a> {
         self.put_new(keys::posting(posting.sequence), &posting);
         let level = staked_and_unbonding(&self.record.ledger)?;
         if level != level_before {
-            let staked = StakedLevel { at: effective_at, level };
+            let change = level.signed().checked_sub(level_before.signed());
+            let change = change.map_err(|error| AppError::Broken(format!("the staked total: {error}")))?;
+            let staked = StakedChange { at: effective_at, change };
             self.put(keys::staked_series(effective_at, posting.sequence), &staked);
         }
         Ok(())

@@ -256,7 +256,7 @@ keys! {
     PAYOUT_ACK = 0x50, payout_ack / parse_payout_ack (period: u64, revision: u32);
     /// A payout that the ledger service rejected.
     REJECTED_PAYOUT = 0x51, rejected_payout / parse_rejected_payout (period: u64, account: &AccountId);
-    /// What was staked from a moment on.
+    /// A change of what was staked, by when it took effect.
     STAKED_SERIES = 0x52, staked_series / parse_staked_series (at: UnixSeconds, sequence: u64);
     /// Up to which height the chain's effects are booked.
     CHAIN_MARK = 0x53, chain_mark / is_chain_mark ();
@@ -392,12 +392,12 @@ pub fn rejected_payouts_of(period: u64) -> KeyRange {
     begins!(REJECTED_PAYOUT, period)
 }
 
-/// What was staked before `at`; the last of them, scanned in reverse, is what held at `at`.
+/// The changes of what was staked before `at`.
 pub fn staked_series_before(at: UnixSeconds) -> KeyRange {
     before!(STAKED_SERIES, at)
 }
 
-/// What was staked in `[from, to)`.
+/// The changes of what was staked in `[from, to)`.
 pub fn staked_series_between(from: UnixSeconds, to: UnixSeconds) -> KeyRange {
     KeyRange { from: before!(STAKED_SERIES, from).to, to: before!(STAKED_SERIES, to).to }
 }

@@ -5,13 +5,14 @@
 
 use ruint::aliases::U256;
 
-use crate::domain::amount::SignedUnits;
+use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::distribution::{AfterVoid, DistributionState};
 use crate::domain::fixed_apr::RewardPolicy;
 use crate::domain::house_weight::{HouseWeightInput, LevelChange, LevelDelta};
 use crate::domain::ledger::ClaimAccount;
+use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{DistributionRecord, PeriodRecord, Progress, ReceiptRecord, StakedLevel, TakenReceipts};
+use crate::store::records::{DistributionRecord, PeriodRecord, Progress, ReceiptRecord, StakedChange, TakenReceipts};
 use crate::store::{Direction, keys};
 
 use super::super::control::Change;
@@ -105,21 +106,29 @@ async fn pin(
     record.fixed_apr = matches!(period.policy.reward, RewardPolicy::FixedApr(_));
     let frozen = app.book.frozen(pool.number(), period.index).await?;
     let frozen = frozen.ok_or_else(|| broken(format!("the book has no seal of period {}", period.index)))?;
-    record.house_weight = house_weight(app, pool, period).await?;
+    (record.house_weight, record.staked_at_end) = house_weight(app, pool, period).await?;
     let total = frozen.total.sum.checked_add(record.house_weight);
     record.weight_total = total.ok_or_else(|| broken("the sum of all weights is past 256 bits"))?;
     record.progress = Progress::Splitting;
     Ok(())
 }
 
-/// What the stake that the house's credit carries weighs in the period.
-async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<U256, AppError> {
+/// What the stake that the house's credit carries weighs in the period, and what was staked or unbonding at its end.
+async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<(U256, BaseUnits), AppError> {
     let (start, end) = (period.bounds.start, period.bounds.end);
     let control = pool.control();
-    let before: Option<StakedLevel> = app.last(control, keys::staked_series_before(start)).await?;
-    let levels: Vec<StakedLevel> = app.list(control, keys::staked_series_between(start, end), usize::MAX).await?;
-    let staked: Vec<LevelChange> =
-        levels.iter().map(|level| LevelChange { at: level.at, level: level.level }).collect();
+    let staked_at_start = match period.index.0.checked_sub(1) {
+        None => {
+            let before: Vec<StakedChange> = app.list(control, keys::staked_series_before(start), usize::MAX).await?;
+            levels(BaseUnits::ZERO, &before)?.last().map_or(BaseUnits::ZERO, |last| last.level)
+        }
+        Some(before) => {
+            let before = app.last_distribution(pool, PeriodIndex(before)).await?;
+            before.ok_or_else(|| broken("the period before has no distribution"))?.staked_at_end
+        }
+    };
+    let changes: Vec<StakedChange> = app.list(control, keys::staked_series_between(start, end), usize::MAX).await?;
+    let staked = levels(staked_at_start, &changes)?;
     let curve = app.book.frozen_curve(pool.number(), period.index).await?;
     let curve = curve.ok_or_else(|| broken(format!("the book has no curve of period {}", period.index)))?;
     let delta = |(second, change): (u32, i128)| LevelDelta {
@@ -130,12 +139,29 @@ async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<U
     let input = HouseWeightInput {
         start,
         end,
-        staked_at_start: before.map(|level| level.level).unwrap_or_default(),
+        staked_at_start,
         staked: &staked,
         eligible_at_start: SignedUnits::new(curve.start_total()).unsigned().map_err(broken)?,
         eligible: &eligible,
     };
-    input.house_weight().map_err(broken)
+    let at_end = staked.last().map_or(staked_at_start, |last| last.level);
+    Ok((input.house_weight().map_err(broken)?, at_end))
+}
+
+/// The levels that changes lead to from `opening` on, one a second. They are in the order of their seconds; within one,
+/// only what they come to together counts.
+fn levels(opening: BaseUnits, changes: &[StakedChange]) -> Result<Vec<LevelChange>, AppError> {
+    let mut level = opening.signed();
+    let mut levels: Vec<LevelChange> = Vec::new();
+    for second in changes.chunk_by(|one, other| one.at == other.at) {
+        for change in second {
+            level = level.checked_add(change.change).map_err(broken)?;
+        }
+        if let Some(last) = second.last() {
+            levels.push(LevelChange { at: last.at, level: level.unsigned().map_err(broken)? });
+        }
+    }
+    Ok(levels)
 }
 
 /// Gives a portion of a voided revision's receipts back. With the last one, a void that carries ends the period.

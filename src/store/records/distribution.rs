@@ -71,6 +71,8 @@ pub struct DistributionRecord {
     pub weight_total: U256,
     /// The house's own weight.
     pub house_weight: U256,
+    /// What was staked or unbonding at the period's end: where the next period's series begins.
+    pub staked_at_end: BaseUnits,
     /// Payouts are whole multiples of this.
     pub payout_unit: PayoutUnit,
     /// Whether a fixed rate was paid, instead of a share of what the chain paid.
@@ -111,6 +113,7 @@ impl DistributionRecord {
             owed: BaseUnits::ZERO,
             weight_total: U256::ZERO,
             house_weight: U256::ZERO,
+            staked_at_end: BaseUnits::ZERO,
             payout_unit: PayoutUnit::ONE,
             fixed_apr: false,
             positions: 0,
@@ -200,6 +203,7 @@ impl Record for DistributionRecord {
             carry_out: carry_out.to_string(),
             weight_total: self.weight_total.to_string(),
             house_weight: self.house_weight.to_string(),
+            staked_at_end: self.staked_at_end.to_string(),
             payout_unit: self.payout_unit.get().to_string(),
             positions: self.positions,
             positive_count: self.positive_count,
@@ -252,6 +256,7 @@ impl Record for DistributionRecord {
             owed: amount("owed", &record.owed)?,
             weight_total: wide(name, "weight_total", &record.weight_total)?,
             house_weight: wide(name, "house_weight", &record.house_weight)?,
+            staked_at_end: units(name, "staked_at_end", &record.staked_at_end)?,
             payout_unit: field(name, "payout_unit", PayoutUnit::new(amount("payout_unit", &record.payout_unit)?))?,
             fixed_apr: record.fixed_apr,
             positions: record.positions,

@@ -20,7 +20,7 @@ pub use distribution::{
 };
 pub use ledger::{LedgerRecord, PostingRecord};
 pub use operation::{CustodyReport, KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
-pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedLevel};
+pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
 

@@ -68,6 +68,8 @@ fn every_state_of_a_transfer_is_read_back() {
                     updated_at: UnixSeconds::new(2),
                     custody_reference: "x".to_owned(),
                     reason: "y".to_owned(),
+                    changed: 6,
+                    transactions: vec![TransactionId::new("ABCD").unwrap()],
                 };
                 assert_eq!(TransferRecord::decode(&record.encode()), Ok(record));
             }
@@ -77,11 +79,12 @@ fn every_state_of_a_transfer_is_read_back() {
 
 #[test]
 fn a_record_that_is_no_record_is_refused_by_name() {
-    let refused = OperationRecord::decode(&[0xff, 0xff]).unwrap_err();
+    let refused = <OperationRecord as Record>::decode(&[0xff, 0xff]).unwrap_err();
     assert_eq!(refused.record, "operation");
-    let mut unknown = operation(OperationKind::Claim { validator: None }, OperationState::Planned, false);
-    unknown.reason.clear();
-    let text = unknown.encode();
-    let broken: Vec<u8> = text.iter().map(|byte| if *byte == b'P' { b'Q' } else { *byte }).collect();
-    assert!(OperationRecord::decode(&broken).unwrap_err().detail.contains("a known state"));
+    let mut unknown = pb::OperationRecord::decode(
+        operation(OperationKind::Claim { validator: None }, OperationState::Planned, false).encode().as_slice(),
+    )
+    .unwrap();
+    unknown.state = "LOST".to_owned();
+    assert!(OperationRecord::decode(&unknown.encode_to_vec()).unwrap_err().detail.contains("a known state"));
 }

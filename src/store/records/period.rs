@@ -3,8 +3,8 @@
 use prost::Message;
 use ruint::aliases::U256;
 
-use super::{PolicyRecord, Record, RecordError, field, message, required, units, wide};
-use crate::domain::amount::BaseUnits;
+use super::{PolicyRecord, Record, RecordError, field, message, required, signed, wide};
+use crate::domain::amount::SignedUnits;
 use crate::domain::period::{PeriodBounds, PeriodIndex, PeriodState};
 use crate::domain::policy::PoolPolicy;
 use crate::domain::time::UnixSeconds;
@@ -154,24 +154,25 @@ impl Record for ChainMark {
     }
 }
 
-/// The level of staked + unbonding from a moment on, for the house's weight.
+/// A change of staked + unbonding, for the house's weight. A change and not a level: an effect may be booked after a
+/// later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StakedLevel {
-    /// Since when.
+pub struct StakedChange {
+    /// When it took effect.
     pub at: UnixSeconds,
-    /// How much is delegated or unbonding.
-    pub level: BaseUnits,
+    /// By how much what is delegated or unbonding changed.
+    pub change: SignedUnits,
 }
 
-impl Record for StakedLevel {
-    const NAME: &'static str = "staked level";
+impl Record for StakedChange {
+    const NAME: &'static str = "staked change";
 
     fn encode(&self) -> Vec<u8> {
-        pb::StakedLevelRecord { at: self.at.get(), level: self.level.to_string() }.encode_to_vec()
+        pb::StakedChangeRecord { at: self.at.get(), change: self.change.to_string() }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let record: pb::StakedLevelRecord = message(Self::NAME, bytes)?;
-        Ok(Self { at: UnixSeconds::new(record.at), level: units(Self::NAME, "level", &record.level)? })
+        let record: pb::StakedChangeRecord = message(Self::NAME, bytes)?;
+        Ok(Self { at: UnixSeconds::new(record.at), change: signed(Self::NAME, "change", &record.change)? })
     }
 }

@@ -1,3 +1,4 @@
 mod audit;
+mod house;
 mod life;
 mod rig;

@@ -188,6 +188,11 @@ impl Rig {
             earned_from: at(second - LENGTH),
             earned_to: at(second),
         };
+        self.effect(name, kind, second).await;
+    }
+
+    /// The chain does something at `second`.
+    pub async fn effect(&self, name: &str, kind: EffectKind, second: i64) {
         let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
         let effect = Effect { key, height: 1, at: at(second), operation: None, kind };
         let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
