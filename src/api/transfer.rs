@@ -242,6 +242,8 @@ pub(super) fn show_transfer(record: &TransferRecord, pool: &Pool) -> v1::Transfe
         state: state.into(),
         amount: Some(show::amount(asset, transfer.asked)),
         observed_amount: Some(show::amount(asset, transfer.seen)),
+        staking_address: pool.chain.descriptor.staking_address.clone(),
+        custody_address: pool.chain.descriptor.custody_address.clone(),
         memo: transfer.id.to_string(),
         custody_reference: record.custody_reference.clone(),
         transactions: record.transactions.iter().map(ToString::to_string).collect(),

@@ -90,7 +90,7 @@ impl Reason {
             Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
             Self::PoolPaused => "POOL_PAUSED",
             Self::WrongState => "WRONG_STATE",
-            Self::HashMismatch => "DISTRIBUTION_HASH_MISMATCH",
+            Self::HashMismatch => "HASH_MISMATCH",
             Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::InvalidValue => "INVALID_VALUE",

@@ -71,7 +71,8 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     let paused = app.pool_state(pool).await?.paused.is_some();
     let mut work = Work::Idle;
     for operation in due.into_iter().take(PER_STEP) {
-        if paused && operation.state == OperationState::Planned && !operation.kind.is_exit() {
+        let waits = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
+        if paused && operation.state == OperationState::Planned && waits {
             continue;
         }
         let span = tracing::info_span!("operation", pool = %pool.id(), operation_id = %operation.id);

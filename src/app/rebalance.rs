@@ -47,9 +47,6 @@ fn broken(error: AmountError) -> AppError {
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mark: RebalanceMark = app.read(pool.control(), &keys::rebalance_mark()).await?.unwrap_or_default();
     let state = app.pool_state(pool).await?;
-    if state.paused.is_some() {
-        return Ok(Work::Idle);
-    }
     let interval = u64::from(state.settings.reserve.rebalance_interval_seconds);
     if mark.run > 0 && now.since(mark.at) < interval {
         return Ok(Work::Idle);
@@ -115,7 +112,8 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     let (reserve_settings, limits) = (&state.settings.reserve, &state.settings.allocation);
     let descriptor = &pool.chain.descriptor;
     let under_way = |wanted: fn(&OperationKind) -> Option<BaseUnits>| {
-        BaseUnits::sum(grounds.operations.iter().filter_map(|operation| wanted(&operation.kind)))
+        let amounts = grounds.operations.iter().filter_map(|operation| Some(left(operation, wanted(&operation.kind)?)));
+        BaseUnits::sum(amounts)
     };
     let coming = |purpose: Purpose| {
         let funds = grounds.transfers.iter().map(|record| &record.transfer);
@@ -150,9 +148,13 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             reserve_settings.horizon_seconds,
         )
         .map_err(broken)?,
-        may_stake: app.chain_mark(pool).await?.mismatch.is_none(),
+        may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
     };
-    let plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
+    let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
+    if state.paused.is_some() {
+        // Who leaves is covered in a pause too: stake comes back. Nothing else moves.
+        (plan.fund, plan.house_float_fund, plan.defund) = (BaseUnits::ZERO, BaseUnits::ZERO, BaseUnits::ZERO);
+    }
     let request = AllocationRequest {
         target: plan.target,
         stake: plan.stake,
@@ -171,7 +173,10 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             unbonding_room: descriptor.limits.unbonding_entries_per_account.then(|| room(pool, grounds, |_| true)),
         },
     };
-    let allocation = allocate(&request).map_err(broken)?;
+    let mut allocation = allocate(&request).map_err(broken)?;
+    if state.paused.is_some() {
+        allocation.moves.retain(|step| matches!(step.kind, OperationKind::Undelegate { .. }));
+    }
     Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
 }
 
@@ -190,12 +195,18 @@ fn candidates(grounds: &Grounds) -> Vec<Candidate> {
     grounds.observation.validators.iter().map(candidate).collect()
 }
 
+/// What an open operation has yet to move: what the chain has moved for it is in the ledger already.
+fn left(operation: &OperationRecord, amount: BaseUnits) -> BaseUnits {
+    amount.saturating_sub(operation.settled)
+}
+
 /// How many unbondings may still be begun where `counts` says.
 fn room(pool: &Pool, grounds: &Grounds, counts: impl Fn(&ValidatorId) -> bool) -> u32 {
     let pending = grounds.observation.unbondings.iter().filter(|entry| counts(&entry.validator)).count();
-    let planned = grounds.operations.iter().filter(
-        |operation| matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator)),
-    );
+    let planned = grounds.operations.iter().filter(|operation| {
+        let undelegate = matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator));
+        undelegate && operation.settled.is_zero()
+    });
     let taken = u32::try_from(pending + planned.count()).unwrap_or(u32::MAX);
     pool.chain.descriptor.limits.max_unbonding_entries.saturating_sub(taken)
 }
@@ -218,6 +229,7 @@ fn holdings(pool: &Pool, grounds: &Grounds) -> Result<BTreeMap<ValidatorId, Hold
             OperationKind::Redelegate { from, to, amount } => (Some(from), Some(to), *amount),
             _ => continue,
         };
+        let amount = left(operation, amount);
         if let Some(from) = from {
             let holding = holdings.entry(from.clone()).or_default();
             holding.pending_out = holding.pending_out.checked_add(amount).map_err(broken)?;

@@ -5,7 +5,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{Record, RequestRecord};
 use crate::store::{Batch, MAX_VALUE_BYTES, PartitionId, Store, StoreError, keys};
 
-use super::{App, AppError, Pool, Reason};
+use super::{App, AppError, Pool, Reason, Refusal};
 
 /// An answer is kept up to this size, so that the record fits a value of the store.
 const MAX_ANSWER_BYTES: usize = MAX_VALUE_BYTES - 256;
@@ -42,7 +42,8 @@ impl Request {
                 "request id {} was used for {} with another body; use a new id for a new request",
                 self.id, self.method
             );
-            return Err(AppError::refused(Reason::RequestIdReused, message));
+            let (reason, field) = (Reason::RequestIdReused, "request_id");
+            return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
         }
         Ok(Some(Once::Repeated { answer: (!record.answer.is_empty()).then_some(record.answer) }))
     }

@@ -67,6 +67,10 @@ pub struct Descriptor {
     pub asset: AssetId,
     /// Decimals of the asset, for showing only.
     pub decimals: u32,
+    /// Where our stake is kept, and where a FUND goes to.
+    pub staking_address: String,
+    /// The one address that a DEFUND goes to.
+    pub custody_address: String,
     /// Seconds from undelegating to maturity.
     pub unbonding_seconds: u64,
     /// Seconds of one reward epoch.

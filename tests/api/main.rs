@@ -2,6 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod bad_feed;
+mod bad_input;
+mod durable;
+mod faults;
 mod harness;
+mod money;
+mod once;
 mod operators;
+mod order;
+mod raw;
+mod release;
+mod rules;
 mod skeleton;
+mod split;
+mod surface;

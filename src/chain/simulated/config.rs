@@ -131,6 +131,8 @@ impl SimulatedConfig {
             chain: self.chain.clone(),
             asset: self.asset.clone(),
             decimals: self.decimals,
+            staking_address: format!("{}-staking", self.chain),
+            custody_address: format!("{}-custody", self.chain),
             unbonding_seconds: self.unbonding_seconds,
             epoch_seconds: self.epoch_seconds,
             reward_style: self.reward_style,
