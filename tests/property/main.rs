@@ -8,5 +8,6 @@ mod fixed_apr;
 mod history;
 mod house_weight;
 mod numbers;
+mod positions;
 mod reference;
 mod split;

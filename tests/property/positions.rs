@@ -1,0 +1,104 @@
+//! The position rules against the reference: random histories over two open periods with policies of their own.
+
+use std::collections::BTreeMap;
+
+use num_bigint::BigInt;
+use proptest::prelude::*;
+use softstake::domain::amount::BaseUnits;
+use softstake::domain::eligibility::{EligibilityPolicy, EnrolmentMode, StandingChange};
+use softstake::domain::feed::{RejectReason, SourceNumber};
+use softstake::domain::period::{OpenPeriod, PeriodBounds, PeriodIndex, TimeLimits};
+use softstake::domain::position::{BalanceChange, Calendar, Position};
+use softstake::domain::time::UnixSeconds;
+
+use crate::history::{history, policy};
+use crate::numbers::config;
+use crate::reference::{ReferenceEvent, ReferenceLedger, ReferencePolicy};
+
+const SKEW: u32 = 5;
+const SOURCE: SourceNumber = SourceNumber(16);
+
+fn open(index: u64, start: i64, seconds: u32, policy: &ReferencePolicy) -> OpenPeriod {
+    OpenPeriod {
+        index: PeriodIndex(index),
+        bounds: PeriodBounds::new(UnixSeconds::new(start), seconds).unwrap(),
+        policy: EligibilityPolicy {
+            minimum: BaseUnits::new(policy.minimum).unwrap(),
+            cap: policy.cap.map(|cap| BaseUnits::new(cap).unwrap_or(BaseUnits::MAX)),
+            enrolment: if policy.opt_in_only { EnrolmentMode::OptIn } else { EnrolmentMode::Automatic },
+        },
+        limits: TimeLimits { max_skew_seconds: SKEW, max_lateness_seconds: 0, max_future_seconds: 1_000_000 },
+    }
+}
+
+/// What an event is to a position; `None` for a balance.
+fn standing(event: &ReferenceEvent) -> Option<StandingChange> {
+    Some(match event {
+        ReferenceEvent::Balance(_) => return None,
+        ReferenceEvent::OptIn => StandingChange::OPT_IN,
+        ReferenceEvent::OptOut => StandingChange::OPT_OUT,
+        ReferenceEvent::OptOutOfAll => StandingChange::OPT_OUT_OF_ALL,
+        ReferenceEvent::RevokeOptOutOfAll => StandingChange::REVOKE_OPT_OUT_OF_ALL,
+        ReferenceEvent::Restrict => StandingChange::RESTRICT,
+        ReferenceEvent::LiftRestriction => StandingChange::LIFT_RESTRICTION,
+    })
+}
+
+proptest! {
+    #![proptest_config(config(0x5051_0009))]
+
+    #[test]
+    fn positions_weigh_what_the_reference_says(
+        history in history(), first in policy(), second in policy(), length in 1_u32..60,
+    ) {
+        let end = i64::from(length);
+        let (oldest, next) = (open(0, 0, length, &first), open(1, end, length, &second));
+        let calendar = Calendar { origin: UnixSeconds::new(0), frozen_any: false, oldest, next: Some(next) };
+        let now = UnixSeconds::new(1_000);
+        let mut ledger = ReferenceLedger::new(i64::from(SKEW));
+        let mut positions: BTreeMap<String, Position> = BTreeMap::new();
+        let mut last: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+        let (mut clock, mut sequence) = (0_i64, 0_u64);
+        for (account, step, event) in &history {
+            clock += step;
+            let (account, at) = (format!("account-{account}"), clock.max(0));
+            let position = positions.entry(account.clone()).or_default();
+            let change = standing(event);
+            let (before, balance_last) = last.get(&account).copied().unwrap_or((i64::MIN, false));
+            let too_old = at < before && before - at > i64::from(SKEW);
+            // A decision is never too old, nor a balance that one overtook: the reference knows neither rule.
+            if too_old && (change.is_some() || !balance_last) {
+                continue;
+            }
+            sequence += 1;
+            let at_seconds = UnixSeconds::new(at);
+            let applied = match (change, event) {
+                (Some(change), _) => position.apply_standing(&calendar, now, change, at_seconds),
+                (None, ReferenceEvent::Balance(balance)) => {
+                    let balance = BaseUnits::new(*balance).unwrap();
+                    let change = BalanceChange { source: SOURCE, sequence, balance, at: at_seconds };
+                    position.apply_balance(&calendar, now, change)
+                }
+                (None, other) => panic!("{other:?} is no balance"),
+            };
+            if at >= 2 * end {
+                prop_assert_eq!(applied.map(|_| ()), Err(RejectReason::PeriodNotOpen));
+                continue;
+            }
+            if too_old {
+                prop_assert_eq!(applied.map(|_| ()), Err(RejectReason::TooOld));
+                continue;
+            }
+            prop_assert!(applied.is_ok(), "{:?} at {}", applied, at);
+            prop_assert!(ledger.apply(&account, at, event));
+            last.insert(account, (at.max(before), change.is_none()));
+        }
+        let (weights_first, weights_second) = (ledger.weights(0, end, &first), ledger.weights(end, 2 * end, &second));
+        let after = calendar.after_freeze().expect("the next period is open");
+        for (account, mut position) in positions {
+            let expected = |weights: &BTreeMap<String, BigInt>| weights.get(&account).cloned().unwrap_or_default();
+            prop_assert_eq!(BigInt::from(position.freeze(&calendar).weight), expected(&weights_first), "{}", &account);
+            prop_assert_eq!(BigInt::from(position.freeze(&after).weight), expected(&weights_second), "{}", &account);
+        }
+    }
+}
