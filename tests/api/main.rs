@@ -1,6 +1,6 @@
 //! The real server over a real socket, with mocked validators: the simulated chains under a manual clock.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_update, reason = "tests")]
 
 mod bad_feed;
 mod bad_input;
