@@ -160,6 +160,7 @@ async fn a_request_id_stands_for_one_body() {
 
 /// Calls that name something: what is missing, what is no name, and what is not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::needless_update, reason = "some requests have one field, others more")]
 async fn names_are_checked_and_looked_up() {
     let server = lived_in().await;
     let mut raw = Raw::connect(&server.endpoint()).await;
