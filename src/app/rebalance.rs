@@ -17,6 +17,13 @@ use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, Vali
 use super::control::Change;
 use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer};
 
+/// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
+/// and is one value of the store.
+const MAX_VALIDATORS: u32 = 48;
+
+/// The most moves of one run, so that its operations fit a commit. The next run makes the rest.
+const MAX_MOVES: usize = 200;
+
 /// What a run would do, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebalance {
@@ -165,7 +172,11 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             max_share_bps: limits.max_share_bps,
             max_group_share_bps: limits.max_group_share_bps,
             max_commission: limits.max_commission,
-            max_validators: limits.max_validators.unwrap_or(u32::MAX).min(descriptor.limits.max_validators),
+            max_validators: limits
+                .max_validators
+                .unwrap_or(u32::MAX)
+                .min(descriptor.limits.max_validators)
+                .min(MAX_VALIDATORS),
             min_delegation: descriptor.limits.min_delegation,
             delegation_unit: descriptor.limits.delegation_unit,
             min_move: reserve_settings.min_move,
@@ -177,6 +188,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     if state.paused.is_some() {
         allocation.moves.retain(|step| matches!(step.kind, OperationKind::Undelegate { .. }));
     }
+    allocation.moves.truncate(MAX_MOVES);
     Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
 }
 
