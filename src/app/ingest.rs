@@ -202,8 +202,9 @@ impl App {
         // The book's clock is read a little later, when an event that was too far ahead may be so no longer.
         let ahead = self.now().plus(i64::from(self.settings.max_future_seconds) + FUTURE_MARGIN_SECONDS);
         match open {
-            Some(end) if at < end || at > ahead => Ok(()),
-            _ => Err(book_refusal(BookRefusal::PeriodNotOpen { pool })),
+            Some(end) if at >= end && at <= ahead => Err(book_refusal(BookRefusal::PeriodNotOpen { pool })),
+            // Of a new pool the first period stands in the book's queue, before any event.
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -250,8 +251,9 @@ impl App {
         }
     }
 
-    /// Finishes what a crash cut off: intents that are durable and not in the book.
+    /// Finishes what a crash or a full queue cut off: intents that are durable and not in the book.
     pub async fn finish_intents(&self) -> Result<(), AppError> {
+        let _guard = self.feed.put.lock().await;
         match self.last_intent().await? {
             Some(last) => self.enter_intents(last.sequence).await,
             None => Ok(()),

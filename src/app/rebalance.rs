@@ -6,7 +6,7 @@ use crate::chain::Observation;
 use crate::domain::allocation::{Allocation, AllocationLimits, AllocationRequest, Candidate, Holding, allocate};
 use crate::domain::amount::{AmountError, BaseUnits};
 use crate::domain::ids::ValidatorId;
-use crate::domain::ledger::LedgerView;
+use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::operation::{OperationKind, rebalance_id};
 use crate::domain::reserve::{self, ReserveInput, StakePlan};
 use crate::domain::time::UnixSeconds;
@@ -128,6 +128,15 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         BaseUnits::sum(funds.map(crate::domain::transfer::Transfer::outstanding))
     };
     let unbondings = grounds.observation.unbondings.iter().map(|entry| (entry.matures_at, entry.amount));
+    let seen = BaseUnits::sum(grounds.observation.unbondings.iter().map(|entry| entry.amount)).map_err(broken)?;
+    let horizon = reserve_settings.horizon_seconds;
+    let due = reserve::unbonding_due(unbondings, now, descriptor.unbonding_seconds, horizon).map_err(broken)?;
+    // The observation may be ahead of the books, or behind a look-up. What it no longer shows and the books still have
+    // unbonding is on its way to liquid; what it shows and the books have not is counted as an open operation's. Counted
+    // by the observation alone, the same need would be unstaked twice.
+    let (unbonding, matured) = (AssetAccount::Unbonding, AssetAccount::Matured);
+    let booked_unbonding = [unbonding, matured].map(|account| grounds.view.asset(account));
+    let booked_unbonding = BaseUnits::sum(booked_unbonding).map_err(broken)?;
     let input = ReserveInput {
         view: &grounds.view,
         forecast: reserve_settings.reserve_floor,
@@ -148,13 +157,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         .map_err(broken)?,
         funds_coming: coming(Purpose::Principal).map_err(broken)?,
         house_funds_coming: coming(Purpose::HouseFloat).map_err(broken)?,
-        unbonding_due: reserve::unbonding_due(
-            unbondings,
-            now,
-            descriptor.unbonding_seconds,
-            reserve_settings.horizon_seconds,
-        )
-        .map_err(broken)?,
+        unbonding_due: booked_unbonding.saturating_sub(seen.saturating_sub(due)),
         may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
     };
     let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
