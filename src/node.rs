@@ -246,7 +246,6 @@ impl Node {
         });
         app.open().await?;
         found_pools(&app, &config).await?;
-        app.finish_intents().await?;
 
         let desk = CustodyDesk { chains: chains.automatic };
         let driver = Arc::new(Driver::new(app.clone(), desk));

@@ -1,6 +1,6 @@
 //! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
 
-use crate::book::{HandOver, MAX_PARTITIONS, Overloaded};
+use crate::book::{HandOver, MAX_PARTITIONS, MAX_SOURCES, Overloaded};
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
 use crate::domain::period::{PeriodIndex, parse_period_start};
@@ -204,6 +204,11 @@ impl App {
         }
         if self.feed.source(&id).is_some() || id.as_str() == PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
+        }
+        // Beside those that are registered, the enrolment log and PutBalance are sources.
+        if self.feed.sources().len() + 2 >= MAX_SOURCES {
+            let message = format!("there are {MAX_SOURCES} sources, retired and own ones included; no more fit");
+            return Err(AppError::refused(Reason::WrongState, message));
         }
         let number = self.feed.next_number()?;
         let now = self.now();

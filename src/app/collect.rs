@@ -14,6 +14,9 @@ fn broken(error: IdError) -> AppError {
     AppError::Broken(error.to_string())
 }
 
+/// How many operations one commit plans: each writes three keys of the commit's thousand.
+const PER_CHANGE: u64 = 250;
+
 /// Plans what is due after the chain was seen as `observation`.
 pub(super) async fn step(
     app: &App,
@@ -42,16 +45,20 @@ async fn claim(app: &App, pool: &Pool, observation: &Observation, now: UnixSecon
         RewardStyle::ClaimPerAccount | RewardStyle::Compounding => earning.take(1).map(|_| None).collect(),
     };
     let mut change = Change::begin(app, pool, now).await?;
-    let mut planned = 0_u64;
+    let (mut planned, mut work) = (0_u64, Work::Idle);
     for validator in whom {
         let id = claim_id(pool.id(), period.index.0, validator.as_ref()).map_err(broken)?;
         if change.contains(&keys::operation(&id)).await? {
             continue;
         }
+        if planned == PER_CHANGE {
+            work = finish(app, change, planned).await?;
+            (change, planned) = (Change::begin(app, pool, now).await?, 0);
+        }
         operate::plan(&mut change, id, OperationKind::Claim { validator }, "end_of_period")?;
         planned += 1;
     }
-    finish(app, change, planned).await
+    Ok(work.and(finish(app, change, planned).await?))
 }
 
 /// The period that `now` lies in.
@@ -82,11 +89,15 @@ async fn withdraw(app: &App, pool: &Pool, observation: &Observation, now: UnixSe
     }
     let open = app.open_operations(pool).await?;
     let mut change = Change::begin(app, pool, now).await?;
-    let mut planned = 0_u64;
+    let (mut planned, mut work) = (0_u64, Work::Idle);
     for validator in whom {
         let kind = OperationKind::Withdraw { validator };
         if open.iter().any(|operation| operation.kind == kind) {
             continue;
+        }
+        if planned == PER_CHANGE {
+            work = finish(app, change, planned).await?;
+            (change, planned) = (Change::begin(app, pool, now).await?, 0);
         }
         let OperationKind::Withdraw { validator } = &kind else { continue };
         let run = change.next_sequence();
@@ -94,7 +105,7 @@ async fn withdraw(app: &App, pool: &Pool, observation: &Observation, now: UnixSe
         operate::plan(&mut change, id, kind, "matured")?;
         planned += 1;
     }
-    finish(app, change, planned).await
+    Ok(work.and(finish(app, change, planned).await?))
 }
 
 async fn finish(app: &App, change: Change<'_>, planned: u64) -> Result<Work, AppError> {

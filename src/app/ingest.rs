@@ -31,6 +31,9 @@ const FIRST_REGISTERED: u16 = 16;
 /// How many intents are looked at together when the service starts.
 const INTENTS_PER_READ: usize = 1_000;
 
+/// How much later than a call the book may look at its time.
+const FUTURE_MARGIN_SECONDS: i64 = 60;
+
 /// One balance, as its source said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceEvent {
@@ -160,11 +163,11 @@ impl App {
         balance: BaseUnits,
         at: Option<UnixSeconds>,
     ) -> Result<(Once, u64), AppError> {
-        if self.pool_of_asset(asset.as_str()).is_none() {
+        let Some(pool) = self.pool_of_asset(asset.as_str()) else {
             let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
             let (reason, field) = (Reason::UnknownAsset, "balance.asset");
             return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
-        }
+        };
         let _guard = self.feed.put.lock().await;
         let seen = request.seen(&*self.store, PartitionId::SERVICE).await?;
         let (intent, once) = match seen {
@@ -173,6 +176,7 @@ impl App {
                 let last: Option<PutBalanceIntent> = self.last_intent().await?;
                 let sequence = last.map_or(0, |intent| intent.sequence) + 1;
                 let at = at.unwrap_or_else(|| self.now());
+                self.check_period_open(pool.number(), at)?;
                 let intent = PutBalanceIntent { sequence, account, asset, balance, at };
                 self.record_intent(request, &intent).await?;
                 (intent, Once::First)
@@ -188,6 +192,19 @@ impl App {
         match outcome.rejected.first() {
             None => Ok((once, sequence)),
             Some((_, reason)) => Err(rejected(*reason)),
+        }
+    }
+
+    /// Refuses what the book would send back until a later period is open: a durable intent stands before all that follow
+    /// it, in every pool. What lies so far ahead that the book rejects it for good is taken.
+    fn check_period_open(&self, pool: u16, at: UnixSeconds) -> Result<(), AppError> {
+        let open = self.book.totals(pool).and_then(|totals| totals.open.last().map(|last| last.period.bounds.end));
+        // The book's clock is read a little later, when an event that was too far ahead may be so no longer.
+        let ahead = self.now().plus(i64::from(self.settings.max_future_seconds) + FUTURE_MARGIN_SECONDS);
+        match open {
+            Some(end) if at >= end && at <= ahead => Err(book_refusal(BookRefusal::PeriodNotOpen { pool })),
+            // Of a new pool the first period stands in the book's queue, before any event.
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -234,8 +251,9 @@ impl App {
         }
     }
 
-    /// Finishes what a crash cut off: intents that are durable and not in the book.
+    /// Finishes what a crash or a full queue cut off: intents that are durable and not in the book.
     pub async fn finish_intents(&self) -> Result<(), AppError> {
+        let _guard = self.feed.put.lock().await;
         match self.last_intent().await? {
             Some(last) => self.enter_intents(last.sequence).await,
             None => Ok(()),

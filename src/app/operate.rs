@@ -70,16 +70,22 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     }
     let paused = app.pool_state(pool).await?.paused.is_some();
     let mut work = Work::Idle;
-    for operation in due.into_iter().take(PER_STEP) {
+    // What waits for the end of a pause takes no place of an exit.
+    due.retain(|operation| {
         let waits = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
-        if paused && operation.state == OperationState::Planned && waits {
-            continue;
-        }
+        !(paused && operation.state == OperationState::Planned && waits)
+    });
+    let mut failed = None;
+    for operation in due.into_iter().take(PER_STEP) {
         let span = tracing::info_span!("operation", pool = %pool.id(), operation_id = %operation.id);
         let driven = tracing::Instrument::instrument(drive(app, pool, operation, now), span).await;
-        work = work.and(driven?);
+        // One that can't be driven keeps none of the others waiting: an exit may stand behind it.
+        match driven {
+            Ok(driven) => work = work.and(driven),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(work)
+    failed.map_or(Ok(work), Err)
 }
 
 /// The bounds of trying on a chain: what is expected, and when a person is asked.
@@ -166,7 +172,10 @@ async fn build(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         expires_at: signed.expires_at,
     });
     operation.attempts += 1;
-    settle(app, pool, &mut operation, Finding::of(OperationEvent::IntentStored), now).await?;
+    let action = settle(app, pool, &mut operation, Finding::of(OperationEvent::IntentStored), now).await?;
+    if action != OperationAction::Submit {
+        return Ok(Work::Done);
+    }
     resend(app, pool, operation, now).await
 }
 
@@ -224,6 +233,10 @@ async fn look_up(pool: &Pool, operation: &OperationRecord, kept: &KeptTransactio
 }
 
 /// Commits what was learnt: the next state, the effects, what is given back. `operation` is then what is stored.
+///
+/// `operation` was read before the chain was asked, and meanwhile an operator may have retried it, or a reconciliation
+/// booked its effects. What those have stored counts: a decision on another state is dropped, and the next visit decides
+/// anew.
 async fn settle(
     app: &App,
     pool: &Pool,
@@ -234,6 +247,13 @@ async fn settle(
     let Transition { state, action } = transition(operation.state, finding.event)
         .map_err(|refusal| AppError::Broken(format!("{} in {:?}: {refusal}", operation.id, operation.state)))?;
     let mut change = Change::begin(app, pool, now).await?;
+    let stored: Option<OperationRecord> = change.read(&keys::operation(&operation.id)).await?;
+    let stored = stored.ok_or_else(|| AppError::Broken(format!("operation {} is missing", operation.id)))?;
+    if stored.state != operation.state {
+        *operation = stored;
+        return Ok(OperationAction::Nothing);
+    }
+    (operation.in_flight, operation.settled, operation.fee) = (stored.in_flight, stored.settled, stored.fee);
     change.put(keys::operation(&operation.id), operation);
     if action == OperationAction::Book {
         for effect in &finding.effects {
@@ -339,3 +359,7 @@ impl App {
         .await
     }
 }
+
+#[cfg(test)]
+#[path = "operate_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use crate::chain::Observation;
 use crate::domain::allocation::{Allocation, AllocationLimits, AllocationRequest, Candidate, Holding, allocate};
 use crate::domain::amount::{AmountError, BaseUnits};
 use crate::domain::ids::ValidatorId;
-use crate::domain::ledger::LedgerView;
+use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::operation::{OperationKind, rebalance_id};
 use crate::domain::reserve::{self, ReserveInput, StakePlan};
 use crate::domain::time::UnixSeconds;
@@ -16,6 +16,13 @@ use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, Vali
 
 use super::control::Change;
 use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer};
+
+/// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
+/// and is one value of the store.
+const MAX_VALIDATORS: u32 = 48;
+
+/// The most moves of one run, so that its operations fit a commit. The next run makes the rest.
+const MAX_MOVES: usize = 200;
 
 /// What a run would do, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +128,15 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         BaseUnits::sum(funds.map(crate::domain::transfer::Transfer::outstanding))
     };
     let unbondings = grounds.observation.unbondings.iter().map(|entry| (entry.matures_at, entry.amount));
+    let seen = BaseUnits::sum(grounds.observation.unbondings.iter().map(|entry| entry.amount)).map_err(broken)?;
+    let horizon = reserve_settings.horizon_seconds;
+    let due = reserve::unbonding_due(unbondings, now, descriptor.unbonding_seconds, horizon).map_err(broken)?;
+    // The observation may be ahead of the books, or behind a look-up. What it no longer shows and the books still have
+    // unbonding is on its way to liquid; what it shows and the books have not is counted as an open operation's. Counted
+    // by the observation alone, the same need would be unstaked twice.
+    let (unbonding, matured) = (AssetAccount::Unbonding, AssetAccount::Matured);
+    let booked_unbonding = [unbonding, matured].map(|account| grounds.view.asset(account));
+    let booked_unbonding = BaseUnits::sum(booked_unbonding).map_err(broken)?;
     let input = ReserveInput {
         view: &grounds.view,
         forecast: reserve_settings.reserve_floor,
@@ -141,13 +157,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         .map_err(broken)?,
         funds_coming: coming(Purpose::Principal).map_err(broken)?,
         house_funds_coming: coming(Purpose::HouseFloat).map_err(broken)?,
-        unbonding_due: reserve::unbonding_due(
-            unbondings,
-            now,
-            descriptor.unbonding_seconds,
-            reserve_settings.horizon_seconds,
-        )
-        .map_err(broken)?,
+        unbonding_due: booked_unbonding.saturating_sub(seen.saturating_sub(due)),
         may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
     };
     let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
@@ -165,7 +175,11 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             max_share_bps: limits.max_share_bps,
             max_group_share_bps: limits.max_group_share_bps,
             max_commission: limits.max_commission,
-            max_validators: limits.max_validators.unwrap_or(u32::MAX).min(descriptor.limits.max_validators),
+            max_validators: limits
+                .max_validators
+                .unwrap_or(u32::MAX)
+                .min(descriptor.limits.max_validators)
+                .min(MAX_VALIDATORS),
             min_delegation: descriptor.limits.min_delegation,
             delegation_unit: descriptor.limits.delegation_unit,
             min_move: reserve_settings.min_move,
@@ -177,6 +191,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     if state.paused.is_some() {
         allocation.moves.retain(|step| matches!(step.kind, OperationKind::Undelegate { .. }));
     }
+    allocation.moves.truncate(MAX_MOVES);
     Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
 }
 

@@ -314,7 +314,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     let caps = &raw.allocation;
     problems.range(&key("allocation.max_share_bps"), caps.max_share_bps, 1..=BPS);
     problems.range(&key("allocation.max_group_share_bps"), caps.max_group_share_bps, caps.max_share_bps.min(BPS)..=BPS);
-    problems.range(&key("allocation.max_validators"), caps.max_validators, 1..=1_000);
+    problems.range(&key("allocation.max_validators"), caps.max_validators, 1..=48);
     let house = HouseSettings {
         float_floor_base_units: problems
             .base_units(&key("house.float_floor_base_units"), &raw.house.float_floor_base_units),

@@ -34,6 +34,9 @@ impl Driver {
             Ok(work) => worked += u64::from(work == Work::Done),
             Err(error) => self.failed("enrolment", &error),
         }
+        if let Err(error) = self.app.finish_intents().await {
+            self.failed("put-balance", &error);
+        }
         for pool in self.app.pools() {
             for _ in 0..MAX_ROUNDS {
                 match self.round(&pool, now).await {

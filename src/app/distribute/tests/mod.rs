@@ -1,4 +1,4 @@
 mod audit;
 mod house;
 mod life;
-mod rig;
+pub(in crate::app) mod rig;

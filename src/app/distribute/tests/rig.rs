@@ -229,6 +229,14 @@ impl Rig {
         Ok(())
     }
 
+    /// What the book does by itself, such as sealing a freeze.
+    pub async fn seal(&mut self) {
+        let now = self.app.now();
+        while self.committer.has_work() {
+            self.committer.step(now).await.unwrap();
+        }
+    }
+
     pub async fn last(&self, period: u64) -> Option<DistributionRecord> {
         self.app.last_distribution(&self.pool, PeriodIndex(period)).await.unwrap()
     }
