@@ -126,7 +126,7 @@ async fn a_run_on_the_pool_is_paid_at_once_and_comes_back_from_the_chain() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn amounts_past_the_mantissa_of_a_decimal_stay_exact() {
     const WHALE: u128 = 100_000_000_000_000_000_000_000_000_007;
-    assert!(WHALE > 79_228_162_514_264_337_593_543_950_335, "2^96 - 1 base units");
+    const { assert!(WHALE > 79_228_162_514_264_337_593_543_950_335, "2^96 - 1 base units") };
     let policy = "fee_bps = 1000\nminimum_base_units = \"10000000000000000000000\"";
     let mut server = Setup::new().pool("near", policy).start().await;
     server.put("whale", "NEAR", WHALE).await;

@@ -11,10 +11,10 @@ const MILLION: u128 = 1_000_000_000_000;
 
 /// Sends the same request twice, with `$between` in between, and demands the same bytes for an answer.
 macro_rules! twice {
-    ($client:expr, $method:ident, $request:expr, $between:expr) => {{
+    ($client:expr, $method:ident, $request:expr $(, $between:expr)?) => {{
         let request = $request;
         let first = answer($client.$method(request.clone()).await);
-        $between;
+        $($between;)?
         let second = answer($client.$method(request).await);
         assert_eq!(first.encode_to_vec(), second.encode_to_vec(), "{}", stringify!($method));
         first
@@ -61,7 +61,7 @@ async fn a_repeat_gets_the_first_answer_and_does_nothing() {
         source_id: "desk".to_owned(),
         description: "a second producer".to_owned(),
     };
-    twice!(raw.admin, register_source, source, ());
+    twice!(raw.admin, register_source, source);
     let retire = v1::RetireSourceRequest { request_id: "retire".to_owned(), name: "sources/desk".to_owned() };
     twice!(raw.admin, retire_source, retire, server.at(2 * HOUR).await);
 
@@ -79,7 +79,7 @@ async fn a_repeat_gets_the_first_answer_and_does_nothing() {
         weight: 7,
         ..Default::default()
     };
-    twice!(raw.admin, put_validator, weigh, ());
+    twice!(raw.admin, put_validator, weigh);
     let remove = v1::RemoveValidatorRequest { request_id: "remove".to_owned(), name: validator, ..Default::default() };
     twice!(raw.admin, remove_validator, remove, server.at(4 * HOUR).await);
 
@@ -153,7 +153,7 @@ async fn payouts_are_acknowledged_once_and_rejected_ones_stay_unclaimed() {
     let payable = async || signed(&server.ledger("atom").await.payable) as u128;
     assert_eq!(payable().await, total);
 
-    let first = twice!(raw.payouts, ack_payouts, ack(&batch, "one", 1), ());
+    let first = twice!(raw.payouts, ack_payouts, ack(&batch, "one", 1));
     assert_eq!((first.acknowledged_count, first.unacknowledged_count), (1, 2));
     assert_eq!(payable().await, total - each(0));
     // Less than before changes nothing; nor does the same by another id.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -239,7 +239,7 @@ async fn a_silent_client_does_not_hold_up_a_shutdown() {
     let mut payouts = answer(raw.payouts.stream_payouts(v1::StreamPayoutsRequest::default()).await);
     let address = server.endpoint().replace("http://", "");
     let silent = std::net::TcpStream::connect(&address).unwrap();
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     server.stop().await;
     let took = began.elapsed();
     assert!(took < Duration::from_secs(25), "the shutdown took {took:?}");
