@@ -381,19 +381,26 @@ async fn serve_grpc(
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, NodeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    for service in api::SERVICE_NAMES {
+    let names = api::service_names(&api);
+    for service in &names {
         reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
     }
-    let reflection = |()| {
-        tonic_reflection::server::Builder::configure()
+    // The descriptors describe the simulation too, which is listed only where it is served.
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(crate::pb::ERROR_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let others = [
+            tonic_health::pb::health_server::SERVICE_NAME,
+            tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
+            tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,
+        ];
+        names.iter().chain(&others).fold(builder, |builder, name| builder.with_service_name(*name))
     };
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let limits = &config.limits;
-    let mut routes = api::routes(&api);
-    routes =
-        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
+    let routes = api::routes(&api).add_service(health).add_service(v1).add_service(v1alpha);
     let server = tonic::transport::Server::builder()
         .timeout(Duration::from_millis(limits.request_timeout_ms))
         .max_concurrent_streams(limits.max_streams_per_connection)
@@ -406,8 +413,8 @@ async fn serve_grpc(
     Ok(async move {
         let served = server.serve_with_incoming_shutdown(incoming, async {
             stopped(stopping).await;
-            for service in api::SERVICE_NAMES {
-                reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+            for service in names {
+                reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
             }
         });
         if let Err(error) = served.await {
