@@ -16,6 +16,7 @@ pub mod simulation;
 pub mod status;
 mod streaming;
 pub mod transfer;
+pub mod transport;
 
 use std::fmt;
 use std::future::Future;
