@@ -33,7 +33,10 @@ async fn the_house_weighs_the_same_in_whatever_order_effects_are_booked() {
         }
         let length = U256::from(LENGTH);
         let first = rig.last(0).await.unwrap();
-        assert_eq!(first.house_weight, U256::from(8) * length * U256::from(3) / U256::from(4) + U256::from(300) * length);
+        assert_eq!(
+            first.house_weight,
+            U256::from(8) * length * U256::from(3) / U256::from(4) + U256::from(300) * length
+        );
         assert_eq!(rig.last(1).await.unwrap().house_weight, U256::from(608) * length, "the level goes on");
     }
 }
