@@ -194,8 +194,9 @@ fn create(folder: &Path) -> Result<(), NodeError> {
         .map_err(|error| NodeError::Io { what: format!("creating {}", folder.display()), error })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
-    let io = |error| NodeError::Io { what: format!("listening on {address}"), error };
+async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let what = || format!("listening on {address} failed; free it, or set `{key}` to another address");
+    let io = |error| NodeError::Io { what: what(), error };
     let listener = TcpListener::bind(address).await.map_err(io)?;
     let bound = listener.local_addr().map_err(io)?;
     Ok((listener, bound))
@@ -209,7 +210,7 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
 
-        let (http, metrics_address) = listen(config.metrics_listen).await?;
+        let (http, metrics_address) = listen("metrics_listen", config.metrics_listen).await?;
         let http = crate::telemetry::serve_http(http, metrics.clone(), readiness.clone(), stopped(stopping.clone()));
         tasks.spawn(async move {
             if let Err(error) = http.await {
@@ -262,7 +263,7 @@ impl Node {
             tasks.spawn(drive(driver, app.clone(), every, stopping.clone()));
         }
 
-        let (listener, address) = listen(config.listen).await?;
+        let (listener, address) = listen("listen", config.listen).await?;
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
@@ -401,8 +402,9 @@ async fn serve_grpc(
     let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let limits = &config.limits;
     let routes = api::routes(&api).add_service(health).add_service(v1).add_service(v1alpha);
+    let longest = Duration::from_millis(limits.request_timeout_ms);
     let server = tonic::transport::Server::builder()
-        .timeout(Duration::from_millis(limits.request_timeout_ms))
+        .layer(api::transport::TransportLayer { longest })
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(32))
         .http2_max_local_error_reset_streams(Some(128))
