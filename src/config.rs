@@ -263,7 +263,7 @@ pub struct ReserveSettings {
     pub min_move_base_units: u128,
     /// The most that one run stakes or unstakes, in base units; none is no limit.
     pub max_change_per_run_base_units: Option<u128>,
-    /// Unbondings due within this many seconds count towards the reserve.
+    /// Unbondings due within this many seconds count towards the reserve; never less than the chain's unbonding time.
     pub horizon_seconds: u64,
 }
 

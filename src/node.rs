@@ -194,8 +194,9 @@ fn create(folder: &Path) -> Result<(), NodeError> {
         .map_err(|error| NodeError::Io { what: format!("creating {}", folder.display()), error })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
-    let io = |error| NodeError::Io { what: format!("listening on {address}"), error };
+async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let what = || format!("listening on {address} failed; free it, or set `{key}` to another address");
+    let io = |error| NodeError::Io { what: what(), error };
     let listener = TcpListener::bind(address).await.map_err(io)?;
     let bound = listener.local_addr().map_err(io)?;
     Ok((listener, bound))
@@ -209,7 +210,7 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
 
-        let (http, metrics_address) = listen(config.metrics_listen).await?;
+        let (http, metrics_address) = listen("metrics_listen", config.metrics_listen).await?;
         let http = crate::telemetry::serve_http(http, metrics.clone(), readiness.clone(), stopped(stopping.clone()));
         tasks.spawn(async move {
             if let Err(error) = http.await {
@@ -261,7 +262,7 @@ impl Node {
             tasks.spawn(drive(driver, app.clone(), every, stopping.clone()));
         }
 
-        let (listener, address) = listen(config.listen).await?;
+        let (listener, address) = listen("listen", config.listen).await?;
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
         let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
@@ -380,21 +381,29 @@ async fn serve_grpc(
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, NodeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    for service in api::SERVICE_NAMES {
+    let names = api::service_names(&api);
+    for service in &names {
         reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
     }
-    let reflection = |()| {
-        tonic_reflection::server::Builder::configure()
+    // The descriptors describe the simulation too, which is listed only where it is served.
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(crate::pb::ERROR_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let others = [
+            tonic_health::pb::health_server::SERVICE_NAME,
+            tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
+            tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,
+        ];
+        names.iter().chain(&others).fold(builder, |builder, name| builder.with_service_name(*name))
     };
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let limits = &config.limits;
-    let mut routes = api::routes(&api);
-    routes =
-        routes.add_service(health).add_service(reflection(()).build_v1()?).add_service(reflection(()).build_v1alpha()?);
+    let routes = api::routes(&api).add_service(health).add_service(v1).add_service(v1alpha);
+    let longest = Duration::from_millis(limits.request_timeout_ms);
     let server = tonic::transport::Server::builder()
-        .timeout(Duration::from_millis(limits.request_timeout_ms))
+        .layer(api::transport::TransportLayer { longest })
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(32))
         .http2_max_local_error_reset_streams(Some(128))
@@ -405,8 +414,8 @@ async fn serve_grpc(
     Ok(async move {
         let served = server.serve_with_incoming_shutdown(incoming, async {
             stopped(stopping).await;
-            for service in api::SERVICE_NAMES {
-                reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+            for service in names {
+                reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
             }
         });
         if let Err(error) = served.await {

@@ -16,6 +16,7 @@ pub mod simulation;
 pub mod status;
 mod streaming;
 pub mod transfer;
+pub mod transport;
 
 use std::fmt;
 use std::future::Future;
@@ -30,7 +31,7 @@ use tracing::{Instrument, Span};
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
 use crate::domain::ids::RequestId;
-use crate::pb::sim::v1::simulation_service_server::SimulationServiceServer;
+use crate::pb::sim::v1::simulation_service_server::{self, SimulationServiceServer};
 use crate::pb::v1;
 use account::Accounts;
 use admin::Admin;
@@ -99,15 +100,19 @@ impl Api {
     }
 }
 
-/// The names of the services that are always there, for health checks.
-pub const SERVICE_NAMES: &[&str] = &[
-    v1::balance_feed_service_server::SERVICE_NAME,
-    v1::transfer_service_server::SERVICE_NAME,
-    v1::payout_service_server::SERVICE_NAME,
-    v1::account_service_server::SERVICE_NAME,
-    v1::pool_service_server::SERVICE_NAME,
-    v1::admin_service_server::SERVICE_NAME,
-];
+/// The names of the services that [`routes`] serves, for health checks and reflection.
+pub fn service_names(api: &Api) -> Vec<&'static str> {
+    let mut names = vec![
+        v1::balance_feed_service_server::SERVICE_NAME,
+        v1::transfer_service_server::SERVICE_NAME,
+        v1::payout_service_server::SERVICE_NAME,
+        v1::account_service_server::SERVICE_NAME,
+        v1::pool_service_server::SERVICE_NAME,
+        v1::admin_service_server::SERVICE_NAME,
+    ];
+    names.extend(api.simulation.as_ref().map(|_| simulation_service_server::SERVICE_NAME));
+    names
+}
 
 /// Every service, for a server.
 pub fn routes(api: &Api) -> Routes {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use tonic::codegen::http::{HeaderMap, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, ErrorInfo, FieldViolation, StatusExt};
 
@@ -86,6 +87,11 @@ pub enum ApiError {
     },
     /// A store or a chain did not answer: `UNAVAILABLE`. The outcome is unknown; the same request may be sent again.
     Unavailable(Problem),
+    /// No answer in time: `DEADLINE_EXCEEDED`. The outcome is unknown; the same request may be sent again.
+    TimedOut {
+        /// How long a call may take.
+        longest: Duration,
+    },
     /// Not offered: `UNIMPLEMENTED`.
     Unimplemented(Problem),
     /// The caller has not shown who it is: `UNAUTHENTICATED`.
@@ -118,6 +124,7 @@ impl ApiError {
             Self::Contention(_) => Code::Aborted,
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
+            Self::TimedOut { .. } => Code::DeadlineExceeded,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Denied(_) => Code::PermissionDenied,
@@ -130,6 +137,7 @@ impl ApiError {
         match self {
             Self::Invalid(violations) => violations.first().map_or("INVALID_REQUEST", |first| first.reason),
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::TimedOut { .. } => "TIMED_OUT",
             Self::Internal => "INTERNAL",
             Self::NotFound(problem)
             | Self::AlreadyExists(problem)
@@ -154,6 +162,11 @@ impl fmt::Display for ApiError {
                 Ok(())
             }
             Self::Overloaded { message, .. } => f.write_str(message),
+            Self::TimedOut { longest } => write!(
+                f,
+                "no answer within {} ms (limits.request_timeout_ms), and the outcome is unknown: send the same request again",
+                longest.as_millis()
+            ),
             Self::Internal => f.write_str("softstake is at fault; its log says more under the id of this request"),
             Self::NotFound(problem)
             | Self::AlreadyExists(problem)
@@ -168,6 +181,18 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+impl ApiError {
+    /// The error as a whole answer, for a call that no handler has answered.
+    pub fn response<B: Default>(self) -> Response<B> {
+        Status::from(self).into_http()
+    }
+}
+
+/// What the headers of an answer say that went wrong, if they do.
+pub fn refusal_in(headers: &HeaderMap) -> Option<Status> {
+    Status::from_header_map(headers)
+}
 
 impl From<Violation> for ApiError {
     fn from(violation: Violation) -> Self {
@@ -188,7 +213,7 @@ impl From<ApiError> for Status {
             ApiError::Overloaded { retry_after, .. } => {
                 details.set_retry_info(Some(retry_after));
             }
-            ApiError::Internal => {}
+            ApiError::Internal | ApiError::TimedOut { .. } => {}
             ApiError::NotFound(problem)
             | ApiError::AlreadyExists(problem)
             | ApiError::Precondition(problem)
@@ -266,6 +291,7 @@ mod tests {
             (ApiError::Contention(problem()), Code::Aborted),
             (overloaded, Code::ResourceExhausted),
             (ApiError::Unavailable(problem()), Code::Unavailable),
+            (ApiError::TimedOut { longest: Duration::from_secs(1) }, Code::DeadlineExceeded),
             (ApiError::not_offered("GetPayoutProof"), Code::Unimplemented),
             (ApiError::Unauthenticated(problem()), Code::Unauthenticated),
             (ApiError::Denied(problem()), Code::PermissionDenied),

@@ -16,7 +16,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
 use crate::store::{Batch, PartitionId, StoreError, keys};
 
-use super::batch::{FeedBatch, FeedOutcome};
+use super::batch::FeedBatch;
 use super::{App, AppError, Once, Reason, Refusal, Request};
 
 /// The source that `PutBalance` feeds.
@@ -33,19 +33,6 @@ const INTENTS_PER_READ: usize = 1_000;
 
 /// How much later than a call the book may look at its time.
 const FUTURE_MARGIN_SECONDS: i64 = 60;
-
-/// One balance, as its source said it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BalanceEvent {
-    /// Whose.
-    pub account: AccountId,
-    /// Of what, as the source writes it: what no pool stakes is rejected, not refused.
-    pub asset: Box<str>,
-    /// The balance after the event.
-    pub balance: BaseUnits,
-    /// Since when.
-    pub at: UnixSeconds,
-}
 
 /// The sources that may feed.
 #[derive(Default)]
@@ -117,21 +104,6 @@ impl App {
         watermark: Option<UnixSeconds>,
     ) -> Result<FeedBatch, AppError> {
         Ok(FeedBatch::new(self, self.sending(source)?, first_sequence, watermark))
-    }
-
-    /// Takes a batch of events in, and answers when it is durable. Repeats are acknowledged, gaps refused.
-    pub async fn feed_balances(
-        &self,
-        source: &SourceId,
-        first_sequence: u64,
-        events: Vec<BalanceEvent>,
-        watermark: Option<UnixSeconds>,
-    ) -> Result<FeedOutcome, AppError> {
-        let mut batch = self.feed_batch(source, first_sequence, watermark)?;
-        for BalanceEvent { account, asset, balance, at } in events {
-            batch.push(account, &asset, balance, at);
-        }
-        batch.enter(self).await
     }
 
     /// How far a source is durable.

@@ -49,7 +49,6 @@ impl AppMetrics {
             ("reconciliation_mismatches", "Reconciliations that found a difference", &self.mismatches),
             ("equations_broken", "Equations found broken", &self.equations_broken),
         ];
-        let registry = registry.sub_registry_with_prefix("softstake");
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }

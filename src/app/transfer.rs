@@ -103,6 +103,7 @@ pub(super) async fn operation_failed(change: &mut Change<'_>, id: &TransferId) -
     if let Ok(step) = record.transfer.apply(event) {
         record.transfer = step.transfer;
         record.updated_at = change.at();
+        "the operation that sends it has failed".clone_into(&mut record.reason);
         put(change, &mut record);
     }
     Ok(())

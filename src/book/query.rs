@@ -184,23 +184,6 @@ impl Book {
         view(&rows, partition, ordinal, at)
     }
 
-    /// The positions of a partition from an ordinal on, in order of ordinal.
-    pub fn scan_positions(
-        &self,
-        pool: u16,
-        partition: u16,
-        from_ordinal: u32,
-        limit: usize,
-        at: UnixSeconds,
-    ) -> Vec<PositionView> {
-        let Some(pool) = self.pool(pool) else { return Vec::new() };
-        let partition = usize::from(partition);
-        let Some(rows) = pool.partitions.get(partition) else { return Vec::new() };
-        let rows = read(rows);
-        let end = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        (from_ordinal..end).take(limit).filter_map(|ordinal| view(&rows, partition, ordinal, at)).collect()
-    }
-
     /// The account that has an ordinal for ever.
     pub fn account_of(&self, pool: u16, partition: u16, ordinal: u32) -> Option<AccountId> {
         let pool = self.pool(pool)?;
@@ -247,13 +230,6 @@ impl Book {
         let pool = self.pool(pool)?;
         let total = read(&pool.meta).eligible;
         Some(units(total))
-    }
-
-    /// The curve of an open period, so far.
-    pub fn open_curve(&self, pool: u16, index: PeriodIndex) -> Option<EligibleCurve> {
-        let pool = self.pool(pool)?;
-        let _between_groups = read(&pool.gate);
-        curve_of(&read(&pool.meta), index)
     }
 
     /// Sums both sides of the second equation over every position: a walk over the whole book.

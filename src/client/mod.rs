@@ -9,7 +9,7 @@
 //! use softstake::pb::v1;
 //!
 //! # async fn run() -> Result<(), softstake::client::ClientError> {
-//! let client = Client::connect("http://127.0.0.1:7420", Options::default()).await?;
+//! let client = Client::connect("http://127.0.0.1:7070", Options::default()).await?;
 //! let mut feed = client.feed("sources/ledger").await?;
 //! let event = BalanceEvent {
 //!     account: "alice".to_owned(),

@@ -162,7 +162,7 @@ fn log(problems: &mut Problems, raw: &Raw) -> LogSettings {
 fn numbers(problems: &mut Problems, config: &Config) {
     let limits = &config.limits;
     problems.range("limits.max_message_bytes", limits.max_message_bytes, 65_536..=67_108_864);
-    problems.range("limits.max_batch_events", limits.max_batch_events, 1..=1_000_000);
+    problems.range("limits.max_batch_events", limits.max_batch_events, 1..=65_536);
     problems.range("limits.max_streams_per_connection", limits.max_streams_per_connection, 1..=10_000);
     problems.range("limits.max_open_streams", limits.max_open_streams, 1..=100_000);
     problems.range("limits.stream_queue_batches", limits.stream_queue_batches, 1..=10_000);
@@ -415,7 +415,7 @@ fn policy(problems: &mut Problems, index: usize, raw: &RawPolicy) -> PolicySetti
     }
     let fixed = problems.one_of(&key("reward"), &raw.reward, &[("pro_rata", false), ("fixed_apr", true)]);
     let reward = match (fixed.unwrap_or(false), &raw.fixed_apr) {
-        (true, Some(text)) => RewardSettings::FixedApr(problems.rate(&key("fixed_apr"), text, 10)),
+        (true, Some(text)) => RewardSettings::FixedApr(problems.rate(&key("fixed_apr"), text, 1)),
         (true, None) => {
             problems.add(key("fixed_apr"), "it is not set; write the promised yearly rate, such as \"0.05\"");
             RewardSettings::ProRata

@@ -10,23 +10,11 @@ use std::fmt;
 
 use ruint::aliases::U256;
 
-use super::amount::{AmountError, BaseUnits};
+use super::amount::BaseUnits;
 use super::fixed_apr::FixedAprTerms;
-use super::ids::PoolId;
 use super::payout::{PayoutCounts, PayoutTally};
 use super::split::{SplitInput, SplitTerms};
 use super::time::UnixSeconds;
-
-/// One revision of the distribution of one period.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DistributionId {
-    /// The pool.
-    pub pool: PoolId,
-    /// The index of the period in its pool.
-    pub period: u64,
-    /// 1 for the first computation, one more for each that follows a void.
-    pub revision: u32,
-}
 
 /// Where a revision stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -339,49 +327,11 @@ impl Figures {
         Self { receipts, carry_in, house_in, fee, recovery: none, payouts, house_out, carry_out: none }
     }
 
-    /// What computing moves into `in_distribution`, and what a void moves back: receipts and carry.
-    pub fn taken_in(&self) -> Result<BaseUnits, AmountError> {
-        self.receipts.checked_add(self.carry_in)
-    }
-
     /// Equation 1: `receipts + carry_in + house_in = fee + recovery + payouts + house_out + carry_out`.
     pub fn check_equation_1(&self) -> Result<(), EquationBreach> {
         let left = wide_sum([self.receipts, self.carry_in, self.house_in]);
         let right = wide_sum([self.fee, self.recovery, self.payouts, self.house_out, self.carry_out]);
         if left == right { Ok(()) } else { Err(EquationBreach { equation: 1, left, right }) }
-    }
-}
-
-/// The sums of equation 4 over every revision of a pool that is not voided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cumulative {
-    /// `sum(fee + payouts + recovery + house_out)`.
-    pub out: U256,
-    /// `sum(house_in)`.
-    pub house_in: U256,
-}
-
-impl Cumulative {
-    /// These sums with one more revision. 2^126 revisions could not make them overflow.
-    #[must_use]
-    pub fn with(self, figures: &Figures) -> Self {
-        let out = wide_sum([figures.fee, figures.payouts, figures.recovery, figures.house_out]);
-        Self { out: self.out + out, house_in: self.house_in + U256::from(figures.house_in.get()) }
-    }
-
-    /// These sums without a revision that was voided.
-    pub fn without(self, figures: &Figures) -> Result<Self, AmountError> {
-        let one = Self::default().with(figures);
-        Ok(Self {
-            out: self.out.checked_sub(one.out).ok_or(AmountError::Negative)?,
-            house_in: self.house_in.checked_sub(one.house_in).ok_or(AmountError::Negative)?,
-        })
-    }
-
-    /// Equation 4: what went out is at most the reconciled receipts, all of the pool's life, plus what the house added.
-    pub fn check_equation_4(&self, reconciled_receipts: U256) -> Result<(), EquationBreach> {
-        let (left, right) = (self.out, reconciled_receipts.saturating_add(self.house_in));
-        if left <= right { Ok(()) } else { Err(EquationBreach { equation: 4, left, right }) }
     }
 }
 
@@ -481,12 +431,5 @@ mod tests {
         assert_eq!(full.check_equation_1(), Ok(()));
         let short = Figures { carry_out: units(1), ..full };
         assert!(matches!(short.check_equation_1(), Err(EquationBreach { equation: 1, .. })));
-        let sums = Cumulative::default().with(&full).with(&full);
-        let receipts = U256::from(max.get()) * U256::from(4);
-        assert_eq!(sums.check_equation_4(receipts), Ok(()));
-        let breach = sums.check_equation_4(receipts - U256::from(1));
-        assert!(matches!(breach, Err(EquationBreach { equation: 4, .. })));
-        assert_eq!(sums.without(&full), Ok(Cumulative::default().with(&full)));
-        assert_eq!(Cumulative::default().without(&full), Err(AmountError::Negative));
     }
 }

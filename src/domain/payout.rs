@@ -7,6 +7,7 @@ use ruint::aliases::U256;
 
 use super::amount::{AmountError, BaseUnits};
 use super::ids::{AccountId, PoolId};
+use super::weight::member_hash;
 
 /// One account's share of the one released distribution of a period: the name under which it is paid at most once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,8 +26,8 @@ impl fmt::Display for PayoutId {
     }
 }
 
-/// The hash of a set of (account, amount): the sum modulo 2^256 of BLAKE3 over one byte of id length, the id, and the
-/// amount as 16 little-endian bytes. It depends on no order and on no partitioning.
+/// The hash of a set of (account, amount): the sum modulo 2^256 of each one's [`member_hash`]. It depends on no order and
+/// on no partitioning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SetHash(U256);
 
@@ -36,15 +37,7 @@ impl SetHash {
 
     /// Takes one element in.
     pub fn add(&mut self, account: &AccountId, amount: u128) {
-        let mut bytes = [0_u8; 1 + AccountId::MAX_BYTES + 16];
-        let id = account.as_str().as_bytes();
-        let end = 1 + id.len() + 16;
-        // An account id has at most 64 bytes: its length fits the byte and its bytes fit the buffer.
-        bytes[0] = id.len() as u8;
-        bytes[1..=id.len()].copy_from_slice(id);
-        bytes[1 + id.len()..end].copy_from_slice(&amount.to_le_bytes());
-        let element = U256::from_le_bytes(*blake3::hash(&bytes[..end]).as_bytes());
-        self.0 = self.0.wrapping_add(element);
+        self.0 = self.0.wrapping_add(member_hash(account.as_str(), amount));
     }
 
     /// Takes all elements of another set in.

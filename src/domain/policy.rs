@@ -52,7 +52,7 @@ pub struct ReserveSettings {
     pub reserve_ratio_bps: u32,
     /// What is kept liquid at least, until there is history for a forecast.
     pub reserve_floor: BaseUnits,
-    /// Unbondings due within this count as reserve.
+    /// Unbondings due within this count as reserve; never less than the chain's unbonding time.
     pub horizon_seconds: u64,
     /// The share of the reserve target that custody itself is to hold.
     pub custody_share_bps: u32,
@@ -95,7 +95,7 @@ pub struct ReleaseLimits {
 /// The balance feed's tolerances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedSettings {
-    /// How far an event's time may go back within a position, or ahead of the clock.
+    /// How far an event's time may go back within a position.
     pub max_skew_seconds: u32,
     /// How far back a late event may reach.
     pub max_lateness_seconds: u32,

@@ -5,10 +5,8 @@
 
 use super::amount::{AmountError, BaseUnits, SignedUnits};
 use super::ledger::{AssetAccount, LedgerView};
+use super::split::WHOLE_BPS;
 use super::time::UnixSeconds;
-
-/// The whole, in basis points.
-pub const WHOLE_BPS: u32 = 10_000;
 
 /// What a pool keeps at hand, and how large its moves are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use ruint::aliases::U256;
 
+use super::ids::AccountId;
+
 /// What a set of (account, amount) comes to. Two sets join in any order; zero amounts count and leave no trace else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetSum {
@@ -40,11 +42,14 @@ impl SetSum {
 /// The hash of one member: BLAKE3 of the account's length (one byte), its bytes, and the amount as 16 bytes
 /// little-endian, read as a little-endian number.
 pub fn member_hash(account: &str, amount: u128) -> U256 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[u8::try_from(account.len()).unwrap_or(u8::MAX)]);
-    hasher.update(account.as_bytes());
-    hasher.update(&amount.to_le_bytes());
-    U256::from_le_bytes(*hasher.finalize().as_bytes())
+    // An account id has at most so many bytes, so that its length fits the byte and its bytes fit the buffer.
+    let id = account.as_bytes().get(..AccountId::MAX_BYTES).unwrap_or(account.as_bytes());
+    let mut bytes = [0_u8; 1 + AccountId::MAX_BYTES + 16];
+    let end = 1 + id.len() + 16;
+    bytes[0] = id.len() as u8;
+    bytes[1..=id.len()].copy_from_slice(id);
+    bytes[1 + id.len()..end].copy_from_slice(&amount.to_le_bytes());
+    U256::from_le_bytes(*blake3::hash(&bytes[..end]).as_bytes())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use softstake::config::Config;
+use softstake::node::Node;
 use softstake::pb::{FILE_DESCRIPTOR_SET, v1};
 use softstake::telemetry::{Format, subscriber};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -14,7 +16,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::harness::{HOUR, Setup, amount, units};
-use crate::raw::{Raw, answer};
+use crate::raw::{Raw, answer, refused};
 
 /// The services of the descriptor that the server offers, with the methods of each.
 fn described() -> Vec<(String, Vec<prost_types::MethodDescriptorProto>)> {
@@ -57,6 +59,45 @@ async fn every_service_is_healthy_and_described() {
     }
     assert_eq!(v1_names, alpha_names);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_world_that_is_not_moved_by_hand_offers_no_levers() {
+    let folder = tempfile::tempdir().unwrap();
+    let toml = Setup::new().limits("max_message_bytes = 65536").pool("atom", "").toml(folder.path(), 0);
+    let toml = toml.replace("kind = \"manual\"", "kind = \"accelerated\"");
+    let node = Node::start(Config::from_toml(&toml).unwrap()).await.unwrap();
+    let mut raw = Raw::connect(&format!("http://{}", node.address)).await;
+    let names = reflected_v1(&raw).await;
+    let ours: Vec<_> = names.iter().filter(|name| name.starts_with("softstake.")).collect();
+    assert!(ours.len() == 6 && ours.iter().all(|name| name.starts_with("softstake.v1.")), "{names:?}");
+    let mut sorted = names.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(sorted.len(), names.len(), "a service is listed twice: {names:?}");
+    let calls = call(&raw, "/softstake.sim.v1.SimulationService/GetTime", false).await;
+    assert_eq!(refused(calls).short(), (Code::Unimplemented, "UNKNOWN_CALL", ""));
+
+    // What the transport refuses by itself has a reason too.
+    let large = v1::PutBalanceRequest { request_id: "x".repeat(70_000), ..Default::default() };
+    let large = refused(raw.feed.put_balance(large).await);
+    assert_eq!(large.short(), (Code::InvalidArgument, "MESSAGE_TOO_LARGE", ""));
+
+    // Every metric is under one prefix, once.
+    let metrics = scrape(node.metrics_address).await;
+    for name in ["softstake_events_accepted_total", "softstake_operations_stuck_total", "softstake_book_groups_total"] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name}: {metrics}");
+    }
+    node.stop().await;
+}
+
+async fn scrape(address: std::net::SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 async fn reflected_v1(raw: &Raw) -> Vec<String> {
@@ -158,9 +199,8 @@ async fn every_call_is_answered_by_us() {
         }
     }
     assert!(calls >= 53, "{calls} calls");
-    // What is not there at all is the transport's to refuse.
-    let nothing = call(&raw, "/softstake.v1.PoolService/Nothing", false).await.unwrap_err();
-    assert_eq!(nothing.code(), Code::Unimplemented);
+    let nothing = refused(call(&raw, "/softstake.v1.PoolService/Nothing", false).await);
+    assert_eq!(nothing.short(), (Code::Unimplemented, "UNKNOWN_CALL", ""));
     server.stop().await;
 }
 

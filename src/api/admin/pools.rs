@@ -75,7 +75,11 @@ pub async fn update(app: Arc<App>, body: v1::UpdatePoolRequest) -> Result<v1::Up
     let policy = masked.policy.map(|given| policy::policy(&path.field("policy"), asset, &given)).transpose()?;
     let period_seconds = policy.as_ref().map_or(next.period_seconds, |policy| policy.period_seconds);
     let settings = match masked.settings {
-        Some(given) => Some(policy::settings(&path.field("settings"), asset, &given, period_seconds)?),
+        Some(mut given) => {
+            let minimum = pool.chain.descriptor.limits.min_delegation;
+            given.reserve.iter_mut().for_each(|reserve| policy::chain_minimum(asset, minimum, reserve));
+            Some(policy::settings(&path.field("settings"), asset, &given, period_seconds)?)
+        }
         None => None,
     };
     let request = request("AdminService/UpdatePool", id, &body);

@@ -26,6 +26,9 @@ const DEFAULT_LATENESS_SECONDS: u32 = 3 * DAY_SECONDS;
 /// How long a period waits for watermarks, where nothing else is said.
 const DEFAULT_GRACE_SECONDS: u32 = 3_600;
 
+/// How long apart two rebalances of a new pool are, where nothing else is said.
+const DEFAULT_REBALANCE_SECONDS: u32 = 3_600;
+
 /// A policy of a pool of `asset`.
 pub fn policy(path: &Path<'_>, asset: &AssetId, policy: &v1::Policy) -> Parsed<PoolPolicy> {
     let of = |name, given: &Option<v1::Amount>| amount::optional_amount_of(&path.field(name), asset, given.as_ref());
@@ -95,10 +98,10 @@ pub fn with_defaults(asset: &AssetId, chain: ChainDefaults, given: Option<&v1::P
         hysteresis_bps: 50,
         house_float_target: amount(times(200)),
         house_float_floor: amount(times(20)),
-        rebalance_interval_seconds: DEFAULT_GRACE_SECONDS,
+        rebalance_interval_seconds: DEFAULT_REBALANCE_SECONDS,
         ..v1::ReserveSettings::default()
     });
-    reserve.min_move = reserve.min_move.or_else(|| amount(chain.min_move));
+    chain_minimum(asset, chain.min_move, &mut reserve);
     let allocation = given.allocation.unwrap_or_else(|| v1::AllocationSettings {
         max_share_bps: 2_500,
         max_group_share_bps: 4_000,
@@ -111,6 +114,11 @@ pub fn with_defaults(asset: &AssetId, chain: ChainDefaults, given: Option<&v1::P
         release_limits: Some(given.release_limits.unwrap_or_default()),
         feed: Some(given.feed.unwrap_or_default()),
     }
+}
+
+/// Where no smallest move is named it is the chain's.
+pub fn chain_minimum(asset: &AssetId, min_move: BaseUnits, reserve: &mut v1::ReserveSettings) {
+    reserve.min_move.get_or_insert_with(|| crate::api::show::amount(asset, min_move));
 }
 
 /// Settings of a pool of `asset` whose periods last `period_seconds`.
