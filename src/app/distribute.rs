@@ -170,5 +170,6 @@ impl App {
     }
 }
 
+/// A distribution's life; its rig serves the tests of other jobs too.
 #[cfg(test)]
-pub(super) mod tests;
+pub mod tests;
