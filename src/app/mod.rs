@@ -229,8 +229,11 @@ impl App {
     /// Takes a pool in, here and in the book.
     async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
         let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
-            let message =
-                format!("pool {} stakes on {}, which the configuration does not name", record.id, record.chain);
+            let message = format!(
+                "pool {} stakes on {}, which the configuration does not name; name it under [[pools]] again, or start \
+                 with another data_dir",
+                record.id, record.chain
+            );
             AppError::refused(Reason::UnknownPool, message)
         })?;
         if chain.descriptor.simulated != record.simulated {

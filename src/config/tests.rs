@@ -152,6 +152,8 @@ fn wrong_types_are_refused_by_their_path() {
     refused(&format!("{POOL}[pools.policy]\nminimum_base_units = 1000\n"), "", "policy.minimum_base_units");
     refused(&format!("{POOL}[pools.policy]\nminimum_base_units = 1000\n"), "", "in quotes");
     refused(&format!("[limits]\nmax_batch_events = \"many\"\n{POOL}"), "", "limits.max_batch_events");
+    let wire = format!("[limits]\nmax_batch_events = 65537\n[book]\nqueue_events = 70000\n{POOL}");
+    refused(&wire, "limits.max_batch_events", "outside 1 to 65536");
     refused("listen = ", "", "TOML");
 }
 
@@ -216,6 +218,7 @@ fn policies_are_checked() {
     refused(&with("reward = \"fixed_apr\""), &at("fixed_apr"), "promised yearly rate");
     refused(&with("fixed_apr = \"0.05\""), &at("fixed_apr"), "nothing reads it");
     refused(&with("reward = \"fixed_apr\"\nfixed_apr = \"5%\""), &at("fixed_apr"), "not a rate");
+    refused(&with("reward = \"fixed_apr\"\nfixed_apr = \"1.5\""), &at("fixed_apr"), "outside 0 to 1");
     let both = "reward = \"fixed_apr\"\nfixed_apr = \"0.05\"\nslash = \"rewards_absorb\"";
     refused(&with(both), &at("slash"), "does not go together");
     refused(&with("enrolment = \"ask\""), &at("enrolment"), "automatic, opt_in");

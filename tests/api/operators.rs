@@ -129,6 +129,13 @@ async fn a_pool_is_changed_once_by_mask_and_etag() {
     request.update_mask = mask(&["settings.release_limits.max_apr"]);
     let refused = reason(server.client.update_pool(request).await.unwrap_err());
     assert_eq!(refused, (tonic::Code::Unimplemented, "LIMIT_NOT_OFFERED".to_owned()));
+
+    // An empty smallest move means the chain's own.
+    let mut wanted = v1::Pool { name: pool.name.clone(), ..v1::Pool::default() };
+    wanted.settings = Some(v1::PoolSettings { reserve: Some(v1::ReserveSettings::default()), ..Default::default() });
+    let changed = server.update(wanted, &["settings.reserve.min_move"]).await;
+    let least = changed.settings.and_then(|settings| settings.reserve).and_then(|reserve| reserve.min_move);
+    assert_eq!(least, Some(amount("ATOM", 1)));
     server.stop().await;
 }
 
