@@ -70,11 +70,16 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     }
     let paused = app.pool_state(pool).await?.paused.is_some();
     let mut work = Work::Idle;
-    // What waits for the end of a pause takes no place of an exit.
-    due.retain(|operation| {
-        let waits = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
-        !(paused && operation.state == OperationState::Planned && waits)
+    // What flows out and was not sent before a pause is given up: after it, the need may be another.
+    let (given_up, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|operation| {
+        let outflow = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
+        paused && operation.state == OperationState::Planned && outflow
     });
+    for mut operation in given_up.into_iter().take(PER_STEP) {
+        let finding = Finding::with(OperationEvent::SubmitRefused, "the pool was paused before it was sent");
+        settle(app, pool, &mut operation, finding, now).await?;
+        work = Work::Done;
+    }
     let mut failed = None;
     for operation in due.into_iter().take(PER_STEP) {
         let span = tracing::info_span!("operation", pool = %pool.id(), operation_id = %operation.id);

@@ -331,9 +331,15 @@ impl App {
         let places: Vec<u64> = rejected.iter().map(|rejected| rejected.index).collect();
         let window = AckWindow { settled: ack.handled(), streamed: record.paid_count, hash: record.hash };
         let said = PayoutAck { through, rejected: &places, hash };
-        let AckStep::Settle { from, through, .. } = window.decide(&said).map_err(|refusal| refused(&refusal))? else {
-            return Ok(PayoutSum::NONE);
-        };
+        let decided = window.decide(&said).map_err(|refusal| refused(&refusal))?;
+        for late in rejected.iter().filter(|rejected| rejected.index < ack.handled()) {
+            // A repeat of a rejection is fine; what was taken as credited can't be rejected any more.
+            if !change.contains(&keys::rejected_payout(record.period.0, &late.account)).await? {
+                let message = format!("payout {} was acknowledged before; it can't be rejected any more", late.index);
+                return Err(AppError::refused(Reason::AckOutOfRange, message));
+            }
+        }
+        let AckStep::Settle { from, through, .. } = decided else { return Ok(PayoutSum::NONE) };
         rejected.retain(|rejected| rejected.index >= from);
         let (all, named) = self.sum_payouts(pool, record, from, through, &rejected).await?;
         let mut refused = PayoutSum::NONE;

@@ -207,6 +207,8 @@ async fn rejected_payouts_become_unclaimed() {
     let settled = rig.last(0).await.unwrap();
     assert_eq!(settled.state, DistributionState::Settled);
     assert_eq!(standing("half").await, PayoutStanding::Acknowledged);
+    let late = app.ack_payouts(&rig.request(), &pool, ZERO, 1, last.hash, 2, vec![reject(1, "half")]).await;
+    assert_eq!(reason(late), Reason::AckOutOfRange, "it was acknowledged as credited");
     let ack = app.payout_ack(&pool, ZERO, 1).await.unwrap();
     pay::counts(&settled, ack.as_ref()).unwrap().check_equation_5().unwrap();
     assert_eq!((rig.claim(ClaimAccount::Unclaimed).await, rig.claim(ClaimAccount::Payable).await), (600, 0));
