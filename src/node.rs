@@ -229,6 +229,7 @@ impl Node {
             queue_events: config.book.queue_events,
             group_events: config.book.group_max_events,
             checkpoint_journal_bytes: config.book.checkpoint_journal_bytes,
+            archive_for_ever: config.book.archive_for_ever,
             ..BookConfig::default()
         };
         let book_metrics = book_config.metrics.clone();

@@ -1,5 +1,5 @@
 //! Checkpoints: changed pages are written a few a step while ingest goes on, then the curves, then the manifest that
-//! makes it count, then the journal before it is trimmed.
+//! makes it count, then the journal before it is trimmed into the archive.
 //!
 //! A page carries the last group that is in it, so that replaying leaves its rows alone up to there. While a freeze is
 //! unsealed nothing is captured and nothing trimmed: recovery must be able to take the frozen weights again.
@@ -14,17 +14,16 @@ use super::pool::Pool;
 use super::records::{
     CURVE_PAGE_CHANGES, Head, Manifest, ManifestCurve, ManifestPartition, encode_curve_page, encode_manifest,
 };
+use super::trim::{Longest, Trim};
 use super::{BookError, lock, read, write};
 use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
-use crate::store::{Batch, Direction, KeyRange, PartitionId, StoreError, keys};
+use crate::store::{Batch, keys};
 
 /// The values that one step writes.
 const STEP_VALUES: usize = 128;
 /// The pages that one step looks at.
 const STEP_LOOKS: usize = 65_536;
-/// The keys that one step removes.
-const STEP_DELETES: usize = 1_024;
 
 /// How far a pool's checkpoints are.
 #[derive(Debug)]
@@ -34,7 +33,8 @@ pub(crate) struct Checkpoint {
     /// The first group that recovery reads, per partition.
     pub(crate) replay_from: Vec<u64>,
     pass: Option<Pass>,
-    trim: Option<Trim>,
+    pub(super) trim: Option<Trim>,
+    pub(super) longest: Longest,
 }
 
 /// A checkpoint that is being made.
@@ -65,30 +65,22 @@ struct Curves {
     next: usize,
 }
 
-/// What the last checkpoint made superfluous.
-#[derive(Debug)]
-struct Trim {
-    partition: usize,
-    generation: u64,
-}
-
 impl Checkpoint {
     pub(crate) fn new(heads: &[Head]) -> Self {
-        Self { generation: 0, replay_from: vec![1; heads.len()], pass: None, trim: None }
+        Self { generation: 0, replay_from: vec![1; heads.len()], pass: None, trim: None, longest: Longest::default() }
     }
 
     /// After recovery from a manifest: what is before it may be left to trim.
     pub(crate) fn recovered(manifest: &Manifest) -> Self {
         let replay_from = manifest.partitions.iter().map(|partition| partition.replay_from).collect();
-        let trim = Trim { partition: 0, generation: manifest.generation };
-        Self { generation: manifest.generation, replay_from, pass: None, trim: Some(trim) }
+        let (generation, trim) = (manifest.generation, Some(Trim::new(manifest.generation)));
+        Self { generation, replay_from, pass: None, trim, longest: Longest::default() }
     }
 }
 
 impl Committer {
     /// Brings a checkpoint a bounded step forward, or begins one where the journal has grown enough.
     pub async fn checkpoint_step(&mut self, now: UnixSeconds) -> Result<Work, BookError> {
-        let _ = now;
         if let Some(reason) = &self.failed {
             return Err(BookError::Closed(reason.clone()));
         }
@@ -103,7 +95,7 @@ impl Committer {
                 (checkpoint.trim.is_some(), checkpoint.pass.is_some())
             };
             let done = if trimming {
-                self.trim_step(&pool).await?
+                self.trim_step(&pool, now).await?
             } else if passing {
                 self.pass_step(&pool).await?
             } else if pool.journal_bytes.load(Ordering::Relaxed) >= self.shared.config.checkpoint_journal_bytes {
@@ -211,58 +203,11 @@ impl Committer {
             let mut checkpoint = lock(&pool.checkpoint);
             checkpoint.generation = pass.generation;
             checkpoint.replay_from = pass.starts.iter().map(|start| start.replay_from).collect();
-            checkpoint.trim = Some(Trim { partition: 0, generation: pass.generation });
+            checkpoint.trim = Some(Trim::new(pass.generation));
             let metrics = &self.shared.config.metrics;
             metrics.checkpoints.get_or_create(&PoolLabel { pool: pool.spec.number }).inc();
         }
         Ok(Some(written))
-    }
-
-    /// Removes journal groups before the checkpoint, a bounded number, then the curves of the checkpoint before.
-    async fn trim_step(&mut self, pool: &Pool) -> Result<Option<usize>, BookError> {
-        let (partition, generation, before) = {
-            let checkpoint = lock(&pool.checkpoint);
-            let Some(trim) = &checkpoint.trim else { return Ok(Some(0)) };
-            (trim.partition, trim.generation, checkpoint.replay_from.get(trim.partition).copied())
-        };
-        let (id, range) = match before {
-            Some(before) => (pool.id(partition), keys::journal_before(before)),
-            None => {
-                let (from, to) = (keys::curve_page(0, 0), keys::curve_page(generation, 0));
-                (pool.control(), KeyRange { from, to })
-            }
-        };
-        let Some(batch) = self.deletions(id, range).await? else { return Ok(None) };
-        let removed = batch.deletes.len();
-        if removed > 0 && !self.commit_aside(vec![batch]).await? {
-            return Ok(None);
-        }
-        if removed < STEP_DELETES {
-            let mut checkpoint = lock(&pool.checkpoint);
-            match (&mut checkpoint.trim, before) {
-                (Some(trim), Some(_)) => trim.partition += 1,
-                (trim, _) => *trim = None,
-            }
-        }
-        Ok(Some(removed))
-    }
-
-    async fn deletions(&self, id: PartitionId, range: KeyRange) -> Result<Option<Batch>, BookError> {
-        let mut batch = Batch::new(id);
-        let mut range = range;
-        while batch.deletes.len() < STEP_DELETES {
-            // The values come along: few at a time.
-            let scan = self.shared.store.scan(id, range.clone(), 64, Direction::Forward).await;
-            let found = match scan {
-                Ok(found) => found,
-                Err(StoreError::Busy(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let Some((last, _)) = found.last() else { break };
-            range.from = keys::after(last);
-            batch.deletes.extend(found.into_iter().map(|(key, _)| key));
-        }
-        Ok(Some(batch))
     }
 }
 

@@ -28,35 +28,62 @@ pub(crate) const MAX_RECORD_BYTES: usize = 112;
 
 /// One thing that happened in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
-    /// A balance, as its source said it. `pool_full` was decided before it was journalled, by the pool's total.
+pub enum Record {
+    /// A balance, as its source said it.
     Balance {
+        /// Whose.
         account: AccountId,
+        /// Who said it.
         source: SourceNumber,
+        /// Its sequence there.
         sequence: u64,
+        /// When, as it was said.
         at: UnixSeconds,
+        /// The available balance.
         balance: BaseUnits,
+        /// That it is too much for the pool's total: decided before it was journalled.
         pool_full: bool,
     },
     /// A change of standing, from the enrolment log.
-    Standing { account: AccountId, sequence: u64, at: UnixSeconds, change: StandingChange },
+    Standing {
+        /// Whose.
+        account: AccountId,
+        /// Its sequence in the log.
+        sequence: u64,
+        /// When, as it was said.
+        at: UnixSeconds,
+        /// What changes.
+        change: StandingChange,
+    },
     /// A position goes from one source to another.
-    HandOver { account: AccountId, from: SourceNumber, to: SourceNumber },
+    HandOver {
+        /// Whose.
+        account: AccountId,
+        /// The source that owned it.
+        from: SourceNumber,
+        /// The source that owns it now.
+        to: SourceNumber,
+    },
     /// A period opens.
     Open(OpenPeriod),
-    /// The oldest open period is frozen, at a cursor per source.
-    Freeze { index: PeriodIndex, cursors: Vec<(SourceNumber, u64)> },
+    /// The oldest open period is frozen.
+    Freeze {
+        /// Which one that is.
+        index: PeriodIndex,
+        /// The last sequence of each source before the cut.
+        cursors: Vec<(SourceNumber, u64)>,
+    },
 }
 
 /// What was committed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Group {
+pub struct Group {
     /// Its number in its partition, from 1.
-    pub(crate) number: u64,
+    pub number: u64,
     /// When it was formed.
-    pub(crate) now: UnixSeconds,
+    pub now: UnixSeconds,
     /// What happened, in order.
-    pub(crate) records: Vec<Record>,
+    pub records: Vec<Record>,
 }
 
 /// The chain before the first group of a partition.
@@ -100,7 +127,8 @@ pub(crate) fn encode(number: u64, now: UnixSeconds, records: &[Record], chain: &
 /// Puts parts together again. Feed it the values in order.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    chain: Chain,
+    /// `None` where it is not known: then the first value is taken as it is, and the others must follow it.
+    chain: Option<Chain>,
     number: u64,
     parts: u16,
     body: Vec<u8>,
@@ -109,6 +137,11 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// To read from group `number` on, where `chain` is that before it.
     pub(crate) fn new(number: u64, chain: Chain) -> Self {
+        Self::resume(number, Some(chain))
+    }
+
+    /// The same, where the chain before it may not be known.
+    pub(crate) fn resume(number: u64, chain: Option<Chain>) -> Self {
         Self { chain, number, parts: 0, body: Vec::new() }
     }
 
@@ -118,21 +151,21 @@ impl Assembly {
     }
 
     /// The chain after what was read.
-    pub(crate) const fn chain(&self) -> Chain {
+    pub(crate) const fn chain(&self) -> Option<Chain> {
         self.chain
     }
 
     /// Takes the next value. `Ok(Some)` where it ends a group; `Err` where it is not what must come next.
     pub(crate) fn take(&mut self, value: &[u8]) -> Result<Option<Group>, ()> {
         let (head, chain) = value.split_last_chunk::<CHAIN>().ok_or(())?;
-        let linked = link(&self.chain, &[head]);
+        let linked = self.chain.map_or(*chain, |before| link(&before, &[head]));
         let mut take = Take(head);
         let header = (take.u8(), take.u8(), take.u16(), take.u64());
         let (Some(VERSION), Some(flags), Some(part), Some(number)) = header else { return Err(()) };
         if linked != *chain || part != self.parts || number != self.number {
             return Err(());
         }
-        self.chain = linked;
+        self.chain = Some(linked);
         self.body.extend_from_slice(take.0);
         if flags & LAST == 0 {
             self.parts = self.parts.checked_add(1).ok_or(())?;
@@ -144,6 +177,12 @@ impl Assembly {
         self.body.clear();
         Ok(Some(group))
     }
+}
+
+/// When the group was formed that `value` is the first part of, without a look at its chain.
+pub(crate) fn peek_time(value: &[u8]) -> Option<UnixSeconds> {
+    let mut take = Take(value.get(HEADER..)?);
+    take.i64().map(UnixSeconds::new)
 }
 
 /// What records are written relative to.

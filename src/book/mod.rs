@@ -9,6 +9,7 @@
 //! them was never acknowledged, and is removed at the next open; what is missing before them is a broken journal, and is
 //! refused by name.
 
+mod archive;
 mod bytes;
 mod checkpoint;
 pub mod column;
@@ -23,8 +24,10 @@ mod pool;
 mod query;
 mod records;
 mod recover;
+mod replay;
 mod sealing;
 mod stage;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +38,7 @@ pub use command::{
     MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, Receipt, Refusal,
 };
 pub use committer::{Committer, Work};
+pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 
@@ -73,6 +77,10 @@ pub struct BookConfig {
     pub group_events: usize,
     /// A checkpoint begins when a pool's journal has grown by this many bytes since the last one.
     pub checkpoint_journal_bytes: u64,
+    /// Whether what was trimmed from journals is kept for ever.
+    pub archive_for_ever: bool,
+    /// How long it is kept at least, in seconds; never shorter than the longest lateness and two periods of the pool.
+    pub archive_seconds: u64,
     /// Where the book counts.
     pub metrics: BookMetrics,
 }
@@ -84,6 +92,8 @@ impl Default for BookConfig {
             queue_events: 65_536,
             group_events: 8_192,
             checkpoint_journal_bytes: 64 << 20,
+            archive_for_ever: false,
+            archive_seconds: 0,
             metrics: BookMetrics::default(),
         }
     }
@@ -108,6 +118,14 @@ pub enum BookError {
         partition: u32,
         /// The group.
         group: u64,
+    },
+    /// Groups were asked for that are no longer archived.
+    #[error("partition {partition} is archived from group {oldest} on")]
+    NotKept {
+        /// The partition.
+        partition: u32,
+        /// The oldest group that is kept.
+        oldest: u64,
     },
     /// A stored record of the book is damaged.
     #[error("{what} of partition {partition} is damaged; restore the store from a backup (`softstake restore`)")]

@@ -395,7 +395,7 @@ impl Book {
         found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
     }
 
-    fn pool(&self, number: u16) -> Option<Arc<Pool>> {
+    pub(super) fn pool(&self, number: u16) -> Option<Arc<Pool>> {
         read(&self.shared.pools).get(&number).cloned()
     }
 }

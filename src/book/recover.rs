@@ -293,7 +293,7 @@ async fn replay(
             }));
         }
     }
-    if assembly.next_number() != head.group + 1 || assembly.chain() != head.chain || counted_upto > head.group {
+    if assembly.next_number() != head.group + 1 || assembly.chain() != Some(head.chain) || counted_upto > head.group {
         return Err(broken(assembly.next_number()));
     }
     Ok(())

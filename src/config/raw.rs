@@ -167,6 +167,9 @@ pub struct BookSettings {
     pub queue_events: usize,
     /// A checkpoint is due when a pool's journal has grown by this many bytes since the last one.
     pub checkpoint_journal_bytes: u64,
+    /// Whether the archives of trimmed journals are kept for ever: then anyone can recompute every weight. Else they are
+    /// kept for the longest lateness and two periods.
+    pub archive_for_ever: bool,
 }
 
 impl Default for BookSettings {
@@ -177,6 +180,7 @@ impl Default for BookSettings {
             queue_commands: 4_096,
             queue_events: 65_536,
             checkpoint_journal_bytes: 64 * 1024 * 1024,
+            archive_for_ever: false,
         }
     }
 }

@@ -291,6 +291,8 @@ keys! {
     PAYOUT_CHUNK = 0xa4, payout_chunk / parse_payout_chunk (chunk: u32, period: u64, revision: u32);
     /// Count, sum and hash of a distribution's payouts in this partition.
     PAYOUT_SEAL = 0xa5, payout_seal / parse_payout_seal (period: u64, revision: u32);
+    /// A part of the archive of a run of journal groups, by the first of them.
+    ARCHIVE = 0xa6, archive / parse_archive (group: u64, part: u16);
 }
 
 /// All keys of one tag.
@@ -420,6 +422,11 @@ pub fn journal_group(group: u64) -> KeyRange {
 /// The journal groups before `group`.
 pub fn journal_before(group: u64) -> KeyRange {
     before!(JOURNAL, group)
+}
+
+/// The parts of the archive that begins with one journal group.
+pub fn archive_of(group: u64) -> KeyRange {
+    begins!(ARCHIVE, group)
 }
 
 /// The frozen weights of one period.

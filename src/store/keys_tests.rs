@@ -73,6 +73,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
     ];
     let book = prop_oneof![
         (n.clone(), 0u16..3).prop_map(|(a, b)| journal(a, b)),
+        (n.clone(), 0u16..3).prop_map(|(a, b)| archive(a, b)),
         small.clone().prop_map(page),
         (n.clone(), small.clone()).prop_map(|(a, b)| weight_chunk(a, b)),
         n.clone().prop_map(freeze_seal),
