@@ -292,7 +292,7 @@ impl Happened {
                 format!("{} operations after {} validators were taken off", self.redelegations, seen.removed.len());
             out.happened("redelegation", self.redelegations > 0, said);
         } else {
-            out.happened("redelegation", true, "not applicable: no chain of this run has it".to_owned());
+            out.not_asked("redelegation", "no chain of this run can move stake without unbonding it");
         }
         let who: Vec<String> = seen
             .opt_outs

@@ -103,6 +103,13 @@ impl Outcome {
         self.checks.push(check);
     }
 
+    /// What could not occur in this run, and why: it is said, and does not fail the run.
+    pub(super) fn not_asked(&mut self, what: &str, why: &str) {
+        let name = format!("{what} is not asked for here");
+        let (left, right) = (why.to_owned(), String::new());
+        self.checks.push(Check { scope: "story".to_owned(), name, left, right, passed: true });
+    }
+
     /// Whether everything holds.
     pub(super) fn passed(&self) -> bool {
         !self.checks.is_empty() && self.checks.iter().all(|check| check.passed)
