@@ -178,6 +178,7 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
             return Ok(repeated);
         }
+        self.claim_id(request, pool).await?;
         decide(&mut change).await?;
         let (key, record) = request.mark(change.at);
         change.put_new(key, &record);

@@ -38,14 +38,19 @@ impl Request {
         let Some(bytes) = store.get(partition, &self.key()).await? else { return Ok(None) };
         let record = RequestRecord::decode(&bytes)?;
         if record.fingerprint != self.fingerprint {
-            let message = format!(
-                "request id {} was used for {} with another body; use a new id for a new request",
-                self.id, self.method
-            );
-            let (reason, field) = (Reason::RequestIdReused, "request_id");
-            return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
+            return Err(self.reused());
         }
         Ok(Some(Once::Repeated { answer: (!record.answer.is_empty()).then_some(record.answer) }))
+    }
+
+    /// The refusal of an id that stood for another body.
+    fn reused(&self) -> AppError {
+        let message = format!(
+            "request id {} was used for {} with another body; use a new id for a new request",
+            self.id, self.method
+        );
+        let (reason, field) = (Reason::RequestIdReused, "request_id");
+        AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() })
     }
 
     /// The mark that the request was carried out, for the commit that carries it out. The key has to be absent.
@@ -57,6 +62,27 @@ impl Request {
     pub(super) fn mark_in(&self, batch: &mut Batch, at: UnixSeconds) {
         let (key, record) = self.mark(at);
         batch.expect_absent(key.clone()).put(key, record.encode());
+    }
+}
+
+impl App {
+    /// Ties the id of a pool's mutation to that pool, before the mutation: the mark itself stands in the pool's own
+    /// partition, where the same id sent for another pool would not meet it. Doing it twice is doing it once.
+    pub(super) async fn claim_id(&self, request: &Request, pool: &Pool) -> Result<(), AppError> {
+        let key = keys::request(&format!("{}/pool", request.method), &request.id);
+        let owner = pool.id().as_str().as_bytes();
+        let mut claimed = self.store.get(PartitionId::SERVICE, &key).await?;
+        if claimed.is_none() {
+            let mut batch = Batch::new(PartitionId::SERVICE);
+            batch.expect_absent(key.clone()).put(key.clone(), owner);
+            match self.store.commit(vec![batch]).await {
+                Ok(()) => return Ok(()),
+                // Another call of the same id came first.
+                Err(StoreError::Conflict { .. }) => claimed = self.store.get(PartitionId::SERVICE, &key).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if claimed.as_deref() == Some(owner) { Ok(()) } else { Err(request.reused()) }
     }
 }
 

@@ -323,3 +323,19 @@ async fn what_was_sent_before_a_restart_is_known_after_it() {
     assert_eq!(units(&server.position("carol", "atom").await.balance), 7);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_stood_for_one_pool_is_refused_for_another() {
+    let server = Setup::new().pool("atom", "").pool("dot", "").start().await;
+    let mut raw = Raw::connect(&server.endpoint()).await;
+    let pause = |pool: &str| v1::PausePoolRequest {
+        request_id: "once".to_owned(),
+        name: format!("pools/{pool}"),
+        reason: "a test".to_owned(),
+    };
+    let first = answer(raw.admin.pause_pool(pause("atom")).await);
+    let refused = refused(raw.admin.pause_pool(pause("dot")).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
+    assert_eq!(server.pool("dot").await.state(), v1::PoolState::Active, "nothing was done");
+    assert_eq!(answer(raw.admin.pause_pool(pause("atom")).await).encode_to_vec(), first.encode_to_vec());
+}
