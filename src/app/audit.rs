@@ -11,8 +11,8 @@ use ruint::aliases::U256;
 
 use crate::chain::Observation;
 use crate::domain::amount::{AmountError, BaseUnits};
-use crate::domain::booking::DistributionFigures;
 use crate::domain::distribution::DistributionState;
+use crate::domain::distribution::Figures;
 use crate::domain::equations::{self, BookFigures, Cumulative, EquationResult, RevisionPayouts, Snapshot, Tally};
 use crate::domain::ledger::{Account, ClaimAccount, LedgerView, RevisionRef};
 use crate::domain::payout::PayoutSum;
@@ -338,28 +338,14 @@ fn standing(record: &DistributionRecord, computed: PayoutSum, ack: Option<&Payou
 
 /// The equations 1 and 5 of one revision.
 pub(super) fn of_revision(record: &DistributionRecord, payouts: &RevisionPayouts) -> Vec<EquationResult> {
-    let figures = [(record.reference(), figures(record))];
+    let figures = [(record.reference(), record.figures)];
     equations::of_revisions(&figures, std::slice::from_ref(payouts))
-}
-
-fn figures(record: &DistributionRecord) -> DistributionFigures {
-    let f = record.figures;
-    DistributionFigures {
-        receipts: f.receipts,
-        carry_in: f.carry_in,
-        house_in: f.house_in,
-        fee: f.fee,
-        recovery: f.recovery,
-        payouts: f.payouts,
-        house_out: f.house_out,
-        carry_out: f.carry_out,
-    }
 }
 
 /// What the distributions of a pool come to.
 #[derive(Default)]
 struct History {
-    released: Vec<(RevisionRef, DistributionFigures)>,
+    released: Vec<(RevisionRef, Figures)>,
     payouts: Vec<RevisionPayouts>,
     cumulative: Cumulative,
     sums: Sums,
@@ -380,7 +366,7 @@ impl History {
         add(&mut all.recovery, f.recovery);
         add(&mut all.house_out, f.house_out);
         if record.state.is_released() {
-            self.released.push((record.reference(), figures(record)));
+            self.released.push((record.reference(), record.figures));
             add(&mut self.sums.payouts, f.payouts);
             add(&mut self.sums.fees, f.fee);
         }

@@ -9,8 +9,8 @@ mod decide;
 mod gather;
 mod split;
 
-use crate::domain::booking::{self, BookingError, DistributionFigures};
-use crate::domain::distribution::{DistributionEvent, DistributionState, Figures, NextRevision, next_revision};
+use crate::domain::booking::{self, BookingError};
+use crate::domain::distribution::{DistributionEvent, DistributionState, NextRevision, next_revision};
 use crate::domain::period::{PeriodEvent, PeriodIndex, PeriodState};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{DistributionRecord, PayoutAckRecord, PeriodRecord, PoolState, Progress, ReceiptRecord};
@@ -74,12 +74,6 @@ async fn advance(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppEr
     }
 }
 
-/// The figures in the form that the ledger's entries are made from.
-fn booked(figures: &Figures) -> DistributionFigures {
-    let Figures { receipts, carry_in, house_in, fee, recovery, payouts, house_out, carry_out } = *figures;
-    DistributionFigures { receipts, carry_in, house_in, fee, recovery, payouts, house_out, carry_out }
-}
-
 fn unbookable(error: BookingError) -> AppError {
     AppError::Broken(error.to_string())
 }
@@ -111,7 +105,7 @@ async fn release(app: &App, pool: &Pool, last: &DistributionRecord, now: UnixSec
     let Ok(state) = record.state.after(&DistributionEvent::Release) else { return Ok(Work::Idle) };
     record.state = state;
     record.released_at = Some(now);
-    let entry = booking::release_distribution(record.reference(), &booked(&record.figures)).map_err(unbookable)?;
+    let entry = booking::release_distribution(record.reference(), &record.figures).map_err(unbookable)?;
     change.post(&entry, now)?;
     let period = mark_distributed(&mut change, record.period).await?;
     let ack = PayoutAckRecord::new(record.period, record.revision, now);

@@ -1,6 +1,7 @@
 //! Every movement of tokens as a ledger entry. There is no other way to move an amount.
 
 use super::amount::{AmountError, BaseUnits};
+use super::distribution::Figures;
 use super::effect::{Effect, EffectKind};
 use super::ids::{OperationId, ValidatorId};
 use super::ledger::{
@@ -247,44 +248,15 @@ pub fn acknowledge_transfer(transfer: &Transfer, amount: BaseUnits) -> Result<(T
     Ok((step.transfer, entry))
 }
 
-/// The figures of one distribution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DistributionFigures {
-    /// Reconciled receipts that it takes.
-    pub receipts: BaseUnits,
-    /// Carry from the distribution before.
-    pub carry_in: BaseUnits,
-    /// What the house puts in (a shortage under `FIXED_APR`).
-    pub house_in: BaseUnits,
-    /// The operator's fee.
-    pub fee: BaseUnits,
-    /// What goes to make up for a slash.
-    pub recovery: BaseUnits,
-    /// The sum of the payouts.
-    pub payouts: BaseUnits,
-    /// What goes to the house: its own weight's share, and a surplus under `FIXED_APR`.
-    pub house_out: BaseUnits,
-    /// What goes on to the next distribution.
-    pub carry_out: BaseUnits,
-}
-
-impl DistributionFigures {
-    /// Both sides of equation 1: what goes in, and what comes out.
-    pub fn sides(&self) -> Result<(BaseUnits, BaseUnits), AmountError> {
-        let taken = BaseUnits::sum([self.receipts, self.carry_in, self.house_in])?;
-        let given = BaseUnits::sum([self.fee, self.recovery, self.payouts, self.house_out, self.carry_out])?;
-        Ok((taken, given))
-    }
-
-    fn balanced(&self) -> Result<(), BookingError> {
-        let (taken, given) = self.sides()?;
-        if taken == given { Ok(()) } else { Err(BookingError::Distribution { taken, given }) }
-    }
+/// Equation 1, before anything is made from the figures.
+fn balanced(figures: &Figures) -> Result<(), BookingError> {
+    let (taken, given) = figures.sides()?;
+    if taken == given { Ok(()) } else { Err(BookingError::Distribution { taken, given }) }
 }
 
 /// A distribution is computed: it takes its receipts and carry, and nothing else moves.
-pub fn compute(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
-    figures.balanced()?;
+pub fn compute(revision: RevisionRef, figures: &Figures) -> Result<Entry, BookingError> {
+    balanced(figures)?;
     let taken = figures.receipts.checked_add(figures.carry_in)?;
     let legs =
         [down(C::Undistributed, figures.receipts), down(C::Carry, figures.carry_in), up(C::InDistribution, taken)];
@@ -292,16 +264,16 @@ pub fn compute(revision: RevisionRef, figures: &DistributionFigures) -> Result<E
 }
 
 /// A distribution is voided before its release: the exact reverse of [`compute`].
-pub fn void(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
-    figures.balanced()?;
+pub fn void(revision: RevisionRef, figures: &Figures) -> Result<Entry, BookingError> {
+    balanced(figures)?;
     let taken = figures.receipts.checked_add(figures.carry_in)?;
     let legs = [up(C::Undistributed, figures.receipts), up(C::Carry, figures.carry_in), down(C::InDistribution, taken)];
     Ok(Entry::new(Reason::DistributionVoided(revision), legs)?)
 }
 
 /// A distribution is released: fee, recovery, payouts, house and carry are posted.
-pub fn release_distribution(revision: RevisionRef, figures: &DistributionFigures) -> Result<Entry, BookingError> {
-    figures.balanced()?;
+pub fn release_distribution(revision: RevisionRef, figures: &Figures) -> Result<Entry, BookingError> {
+    balanced(figures)?;
     let legs = [
         down(C::InDistribution, figures.receipts.checked_add(figures.carry_in)?),
         down(C::House, figures.house_in),

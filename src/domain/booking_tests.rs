@@ -109,7 +109,7 @@ fn what_leaves_unexplained_stops_the_pool() {
 
 #[test]
 fn a_distribution_takes_releases_or_gives_back_exactly() {
-    let figures = DistributionFigures {
+    let figures = Figures {
         receipts: units(1_000),
         carry_in: units(7),
         house_in: units(20),
@@ -127,7 +127,7 @@ fn a_distribution_takes_releases_or_gives_back_exactly() {
         legs(&release_distribution(revision(), &figures).unwrap()),
         said(&[("in_distribution", -1_007), ("payable", 860), ("carry", 7), ("house", 90), ("slash_receivable", -50)])
     );
-    let short = DistributionFigures { payouts: units(861), ..figures };
+    let short = Figures { payouts: units(861), ..figures };
     assert_eq!(
         compute(revision(), &short),
         Err(BookingError::Distribution { taken: units(1_027), given: units(1_028) })
@@ -176,7 +176,7 @@ struct Pool {
     principal: BaseUnits,
     transfers: Vec<Transfer>,
     operations: Vec<(OperationKind, BaseUnits)>,
-    distribution: Option<DistributionFigures>,
+    distribution: Option<Figures>,
     posted: u32,
 }
 
@@ -285,14 +285,7 @@ impl Pool {
                 let fee = units(fee).min(receipts);
                 let payouts = units(payouts).min(taken.checked_sub(fee).unwrap());
                 let carry_out = taken.checked_sub(fee).unwrap().checked_sub(payouts).unwrap();
-                let figures = DistributionFigures {
-                    receipts,
-                    carry_in,
-                    fee,
-                    payouts,
-                    carry_out,
-                    ..DistributionFigures::default()
-                };
+                let figures = Figures { receipts, carry_in, fee, payouts, carry_out, ..Figures::default() };
                 assert!(self.post(&compute(revision(), &figures).unwrap()));
                 self.distribution = Some(figures);
             }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use ruint::aliases::U256;
 
-use super::amount::BaseUnits;
+use super::amount::{AmountError, BaseUnits};
 use super::fixed_apr::FixedAprTerms;
 use super::payout::{PayoutCounts, PayoutTally};
 use super::split::{SplitInput, SplitTerms};
@@ -325,6 +325,13 @@ impl Figures {
         let FixedAprTerms { fee, house_in, house_out } = *terms;
         let none = BaseUnits::ZERO;
         Self { receipts, carry_in, house_in, fee, recovery: none, payouts, house_out, carry_out: none }
+    }
+
+    /// Both sides of equation 1 as amounts: what goes in, and what comes out.
+    pub fn sides(&self) -> Result<(BaseUnits, BaseUnits), AmountError> {
+        let taken = BaseUnits::sum([self.receipts, self.carry_in, self.house_in])?;
+        let given = BaseUnits::sum([self.fee, self.recovery, self.payouts, self.house_out, self.carry_out])?;
+        Ok((taken, given))
     }
 
     /// Equation 1: `receipts + carry_in + house_in = fee + recovery + payouts + house_out + carry_out`.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use ruint::aliases::U256;
 
 use super::amount::{AmountError, BaseUnits};
-use super::booking::DistributionFigures;
+use super::distribution::Figures;
 use super::ids::ValidatorId;
 use super::ledger::{AssetAccount, LedgerView, RevisionRef};
 
@@ -113,7 +113,7 @@ pub struct Snapshot<'a> {
     /// The position book.
     pub book: &'a BookFigures,
     /// Released distributions.
-    pub released: &'a [(RevisionRef, DistributionFigures)],
+    pub released: &'a [(RevisionRef, Figures)],
     /// The sums over all of them.
     pub cumulative: &'a Cumulative,
     /// The payouts by revision.
@@ -136,10 +136,7 @@ pub fn check(snapshot: &Snapshot<'_>) -> Vec<EquationResult> {
 }
 
 /// The equations of single revisions: 1 of the figures, 5 of the payouts.
-pub fn of_revisions(
-    figures: &[(RevisionRef, DistributionFigures)],
-    payouts: &[RevisionPayouts],
-) -> Vec<EquationResult> {
+pub fn of_revisions(figures: &[(RevisionRef, Figures)], payouts: &[RevisionPayouts]) -> Vec<EquationResult> {
     let figures = figures.iter().map(|(revision, figures)| distribution(*revision, figures));
     figures.chain(payouts.iter().flat_map(standings)).collect()
 }
@@ -167,7 +164,7 @@ fn sum(amounts: &[U256]) -> U256 {
 }
 
 /// 1: `receipts + carry_in + house_in = fee + recovery + sum(payouts) + house_out + carry_out`.
-fn distribution(revision: RevisionRef, figures: &DistributionFigures) -> EquationResult {
+fn distribution(revision: RevisionRef, figures: &Figures) -> EquationResult {
     let f = figures;
     let left = sum(&[f.receipts, f.carry_in, f.house_in].map(wide));
     let right = sum(&[f.fee, f.recovery, f.payouts, f.house_out, f.carry_out].map(wide));

@@ -13,7 +13,7 @@ fn validator() -> ValidatorId {
 struct Pool {
     view: LedgerView,
     book: BookFigures,
-    released: Vec<(RevisionRef, DistributionFigures)>,
+    released: Vec<(RevisionRef, Figures)>,
     cumulative: Cumulative,
     payouts: Vec<RevisionPayouts>,
     chain: ChainFigures,
@@ -36,13 +36,8 @@ fn pool() -> Pool {
     ];
     let ledger = Ledger::from_balances(balances.map(|(account, n)| (account, SignedUnits::new(n)))).unwrap();
     let revision = RevisionRef { period: 9, revision: 1 };
-    let figures = DistributionFigures {
-        receipts: units(50),
-        fee: units(5),
-        payouts: units(44),
-        carry_out: units(1),
-        ..DistributionFigures::default()
-    };
+    let figures =
+        Figures { receipts: units(50), fee: units(5), payouts: units(44), carry_out: units(1), ..Figures::default() };
     let none = Tally::default();
     Pool {
         view: LedgerView::new(ledger, units(1_000)).unwrap(),
@@ -135,8 +130,7 @@ fn figures_past_an_amount_are_compared_whole() {
     let mut pool = pool();
     pool.book.eligible_sum = U256::MAX;
     assert_eq!(failing(&pool), [(2, "sum(eligible) = eligible_total")]);
-    pool.released[0].1 =
-        DistributionFigures { receipts: BaseUnits::MAX, house_in: BaseUnits::MAX, ..DistributionFigures::default() };
+    pool.released[0].1 = Figures { receipts: BaseUnits::MAX, house_in: BaseUnits::MAX, ..Figures::default() };
     assert!(failing(&pool).contains(&(1, "distribution in = out")));
     // What can't be summed can't be checked, and does not pass.
     pool.view = LedgerView::new(pool.view.ledger().clone(), BaseUnits::MAX).unwrap();

@@ -9,7 +9,7 @@ use crate::store::records::{DistributionRecord, Progress};
 
 use super::super::control::Change;
 use super::super::{App, AppError, Once, Pool, Reason, Request};
-use super::{booked, gather, unbookable};
+use super::{gather, unbookable};
 
 /// Reads a revision that a caller named.
 pub(in crate::app) async fn named(
@@ -76,7 +76,7 @@ impl App {
             record.void_reason = reason.to_owned();
             // Before it is sealed nothing of it is posted.
             if record.progress == Progress::Sealed {
-                let entry = booking::void(record.reference(), &booked(&record.figures)).map_err(unbookable)?;
+                let entry = booking::void(record.reference(), &record.figures).map_err(unbookable)?;
                 change.post(&entry, change.at())?;
             }
             change.delete(keys::live_distribution(period.0));

@@ -17,7 +17,7 @@ use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, MAX_VALUE_BYTES, ke
 
 use super::super::control::Change;
 use super::super::{App, AppError, Pool, Work};
-use super::{booked, read_revision, unbookable};
+use super::{read_revision, unbookable};
 
 /// After so many positions a step ends, so that the pool's other jobs have their turn.
 const POSITIONS_PER_STEP: u64 = 250_000;
@@ -251,7 +251,7 @@ async fn finish(
     record.hash = total.hash;
     record.progress = Progress::Sealed;
     record.computed_at = now;
-    change.post(&booking::compute(record.reference(), &booked(&figures)).map_err(unbookable)?, now)?;
+    change.post(&booking::compute(record.reference(), &figures).map_err(unbookable)?, now)?;
     change.put(keys::distribution(record.period.0, record.revision), &record);
     change.commit().await?;
     tracing::info!(pool = %pool.id(), period = %period.bounds.name(), revision = record.revision,
