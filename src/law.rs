@@ -23,12 +23,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("node", &["api", "app", "book", "chain", "client", "clock", "config", "domain", "pb", "store", "telemetry"]),
     ("pb", &[]),
+    ("simulation", &["app", "book", "chain", "clock", "domain", "store"]),
     ("store", &["domain"]),
     ("telemetry", &[]),
 ];
 
 /// Rooms within rooms that may import more than the room around them.
 const INNER_ROOMS: &[(&[&str], &str)] = &[(&["chain", "simulated"], "clock"), (&["store", "records"], "pb")];
+
+/// Rooms within rooms that may import nothing but themselves, not even of the room around them.
+const CLOSED_ROOMS: &[&[&str]] = &[&["simulation", "auditor"]];
 
 /// The most lines of one file.
 const MAX_LINES: usize = 500;
@@ -63,6 +67,10 @@ fn import_breach(module: &[String], target: &[String]) -> Option<String> {
     let Some(wanted) = target.first() else {
         return Some("the crate's root is no room: name the room".to_owned());
     };
+    if let Some(closed) = CLOSED_ROOMS.iter().find(|closed| starts_with(module, closed)) {
+        let inside = starts_with(target, closed);
+        return (!inside).then(|| format!("{} must not import {shown}; it may import: nothing", closed.join("::")));
+    }
     if room == wanted {
         return None;
     }

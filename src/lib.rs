@@ -15,5 +15,6 @@ pub mod domain;
 mod law;
 pub mod node;
 pub mod pb;
+pub mod simulation;
 pub mod store;
 pub mod telemetry;

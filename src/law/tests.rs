@@ -74,6 +74,10 @@ fn inner_rooms_may_do_more_than_the_rooms_around_them() {
     keeps("chain/simulated.rs", "use crate::clock::Clock;");
     keeps("chain/simulated/state.rs", "use crate::clock::Clock;");
     breaks("chain/remote.rs", "use crate::clock::Clock;", 1, "chain must not import");
+    keeps("simulation/evidence.rs", "use crate::app::App; use super::auditor::Input;");
+    keeps("simulation/auditor/weights.rs", "use super::input::Event; use crate::simulation::auditor::Finding;");
+    breaks("simulation/auditor/weights.rs", "use crate::domain::split::FeeBps;", 1, "it may import: nothing");
+    breaks("simulation/auditor/mod.rs", "use super::evidence::gather;", 1, "simulation::auditor must not import");
     keeps("store/records/pool.rs", "use crate::pb::store::v1 as wire;");
     breaks("store/keys.rs", "use crate::pb::store::v1 as wire;", 1, "store must not import");
     keeps("chain/remote.rs", "use tonic::transport::Channel;");
