@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("node", &["api", "app", "book", "chain", "client", "clock", "config", "domain", "pb", "store", "telemetry"]),
     ("pb", &[]),
+    ("seeded", &[]),
     ("simulation", &["app", "book", "chain", "clock", "domain", "store"]),
     ("store", &["domain"]),
     ("telemetry", &[]),
@@ -33,6 +34,9 @@ const INNER_ROOMS: &[(&[&str], &str)] = &[(&["chain", "simulated"], "clock"), (&
 
 /// Rooms within rooms that may import nothing but themselves, not even of the room around them.
 const CLOSED_ROOMS: &[&[&str]] = &[&["simulation", "auditor"]];
+
+/// What every room may import: the bugs that a build for that purpose can put in.
+const EVERYWHERE: &str = "seeded";
 
 /// The most lines of one file.
 const MAX_LINES: usize = 500;
@@ -72,6 +76,8 @@ fn import_breach(module: &[String], target: &[String]) -> Option<String> {
         return (!inside).then(|| format!("{} must not import {shown}; it may import: nothing", closed.join("::")));
     }
     if room == wanted {
+
+    if room == wanted || wanted == EVERYWHERE {
         return None;
     }
     if !ROOMS.iter().any(|(name, _)| name == wanted) {

@@ -15,6 +15,8 @@ pub mod domain;
 mod law;
 pub mod node;
 pub mod pb;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded;
 pub mod simulation;
 pub mod store;
 pub mod telemetry;

@@ -139,6 +139,10 @@ impl<'a> Change<'a> {
             Some(before) => batch.expect_equals(keys::ledger(), before),
             None => batch.expect_absent(keys::ledger()),
         };
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::on(crate::seeded::Bug::NoExpectation) {
+            batch.expectations.clear();
+        }
         batch.put(keys::ledger(), self.record.encode());
         for (key, value) in self.writes {
             match value {
@@ -181,6 +185,11 @@ impl App {
         self.claim_id(request, pool).await?;
         decide(&mut change).await?;
         let (key, record) = request.mark(change.at);
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::on(crate::seeded::Bug::RequestNotMarked) {
+            change.commit().await?;
+            return Ok(Once::First);
+        }
         change.put_new(key, &record);
         change.commit().await?;
         Ok(Once::First)

@@ -98,6 +98,11 @@ async fn mark_distributed(change: &mut Change<'_>, index: PeriodIndex) -> Result
 async fn release(app: &App, pool: &Pool, last: &DistributionRecord, now: UnixSeconds) -> Result<Work, AppError> {
     let mut change = Change::begin(app, pool, now).await?;
     let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
+    #[cfg(feature = "seeded-bugs")]
+    let state = state.map(|state| match crate::seeded::on(crate::seeded::Bug::PauseIgnored) {
+        true => PoolState { paused: None, ..state },
+        false => state,
+    });
     if state.is_none_or(|state| state.paused.is_some()) {
         return Ok(Work::Idle);
     }

@@ -142,6 +142,8 @@ impl App {
         };
         let _guard = self.feed.put.lock().await;
         let seen = request.seen(&*self.store, PartitionId::SERVICE).await?;
+        #[cfg(feature = "seeded-bugs")]
+        let seen = seen.filter(|_| !crate::seeded::on(crate::seeded::Bug::PutAgain));
         let (intent, once) = match seen {
             Some(once) => (self.intent_of(request).await?, once),
             None => {

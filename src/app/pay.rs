@@ -360,8 +360,13 @@ impl App {
             change.put_new(keys::rejected_payout(period.0, &rejected.account), &rejected);
         }
         let credited = all.checked_sub(refused).map_err(broken)?;
+        #[cfg(feature = "seeded-bugs")]
+        let credited = if crate::seeded::on(crate::seeded::Bug::RejectedIsCredited) { all } else { credited };
+        let booked = credited.amount;
+        #[cfg(feature = "seeded-bugs")]
+        let booked = if crate::seeded::on(crate::seeded::Bug::PayoutStaysInCustody) { BaseUnits::ZERO } else { booked };
         for entry in [
-            booking::payouts_acknowledged(record.reference(), credited.amount),
+            booking::payouts_acknowledged(record.reference(), booked),
             booking::payouts_rejected(record.reference(), refused.amount),
         ] {
             change.post(&entry.map_err(broken)?, change.at())?;

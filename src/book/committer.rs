@@ -136,6 +136,8 @@ impl Committer {
                     self.shared.config.metrics.busy.inc();
                     return Ok(None);
                 }
+                #[cfg(feature = "seeded-bugs")]
+                Err(StoreError::Fatal(_)) if crate::seeded::on(crate::seeded::Bug::AckBeforeFlush) => {}
                 Err(error) => self.survive(error).await?,
             }
         }

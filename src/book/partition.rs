@@ -247,6 +247,10 @@ impl Partition {
         let mut weights = Vec::with_capacity(if wanted { self.rows.len() } else { 0 });
         let mut crossing = 0i128;
         for (page, mark) in self.rows.chunks_mut(PAGE_ROWS).zip(&mut self.marks) {
+            #[cfg(feature = "seeded-bugs")]
+            if crate::seeded::on(crate::seeded::Bug::ReplaysIntoPages) {
+                mark.group = 0;
+            }
             if mark.group >= group {
                 continue;
             }

@@ -195,6 +195,8 @@ impl Committer {
         let known_source = sources.get_mut(&source).filter(|_| source != SourceNumber::ENROLMENT).ok_or(unknown)?;
         let cursor = &mut known_source.cursor;
         let bodies: Vec<u64> = events.iter().map(|event| event.body).collect();
+        #[cfg(feature = "seeded-bugs")]
+        let first = if crate::seeded::on(crate::seeded::Bug::GapTaken) { first.min(cursor.last() + 1) } else { first };
         let admission = cursor.admit(first, &bodies)?;
         let known = admission.known();
         let skip = usize::try_from(known).unwrap_or(usize::MAX);

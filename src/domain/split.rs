@@ -130,8 +130,20 @@ impl SplitInput {
     /// Fee, recovery and net.
     pub fn terms(&self) -> Result<SplitTerms, SplitError> {
         let fee = self.fee.of(self.receipts);
+        #[cfg(feature = "seeded-bugs")]
+        let fee = if crate::seeded::on(crate::seeded::Bug::FeeOnCarry) {
+            self.fee.of(self.receipts.checked_add(self.carry_in)?)
+        } else {
+            fee
+        };
         let after_fee = self.receipts.checked_add(self.carry_in)?.checked_sub(fee)?;
         let recovery = self.owed.min(after_fee);
+        #[cfg(feature = "seeded-bugs")]
+        let recovery = if crate::seeded::on(crate::seeded::Bug::RecoversTooMuch) && !self.owed.is_zero() {
+            after_fee
+        } else {
+            recovery
+        };
         let net = after_fee.checked_sub(recovery)?.checked_add(self.house_in)?;
         Ok(SplitTerms { fee, recovery, net })
     }
@@ -181,6 +193,8 @@ impl Splitter {
             && weight <= self.weight_limit
         {
             let (quotient, fraction) = wide_product(weight, reciprocal);
+            #[cfg(feature = "seeded-bugs")]
+            let quotient = quotient + u128::from(crate::seeded::on(crate::seeded::Bug::RoundsUp) && fraction > 1 << 64);
             if fraction.checked_add(weight).is_some() {
                 return self.whole_units(quotient);
             }

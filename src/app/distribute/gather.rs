@@ -52,6 +52,12 @@ pub(super) async fn step(
         return Ok(Work::Idle);
     }
     let range = keys::unassigned_receipts_before(period.bounds.end);
+    #[cfg(feature = "seeded-bugs")]
+    let range = if crate::seeded::on(crate::seeded::Bug::PeriodEndIncluded) {
+        keys::unassigned_receipts_before(period.bounds.end.plus(1))
+    } else {
+        range
+    };
     let found = app.store.scan(pool.control(), range, PORTION, Direction::Forward).await?;
     for (index_key, _) in &found {
         let (at, effect) = keys::parse_unassigned_receipt(index_key)
@@ -101,12 +107,20 @@ async fn pin(
 ) -> Result<(), AppError> {
     let balance = |account: ClaimAccount| change.ledger().balance(&account.into()).unsigned().map_err(broken);
     record.figures.carry_in = balance(ClaimAccount::Carry)?;
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::CarryForgotten) {
+        record.figures.carry_in = BaseUnits::ZERO;
+    }
     record.owed = balance(ClaimAccount::SlashReceivable)?;
     record.payout_unit = period.policy.payout_unit;
     record.fixed_apr = matches!(period.policy.reward, RewardPolicy::FixedApr(_));
     let frozen = app.book.frozen(pool.number(), period.index).await?;
     let frozen = frozen.ok_or_else(|| broken(format!("the book has no seal of period {}", period.index)))?;
     (record.house_weight, record.staked_at_end) = house_weight(app, pool, period).await?;
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::HouseWeightOmitted) {
+        record.house_weight = U256::ZERO;
+    }
     let total = frozen.total.sum.checked_add(record.house_weight);
     record.weight_total = total.ok_or_else(|| broken("the sum of all weights is past 256 bits"))?;
     record.progress = Progress::Splitting;
@@ -179,6 +193,8 @@ pub(super) async fn free(
     }
     let receipts = app.receipts_of(pool, &record).await?;
     let last = receipts.len() <= PORTION;
+    #[cfg(feature = "seeded-bugs")]
+    let receipts = if crate::seeded::on(crate::seeded::Bug::ReceiptsKeptByVoid) { Vec::new() } else { receipts };
     for mut receipt in receipts.into_iter().take(PORTION) {
         receipt.assigned = None;
         change.put(keys::receipt(receipt.at, &receipt.key), &receipt);

@@ -181,10 +181,25 @@ fn pay_chunk(
     let mut payouts = Vec::with_capacity(weights.len());
     for (account, weight) in accounts.iter().zip(weights) {
         let payout = payer.payout(*weight)?;
+        #[cfg(feature = "seeded-bugs")]
+        let payout = mistaken(payout, payouts.len(), chunk)?;
         tally.record(account, *weight, payout).map_err(broken)?;
         payouts.push(payout.get());
     }
     Ok(payouts)
+}
+
+/// A payout as a bug that is put in makes it, of the account at `place` of its chunk.
+#[cfg(feature = "seeded-bugs")]
+fn mistaken(payout: BaseUnits, place: usize, chunk: u32) -> Result<BaseUnits, AppError> {
+    use crate::seeded::{Bug, on};
+    if on(Bug::DustToTheFirst) && place == 0 && chunk == 0 {
+        return payout.checked_add(BaseUnits::from_u64(1)).map_err(broken);
+    }
+    if on(Bug::AnotherUnit) {
+        return BaseUnits::new(payout.get() / 1_000).map_err(broken);
+    }
+    if on(Bug::LastAccountsOmitted) && place >= 4 { Ok(BaseUnits::ZERO) } else { Ok(payout) }
 }
 
 /// Puts values into commits as large as the store takes.
@@ -244,6 +259,8 @@ async fn finish(
     if limits.approval_required {
         holds.insert(0, HoldReason::ApprovalRequired);
     }
+    #[cfg(feature = "seeded-bugs")]
+    holds.retain(|_| !crate::seeded::on(crate::seeded::Bug::LimitsNotAsked));
     record.state = record.state.after(&DistributionEvent::Assess(&holds)).map_err(broken)?;
     record.holds = holds.iter().map(|hold| Hold { code: hold.code().to_owned(), message: hold.to_string() }).collect();
     record.figures = figures;

@@ -110,6 +110,10 @@ pub(super) fn sync_everything(directory: &Path) -> io::Result<()> {
 
 /// Whether the store is fenced.
 pub(super) fn is_fenced(directory: &Path) -> io::Result<bool> {
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::RestoredUnfenced) {
+        return Ok(false);
+    }
     directory.join(FENCE).try_exists()
 }
 
