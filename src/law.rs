@@ -75,8 +75,6 @@ fn import_breach(module: &[String], target: &[String]) -> Option<String> {
         let inside = starts_with(target, closed);
         return (!inside).then(|| format!("{} must not import {shown}; it may import: nothing", closed.join("::")));
     }
-    if room == wanted {
-
     if room == wanted || wanted == EVERYWHERE {
         return None;
     }
