@@ -127,6 +127,7 @@ mod tests {
                 if urgency == Urgency::Ordinary {
                     prop_assert!(room == 0 || room < ladder.free(), "one stays free");
                     begun.extend(std::iter::repeat_n(now, room as usize));
+                    refused_since = None;
                     continue;
                 }
                 if room == 0 {
