@@ -9,6 +9,7 @@
 
 mod check;
 mod raw;
+mod release;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +111,8 @@ pub struct PoolSettings {
     pub house: HouseSettings,
     /// Caps on validators.
     pub allocation: AllocationSettings,
+    /// What a distribution must keep to be released without a person.
+    pub release: ReleaseSettings,
 }
 
 /// Which chain, through which adapter.
@@ -253,8 +256,12 @@ pub enum SlashSettings {
 pub struct ReserveSettings {
     /// The least share of the eligible total, in hundredths of a percent.
     pub ratio_bps: u32,
-    /// The least amount, in base units, until there is history to forecast from.
+    /// The least amount, in base units; all there is to go by until there is history to forecast from.
     pub floor_base_units: u128,
+    /// Which percentile of the outflow of past windows is kept liquid, in hundredths of a percent.
+    pub forecast_percentile_bps: u32,
+    /// How many windows that looks back over.
+    pub forecast_windows: u32,
     /// The share of the reserve target that custody itself is to hold, in hundredths of a percent.
     pub custody_share_bps: u32,
     /// Moves below this share of the eligible total stay off the chain, in hundredths of a percent.
@@ -263,6 +270,12 @@ pub struct ReserveSettings {
     pub min_move_base_units: u128,
     /// The most that one run stakes or unstakes, in base units; none is no limit.
     pub max_change_per_run_base_units: Option<u128>,
+    /// The most of what the pool has on the chain that one run sends to custody, in hundredths of a percent.
+    pub max_outflow_per_run_bps: u32,
+    /// The most of it that goes to custody within any day, in hundredths of a percent.
+    pub max_outflow_per_day_bps: u32,
+    /// The one address that anything may be sent to; none is the one that the chain's adapter names at creation.
+    pub custody_address: Option<String>,
     /// Unbondings due within this many seconds count towards the reserve; never less than the chain's unbonding time.
     pub horizon_seconds: u64,
 }
@@ -287,6 +300,21 @@ pub struct AllocationSettings {
     pub max_commission: Decimal,
     /// The most validators staked with at once.
     pub max_validators: u32,
+}
+
+/// What a distribution must keep to be released without a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseSettings {
+    /// Whether every distribution waits for a person.
+    pub approval_required: bool,
+    /// The most that the house adds to one distribution, in base units; none is no limit.
+    pub max_house_in_base_units: Option<u128>,
+    /// The highest yearly rate that the payouts may come to.
+    pub max_apr: Decimal,
+    /// The largest difference to the trailing rate, as a share of it.
+    pub max_apr_change: Decimal,
+    /// The most that the receipts of one period may come to, in hundredths of a percent of what earned.
+    pub max_receipts_bps: u32,
 }
 
 /// One setting that can't be kept.

@@ -12,7 +12,7 @@ use crate::store::{KeyRange, keys};
 
 use super::control::Change;
 use super::ingest::book_refusal;
-use super::{App, AppError, Once, Pool, Reason, Request, Work, reconcile};
+use super::{App, AppError, Once, Pool, Reason, Request, Work, forecast, reconcile};
 
 /// How many periods may be unfrozen at once.
 const MAX_UNFROZEN: u64 = 2;
@@ -238,6 +238,7 @@ async fn finish(
         by_grace: closing.by_grace,
     });
     change.put(keys::period(index.0), &period);
+    change.put(keys::outflow(index.0), &forecast::summary(app, pool, index).await?);
     change.commit().await?;
     tracing::info!(pool = %pool.id(), period = %period.bounds.name(), index = index.0,
         weight_total = %frozen.total.sum, positions = frozen.total.count, by_grace = closing.by_grace, "period frozen");

@@ -1,9 +1,28 @@
 //! What the steps count. `node.rs` registers these handles; this room never sees the registry.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Counters of `app/`.
+/// A label with a pool's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolName {
+    /// The name.
+    pub pool: String,
+}
+
+/// The names of the limits that cut what leaves a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CutBy {
+    /// The pool's name.
+    pub pool: String,
+    /// The stable name of the limit.
+    pub limit: &'static str,
+}
+
+/// Metrics of `app/`.
 #[derive(Clone, Debug, Default)]
 pub struct AppMetrics {
     /// Changes refused because the ledger was not the one they were decided on.
@@ -30,6 +49,10 @@ pub struct AppMetrics {
     pub mismatches: Counter,
     /// Equations found broken.
     pub equations_broken: Counter,
+    /// Rebalances whose outflow a limit cut.
+    pub outflows_cut: Family<CutBy, Counter>,
+    /// For how many periods the reserve covers what is expected to leave.
+    pub covered_periods: Family<PoolName, Gauge>,
 }
 
 impl AppMetrics {
@@ -52,5 +75,9 @@ impl AppMetrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        let cut = "Rebalances whose outflow a limit cut, by limit";
+        registry.register("outflows_cut", cut, self.outflows_cut.clone());
+        let covered = "Periods for which the reserve covers the forecast percentile of what leaves";
+        registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
     }
 }

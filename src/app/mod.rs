@@ -13,6 +13,7 @@ pub mod distribute;
 pub mod effects;
 pub mod enrol;
 pub mod error;
+pub mod forecast;
 pub mod history;
 pub mod ingest;
 pub mod metrics;
@@ -33,7 +34,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, watch};
 
 use crate::book::{Book, BookSender, PoolSpec};
-use crate::chain::{ChainAdapter, Descriptor, Signer};
+use crate::chain::{ChainAdapter, Signer};
 use crate::clock::Clock;
 use crate::domain::ids::{ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
@@ -42,6 +43,9 @@ use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
 pub use error::{AppError, Failure, Reason, Refusal, Work};
 pub use request::{Once, Request};
+
+/// What a chain is.
+pub use crate::chain::Descriptor;
 
 /// What is kept of everything, as readers are shown it.
 pub use crate::store::records;

@@ -15,6 +15,7 @@ use crate::chain::{Descriptor, Observation};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::apr::annual_rate;
 use crate::domain::equations::EquationResult;
+use crate::domain::forecast::Covered;
 use crate::domain::ids::ChainId;
 use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::operation::OperationState;
@@ -26,6 +27,7 @@ use crate::store::keys;
 use crate::store::records::{ChainMark, LedgerRecord, PeriodRecord, PoolState};
 
 use super::audit::{self, Audited};
+use super::forecast::Outlook;
 use super::{App, AppError, Pool};
 
 /// A policy that is to take effect.
@@ -59,6 +61,10 @@ pub struct Totals {
     /// The reserve and everything that comes back by the horizon, as a share of the reserve target; `None` where that is
     /// nothing.
     pub coverage: Option<Decimal>,
+    /// What is expected to leave.
+    pub outlook: Outlook,
+    /// For how long the reserve covers that.
+    pub covered: Covered,
     /// What the trailing payouts come to in a year; `None` where there are none.
     pub trailing_apr: Option<Decimal>,
     /// How many periods that covers.
@@ -150,8 +156,9 @@ impl App {
         let policy = settings.policy();
         let eligible_total = view.principal();
         let reserve = reserve::reserve(view, &policy).map_err(broken)?;
-        let reserve_target =
-            reserve::reserve_target(eligible_total, settings.reserve_floor, &policy).map_err(broken)?;
+        let outlook = self.outlook(pool, settings).await?;
+        let expected = outlook.expected(settings);
+        let reserve_target = reserve::reserve_target(eligible_total, expected, &policy).map_err(broken)?;
         // Everything that unbonds comes back by the horizon, which is never shorter than one unbonding.
         let parts = [AssetAccount::Unbonding, AssetAccount::Matured].map(|account| view.asset(account));
         let unbonding = BaseUnits::sum(parts).map_err(broken)?;
@@ -168,6 +175,8 @@ impl App {
             reserve_target,
             stake_target: reserve::target(eligible_total, reserve_target),
             coverage: rates::share(U256::from(covered.get()), U256::from(reserve_target.get())),
+            covered: outlook.covered(reserve)?,
+            outlook,
             trailing_apr: annual_rate(sums.trailing_payouts, sums.trailing_weight),
             trailing_periods: sums.trailing_periods,
             rewards: sums.rewards,

@@ -1,20 +1,24 @@
 //! Stake follows its target: on a schedule, the rules decide what to move, and one commit plans all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chain::Observation;
+use crate::chain::{Descriptor, Observation};
 use crate::domain::allocation::{Allocation, AllocationLimits, AllocationRequest, Candidate, Holding, allocate};
 use crate::domain::amount::{AmountError, BaseUnits};
+use crate::domain::forecast::Covered;
 use crate::domain::ids::ValidatorId;
+use crate::domain::ladder::{Ladder, Urgency};
 use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::operation::{OperationKind, rebalance_id};
 use crate::domain::reserve::{self, ReserveInput, StakePlan};
-use crate::domain::time::UnixSeconds;
+use crate::domain::time::{DAY_SECONDS, UnixSeconds};
 use crate::domain::transfer::{Direction, Purpose};
 use crate::store::keys;
 use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, ValidatorChoice};
 
 use super::control::Change;
+use super::forecast::Outlook;
+use super::metrics::{CutBy, PoolName};
 use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer};
 
 /// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
@@ -31,6 +35,10 @@ pub struct Rebalance {
     pub plan: StakePlan,
     /// Between whom.
     pub allocation: Allocation,
+    /// What is expected to leave.
+    pub outlook: Outlook,
+    /// For how long the reserve covers that.
+    pub covered: Covered,
     /// The height that it was decided on.
     pub height: u64,
     /// The operations and transfers that were planned for good; empty of a plan alone.
@@ -44,6 +52,7 @@ struct Grounds {
     operations: Vec<OperationRecord>,
     transfers: Vec<TransferRecord>,
     choices: Vec<ValidatorChoice>,
+    sent_in_a_day: BaseUnits,
 }
 
 fn broken(error: AmountError) -> AppError {
@@ -83,6 +92,7 @@ async fn run(app: &App, pool: &Pool, change: &mut Change<'_>, observation: Obser
         operate::plan(change, id, step.kind.clone(), step.reason.name())?;
     }
     app.metrics.operations_planned.inc_by(planned.len() as u64);
+    tell(app, pool, &decided);
     let reason = plan.reasons.first().map_or("", |reason| reason.name());
     for (purpose, amount) in [(Purpose::Principal, plan.fund), (Purpose::HouseFloat, plan.house_float_fund)] {
         if !amount.is_zero() {
@@ -103,6 +113,18 @@ async fn run(app: &App, pool: &Pool, change: &mut Change<'_>, observation: Obser
     Ok(decided)
 }
 
+/// Says what an operator should know of a run: what was cut, and how far the reserve goes.
+fn tell(app: &App, pool: &Pool, decided: &Rebalance) {
+    let name = pool.id().to_string();
+    for reason in decided.plan.reasons.iter().filter(|reason| reason.is_cut()) {
+        let limit = reason.name();
+        tracing::warn!(pool = %pool.id(), limit, defund_base_units = %decided.plan.defund, "a limit cut what leaves");
+        app.metrics.outflows_cut.get_or_create(&CutBy { pool: name.clone(), limit }).inc();
+    }
+    let covered = app.metrics.covered_periods.get_or_create(&PoolName { pool: name });
+    covered.set(i64::from(decided.covered.periods));
+}
+
 async fn grounds(app: &App, pool: &Pool, change: &Change<'_>, observation: Observation) -> Result<Grounds, AppError> {
     let view = LedgerView::new(change.ledger().clone(), app.principal(pool)?).map_err(broken)?;
     Ok(Grounds {
@@ -111,6 +133,7 @@ async fn grounds(app: &App, pool: &Pool, change: &Change<'_>, observation: Obser
         operations: app.open_operations(pool).await?,
         transfers: app.open_transfers(pool).await?,
         choices: app.validator_choices(pool).await?,
+        sent_in_a_day: app.sent_since(pool, change.at().plus(-i64::from(DAY_SECONDS))).await?,
     })
 }
 
@@ -137,9 +160,10 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     let (unbonding, matured) = (AssetAccount::Unbonding, AssetAccount::Matured);
     let booked_unbonding = [unbonding, matured].map(|account| grounds.view.asset(account));
     let booked_unbonding = BaseUnits::sum(booked_unbonding).map_err(broken)?;
+    let outlook = app.outlook(pool, reserve_settings).await?;
     let input = ReserveInput {
         view: &grounds.view,
-        forecast: reserve_settings.reserve_floor,
+        forecast: outlook.expected(reserve_settings),
         delegating: under_way(|kind| match kind {
             OperationKind::Delegate { amount, .. } => Some(*amount),
             _ => None,
@@ -159,18 +183,21 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         house_funds_coming: coming(Purpose::HouseFloat).map_err(broken)?,
         unbonding_due: booked_unbonding.saturating_sub(seen.saturating_sub(due)),
         may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
+        sent_in_a_day: grounds.sent_in_a_day,
+        custody_allowed: descriptor.custody_address == reserve_settings.custody_address,
     };
     let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
     if state.paused.is_some() {
         // Who leaves is covered in a pause too: stake comes back. Nothing else moves.
         (plan.fund, plan.house_float_fund, plan.defund) = (BaseUnits::ZERO, BaseUnits::ZERO, BaseUnits::ZERO);
     }
+    let urgency = if plan.reserve.get() < 0 { Urgency::HouseCredit } else { Urgency::Ordinary };
+    let holdings = holdings(pool, grounds, now, urgency)?;
     let request = AllocationRequest {
         target: plan.target,
         stake: plan.stake,
         unstake: plan.unstake,
         candidates: candidates(grounds),
-        holdings: holdings(pool, grounds)?,
         limits: AllocationLimits {
             max_share_bps: limits.max_share_bps,
             max_group_share_bps: limits.max_group_share_bps,
@@ -184,15 +211,18 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
             delegation_unit: descriptor.limits.delegation_unit,
             min_move: reserve_settings.min_move,
             redelegation: descriptor.limits.redelegation && input.may_stake,
-            unbonding_room: descriptor.limits.unbonding_entries_per_account.then(|| room(pool, grounds, |_| true)),
+            unbonding_room: room_of_account(pool, grounds, &holdings, now, urgency),
         },
+        holdings,
     };
     let mut allocation = allocate(&request).map_err(broken)?;
     if state.paused.is_some() {
         allocation.moves.retain(|step| matches!(step.kind, OperationKind::Undelegate { .. }));
     }
     allocation.moves.truncate(MAX_MOVES);
-    Ok(Rebalance { plan, allocation, height: grounds.observation.height, planned: Vec::new() })
+    let covered = outlook.covered(plan.reserve)?;
+    let height = grounds.observation.height;
+    Ok(Rebalance { plan, allocation, outlook, covered, height, planned: Vec::new() })
 }
 
 fn candidates(grounds: &Grounds) -> Vec<Candidate> {
@@ -215,19 +245,59 @@ fn left(operation: &OperationRecord, amount: BaseUnits) -> BaseUnits {
     amount.saturating_sub(operation.settled)
 }
 
-/// How many unbondings may still be begun where `counts` says.
-fn room(pool: &Pool, grounds: &Grounds, counts: impl Fn(&ValidatorId) -> bool) -> u32 {
-    let pending = grounds.observation.unbondings.iter().filter(|entry| counts(&entry.validator)).count();
+/// The unbondings that pend, or are about to, where `counts` says.
+fn ladder(pool: &Pool, grounds: &Grounds, now: UnixSeconds, counts: impl Fn(&ValidatorId) -> bool) -> Ladder {
+    let Descriptor { unbonding_seconds, limits, .. } = &pool.chain.descriptor;
+    let pending = grounds.observation.unbondings.iter().filter(|entry| counts(&entry.validator));
+    let mut matures_at: Vec<UnixSeconds> = pending.map(|entry| entry.matures_at).collect();
     let planned = grounds.operations.iter().filter(|operation| {
         let undelegate = matches!(&operation.kind, OperationKind::Undelegate { validator, .. } if counts(validator));
         undelegate && operation.settled.is_zero()
     });
-    let taken = u32::try_from(pending + planned.count()).unwrap_or(u32::MAX);
-    pool.chain.descriptor.limits.max_unbonding_entries.saturating_sub(taken)
+    let wait = i64::try_from(*unbonding_seconds).unwrap_or(i64::MAX);
+    matures_at.extend(planned.map(|_| now.plus(wait)));
+    Ladder { most: limits.max_unbonding_entries, matures_at, unbonding_seconds: *unbonding_seconds }
 }
 
-fn holdings(pool: &Pool, grounds: &Grounds) -> Result<BTreeMap<ValidatorId, Holding>, AppError> {
-    let per_account = pool.chain.descriptor.limits.unbonding_entries_per_account;
+/// How many unbondings may be begun in all now, where the chain counts them so. Where each validator has one bucket, an
+/// ordinary need leaves one of them free, unless there is no other.
+fn room_of_account(
+    pool: &Pool,
+    grounds: &Grounds,
+    holdings: &BTreeMap<ValidatorId, Holding>,
+    now: UnixSeconds,
+    urgency: Urgency,
+) -> Option<u32> {
+    let limits = &pool.chain.descriptor.limits;
+    if limits.unbonding_entries_per_account {
+        return Some(ladder(pool, grounds, now, |_| true).room(now, urgency));
+    }
+    if limits.max_unbonding_entries > 1 || urgency == Urgency::HouseCredit {
+        return None;
+    }
+    let staked = holdings.values().filter(|holding| !holding.delegated.is_zero());
+    let free = staked.clone().filter(|holding| holding.unbonding_free > 0).count();
+    let room = if staked.count() <= 1 { free } else { free.saturating_sub(1) };
+    Some(u32::try_from(room).unwrap_or(u32::MAX))
+}
+
+fn holdings(
+    pool: &Pool,
+    grounds: &Grounds,
+    now: UnixSeconds,
+    urgency: Urgency,
+) -> Result<BTreeMap<ValidatorId, Holding>, AppError> {
+    let Descriptor { limits, unbonding_seconds, unbonding_join_seconds, .. } = &pool.chain.descriptor;
+    let per_account = limits.unbonding_entries_per_account;
+    // What comes back later than this was begun so lately that another one becomes part of it.
+    let joins = unbonding_seconds.saturating_sub(*unbonding_join_seconds);
+    let joins_after = now.plus(i64::try_from(joins).unwrap_or(i64::MAX));
+    let joined = grounds
+        .observation
+        .unbondings
+        .iter()
+        .filter(|entry| *unbonding_join_seconds > 0 && !entry.matured && entry.matures_at > joins_after);
+    let joined: BTreeSet<&ValidatorId> = joined.map(|entry| &entry.validator).collect();
     let mut holdings: BTreeMap<ValidatorId, Holding> = BTreeMap::new();
     for (validator, delegated) in grounds.view.delegations() {
         holdings.entry(validator.clone()).or_default().delegated = delegated;
@@ -255,7 +325,13 @@ fn holdings(pool: &Pool, grounds: &Grounds) -> Result<BTreeMap<ValidatorId, Hold
         }
     }
     for (validator, holding) in &mut holdings {
-        holding.unbonding_room = if per_account { u32::MAX } else { room(pool, grounds, |id| id == validator) };
+        if per_account {
+            (holding.unbonding_room, holding.unbonding_free) = (u32::MAX, u32::MAX);
+        } else {
+            let ladder = ladder(pool, grounds, now, |id| id == validator);
+            (holding.unbonding_room, holding.unbonding_free) = (ladder.room(now, urgency), ladder.free());
+        }
+        holding.joins_unbonding = joined.contains(validator);
     }
     Ok(holdings)
 }

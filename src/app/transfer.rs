@@ -13,6 +13,9 @@ use crate::store::{Direction as StoreDirection, keys};
 use super::control::Change;
 use super::{App, AppError, Once, Pool, Reason, Request, operate};
 
+/// How many transfers are looked through at once.
+const TRANSFERS_PER_READ: usize = 64;
+
 /// What custody says of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acknowledgement {
@@ -126,6 +129,33 @@ impl App {
         }
         open.sort_by_key(|record| record.sequence);
         Ok(open)
+    }
+
+    /// What left for custody, or is to, of the DEFUNDs of principal that were planned after `since`.
+    pub(super) async fn sent_since(&self, pool: &Pool, since: UnixSeconds) -> Result<BaseUnits, AppError> {
+        let mut range = keys::range_of_tag(keys::tag::TRANSFER_BY_SEQUENCE);
+        let mut sent = BaseUnits::ZERO;
+        loop {
+            let found =
+                self.store.scan(pool.control(), range.clone(), TRANSFERS_PER_READ, StoreDirection::Reverse).await?;
+            for (_, id) in &found {
+                let id = std::str::from_utf8(id).ok().and_then(|id| TransferId::new(id).ok());
+                let id = id.ok_or_else(|| AppError::Broken(format!("pool {}: an index can't be read", pool.id())))?;
+                let TransferRecord { transfer, created_at, .. } = self.transfer(pool, &id).await?;
+                if created_at <= since {
+                    return Ok(sent);
+                }
+                if transfer.direction == Direction::Defund && transfer.purpose == Purpose::Principal {
+                    let went = if transfer.ended() { transfer.seen.max(transfer.acknowledged) } else { transfer.asked };
+                    let sum = sent.checked_add(went);
+                    sent = sum.map_err(|error| AppError::Broken(format!("what left in a day: {error}")))?;
+                }
+            }
+            match found.last() {
+                Some((key, _)) if found.len() == TRANSFERS_PER_READ => range.to.clone_from(key),
+                _ => return Ok(sent),
+            }
+        }
     }
 
     /// Up to `limit` transfers whose last change came after `version` of the pool's ledger, in the order of those, each

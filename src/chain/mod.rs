@@ -73,6 +73,10 @@ pub struct Descriptor {
     pub custody_address: String,
     /// Seconds from undelegating to maturity.
     pub unbonding_seconds: u64,
+    /// An unbonding begun within so many seconds of the start of one that pends with the same validator becomes part of
+    /// it and comes back with it (DOT: of one era, APT: of one lock-up cycle). Zero where each is its own, and where joining
+    /// would restart the wait of what pends (NEAR).
+    pub unbonding_join_seconds: u64,
     /// Seconds of one reward epoch.
     pub epoch_seconds: u64,
     /// How rewards are paid.

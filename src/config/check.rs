@@ -25,14 +25,14 @@ const BPS: u32 = 10_000;
 const DAY_SECONDS: u64 = 86_400;
 
 /// Collects what is wrong; each rule answers with a stand-in, so that all problems come out at once.
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, key: impl Into<String>, problem: impl Into<String>) {
+    pub(super) fn add(&mut self, key: impl Into<String>, problem: impl Into<String>) {
         self.0.push(Problem { key: key.into(), problem: problem.into() });
     }
 
-    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
+    pub(super) fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
         if !range.contains(&value) {
             self.add(key, format!("{value} is outside {} to {}", range.start(), range.end()));
         }
@@ -48,7 +48,7 @@ impl Problems {
         choice
     }
 
-    fn base_units(&mut self, key: &str, text: &DecimalText) -> u128 {
+    pub(super) fn base_units(&mut self, key: &str, text: &DecimalText) -> u128 {
         let digits = text.0.as_str();
         let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !plain || (digits.len() > 1 && digits.starts_with('0')) {
@@ -68,7 +68,7 @@ impl Problems {
     }
 
     /// A rate between 0 and `most`, exactly as written.
-    fn rate(&mut self, key: &str, text: &DecimalText, most: u32) -> Decimal {
+    pub(super) fn rate(&mut self, key: &str, text: &DecimalText, most: u32) -> Decimal {
         match Decimal::from_str_exact(&text.0) {
             Ok(rate) if rate >= Decimal::ZERO && rate <= Decimal::from(most) => rate,
             Ok(rate) => {
@@ -310,6 +310,15 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     problems.range(&key("reserve.ratio_bps"), reserve.ratio_bps, 0..=BPS);
     problems.range(&key("reserve.custody_share_bps"), reserve.custody_share_bps, 0..=BPS);
     problems.range(&key("reserve.hysteresis_bps"), reserve.hysteresis_bps, 0..=BPS);
+    problems.range(&key("reserve.forecast_percentile_bps"), reserve.forecast_percentile_bps, 1..=BPS);
+    problems.range(&key("reserve.forecast_windows"), reserve.forecast_windows, 1..=512);
+    problems.range(&key("reserve.max_outflow_per_run_bps"), reserve.max_outflow_per_run_bps, 0..=BPS);
+    problems.range(&key("reserve.max_outflow_per_day_bps"), reserve.max_outflow_per_day_bps, 0..=BPS);
+    if let Some(address) = &reserve.custody_address
+        && (!(1..=128).contains(&address.len()) || !address.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        problems.add(key("reserve.custody_address"), "it is 1 to 128 bytes of printable ASCII without spaces");
+    }
     problems.range(&key("reserve.horizon_seconds"), reserve.horizon_seconds, 0..=60 * DAY_SECONDS);
     let caps = &raw.allocation;
     problems.range(&key("allocation.max_share_bps"), caps.max_share_bps, 1..=BPS);
@@ -348,6 +357,11 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
             hysteresis_bps: reserve.hysteresis_bps,
             min_move_base_units: problems.base_units(&key("reserve.min_move_base_units"), &reserve.min_move_base_units),
             max_change_per_run_base_units: max_change,
+            forecast_percentile_bps: reserve.forecast_percentile_bps,
+            forecast_windows: reserve.forecast_windows,
+            max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
+            max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
+            custody_address: reserve.custody_address.clone(),
             horizon_seconds: reserve.horizon_seconds,
         },
         house,
@@ -357,6 +371,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
             max_commission: problems.rate(&key("allocation.max_commission"), &caps.max_commission, 1),
             max_validators: caps.max_validators,
         },
+        release: super::release::check(problems, index, &raw.release),
     }
 }
 

@@ -30,7 +30,7 @@ impl<'de> Deserialize<'de> for DecimalText {
     }
 }
 
-fn decimal(text: &str) -> DecimalText {
+pub(super) fn decimal(text: &str) -> DecimalText {
     DecimalText(text.to_owned())
 }
 
@@ -241,6 +241,7 @@ pub(super) struct RawPool {
     pub reserve: RawReserve,
     pub house: RawHouse,
     pub allocation: RawAllocation,
+    pub release: super::release::RawRelease,
 }
 
 impl Default for RawPool {
@@ -255,6 +256,7 @@ impl Default for RawPool {
             reserve: RawReserve::default(),
             house: RawHouse::default(),
             allocation: RawAllocation::default(),
+            release: super::release::RawRelease::default(),
         }
     }
 }
@@ -322,10 +324,15 @@ impl Default for RawPolicy {
 pub(super) struct RawReserve {
     pub ratio_bps: u32,
     pub floor_base_units: DecimalText,
+    pub forecast_percentile_bps: u32,
+    pub forecast_windows: u32,
     pub custody_share_bps: u32,
     pub hysteresis_bps: u32,
     pub min_move_base_units: DecimalText,
     pub max_change_per_run_base_units: Option<DecimalText>,
+    pub max_outflow_per_run_bps: u32,
+    pub max_outflow_per_day_bps: u32,
+    pub custody_address: Option<String>,
     pub horizon_seconds: u64,
 }
 
@@ -334,10 +341,15 @@ impl Default for RawReserve {
         Self {
             ratio_bps: 1_000,
             floor_base_units: decimal("0"),
+            forecast_percentile_bps: 9_900,
+            forecast_windows: 90,
             custody_share_bps: 5_000,
             hysteresis_bps: 50,
             min_move_base_units: decimal("0"),
             max_change_per_run_base_units: None,
+            max_outflow_per_run_bps: 5_000,
+            max_outflow_per_day_bps: 8_000,
+            custody_address: None,
             horizon_seconds: 86_400,
         }
     }

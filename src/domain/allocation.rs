@@ -38,8 +38,12 @@ pub struct Holding {
     pub pending_out: BaseUnits,
     /// What must not be redelegated yet.
     pub redelegation_locked: BaseUnits,
-    /// How many unbondings may still be begun there.
+    /// How many unbondings may be begun there now, so that there is room for the next exits.
     pub unbonding_room: u32,
+    /// How many the chain still takes there. Whoever is emptied has no next exit: these may all be used.
+    pub unbonding_free: u32,
+    /// Whether one begun now becomes part of one that pends, and takes no room.
+    pub joins_unbonding: bool,
 }
 
 /// What the moves have to keep.
@@ -61,7 +65,7 @@ pub struct AllocationLimits {
     pub min_move: BaseUnits,
     /// Whether stake can move without unbonding.
     pub redelegation: bool,
-    /// How many unbondings may still be begun in all, where the chain counts them so.
+    /// How many unbondings may be begun in all now, where there is such a limit.
     pub unbonding_room: Option<u32>,
 }
 
@@ -161,9 +165,9 @@ pub enum Binding {
     MinDelegation,
     /// What is left is below one unit, or too small to move.
     MinMove,
-    /// No further unbonding may be begun with a validator.
+    /// No further unbonding may be begun with a validator now.
     UnbondingEntries(ValidatorId),
-    /// No further unbonding may be begun in all.
+    /// No further unbonding may be begun in all now.
     UnbondingEntriesOfAccount,
     /// Stake can't be redelegated yet.
     RedelegationLocked(ValidatorId),
@@ -220,6 +224,8 @@ struct Seat {
     movable: u128,
     redelegable: u128,
     unbonding_room: u32,
+    unbonding_free: u32,
+    joins_unbonding: bool,
     /// Whether stake has left it in this run: then none may come.
     source: bool,
     /// Whether stake was moved to it in this run: then none may be moved onward.
@@ -269,6 +275,8 @@ impl Desk {
             seat.movable = here.get();
             seat.redelegable = here.saturating_sub(holding.redelegation_locked).get();
             seat.unbonding_room = holding.unbonding_room;
+            seat.unbonding_free = holding.unbonding_free;
+            seat.joins_unbonding = holding.joins_unbonding;
         }
         // Shares are of the target, or of what stays staked where that is more: staking adds to no cap.
         let whole = request.target.max(total.saturating_sub(request.unstake));
@@ -346,6 +354,8 @@ impl Seat {
             movable: 0,
             redelegable: 0,
             unbonding_room: 0,
+            unbonding_free: 0,
+            joins_unbonding: false,
             source: false,
             sink: false,
         }

@@ -3,6 +3,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
 
+#[path = "allocation/entries_tests.rs"]
+mod entries;
+
 fn id(n: usize) -> ValidatorId {
     ValidatorId::new(&format!("v{n:03}")).unwrap()
 }
@@ -234,6 +237,7 @@ fn any_request() -> impl Strategy<Value = AllocationRequest> {
                     pending_out: units((out * scale).min(delegated) * u128::from(some == 2)),
                     redelegation_locked: units((locked * scale).min(delegated)),
                     unbonding_room: room,
+                    ..Holding::default()
                 };
                 holdings.insert(id(n), holding);
             }

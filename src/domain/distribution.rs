@@ -6,15 +6,13 @@
 //!     \------- void (also from HELD, APPROVED) ------> VOIDED: RECOMPUTE | CARRY
 //! ```
 
-use std::fmt;
-
 use ruint::aliases::U256;
 
 use super::amount::{AmountError, BaseUnits};
 use super::fixed_apr::FixedAprTerms;
-use super::payout::{PayoutCounts, PayoutTally};
+use super::hold::HoldReason;
+use super::payout::PayoutCounts;
 use super::split::{SplitInput, SplitTerms};
-use super::time::UnixSeconds;
 
 /// Where a revision stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,110 +162,6 @@ pub fn next_revision(revisions: &[DistributionState]) -> NextRevision {
     }
 }
 
-/// Why a distribution waits for an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldReason {
-    /// The pool asks for an approval each time.
-    ApprovalRequired,
-    /// A receipt was earned over more than two periods, so that who joined late would share in it.
-    ReceiptSpan {
-        /// How many such receipts there are.
-        receipts: u64,
-        /// The longest interval among them.
-        longest_seconds: u64,
-        /// The length of two periods.
-        limit_seconds: u64,
-    },
-    /// The house would add more than the limit.
-    HouseIn {
-        /// What it would add.
-        house_in: BaseUnits,
-        /// What it may add without an approval.
-        limit: BaseUnits,
-    },
-    /// The positions computed are not the positions frozen.
-    Incomplete {
-        /// How many were frozen.
-        frozen: u64,
-        /// How many were paid or are below the unit.
-        computed: u64,
-    },
-}
-
-impl HoldReason {
-    /// The stable name.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::ApprovalRequired => "APPROVAL_REQUIRED",
-            Self::ReceiptSpan { .. } => "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS",
-            Self::HouseIn { .. } => "HOUSE_IN_ABOVE_LIMIT",
-            Self::Incomplete { .. } => "POSITIONS_INCOMPLETE",
-        }
-    }
-}
-
-impl fmt::Display for HoldReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ApprovalRequired => f.write_str("the pool asks for an approval of every distribution"),
-            Self::ReceiptSpan { receipts, longest_seconds, limit_seconds } => write!(
-                f,
-                "{receipts} receipts were earned over more than two periods ({limit_seconds} s), the longest over \
-                 {longest_seconds} s"
-            ),
-            Self::HouseIn { house_in, limit } => {
-                write!(f, "the house would add {house_in} base units, more than the limit of {limit}")
-            }
-            Self::Incomplete { frozen, computed } => {
-                write!(f, "{frozen} positions were frozen, {computed} were computed")
-            }
-        }
-    }
-}
-
-/// The interval over which a receipt was earned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EarnedOver {
-    /// The first second.
-    pub from: UnixSeconds,
-    /// The first second after it.
-    pub to: UnixSeconds,
-}
-
-/// What decides between held and approved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HoldLimits {
-    /// The length of the period.
-    pub period_seconds: u64,
-    /// What the house may add without an approval.
-    pub max_house_in: BaseUnits,
-}
-
-/// Everything that holds a distribution: empty where it may be approved by itself.
-pub fn hold_reasons(
-    limits: &HoldLimits,
-    receipts: impl IntoIterator<Item = EarnedOver>,
-    house_in: BaseUnits,
-    frozen: u64,
-    tally: &PayoutTally,
-) -> Vec<HoldReason> {
-    let mut reasons = Vec::new();
-    let limit_seconds = limits.period_seconds.saturating_mul(2);
-    let spans = receipts.into_iter().map(|earned| earned.to.since(earned.from)).filter(|&span| span > limit_seconds);
-    let (count, longest_seconds) = spans.fold((0_u64, 0), |(count, longest), span| (count + 1, span.max(longest)));
-    if count > 0 {
-        reasons.push(HoldReason::ReceiptSpan { receipts: count, longest_seconds, limit_seconds });
-    }
-    if house_in > limits.max_house_in {
-        reasons.push(HoldReason::HouseIn { house_in, limit: limits.max_house_in });
-    }
-    let computed = tally.paid.count.saturating_add(tally.below_unit());
-    if computed != frozen {
-        reasons.push(HoldReason::Incomplete { frozen, computed });
-    }
-    reasons
-}
-
 /// The figures of one revision: the two sides of equation 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -415,20 +309,6 @@ mod tests {
         for state in &STATES[..5] {
             assert_eq!(next_revision(&[recompute, *state]), NextRevision::Stands);
         }
-    }
-
-    #[test]
-    fn what_holds_a_distribution_is_named() {
-        let limits = HoldLimits { period_seconds: 100, max_house_in: units(5) };
-        let over = |from, to| EarnedOver { from: UnixSeconds::new(from), to: UnixSeconds::new(to) };
-        let tally = PayoutTally { positions: 4, ..PayoutTally::default() };
-        assert_eq!(hold_reasons(&limits, [over(0, 100), over(-50, 150)], units(5), 4, &tally), []);
-        let reasons = hold_reasons(&limits, [over(0, 201), over(0, 400), over(0, 1)], units(6), 5, &tally);
-        let codes: Vec<_> = reasons.iter().map(HoldReason::code).collect();
-        assert_eq!(codes, ["RECEIPT_SPANS_MORE_THAN_TWO_PERIODS", "HOUSE_IN_ABOVE_LIMIT", "POSITIONS_INCOMPLETE"]);
-        let span = HoldReason::ReceiptSpan { receipts: 2, longest_seconds: 400, limit_seconds: 200 };
-        assert_eq!(reasons[0], span);
-        assert_eq!(reasons[2].to_string(), "5 positions were frozen, 4 were computed");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod equations;
 pub mod feed;
 pub mod fixed_apr;
 pub mod forecast;
+pub mod hold;
 pub mod house_weight;
 pub mod ids;
 pub mod ladder;

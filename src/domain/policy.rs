@@ -50,8 +50,12 @@ pub struct PoolSettings {
 pub struct ReserveSettings {
     /// The share of the eligible total that is kept liquid.
     pub reserve_ratio_bps: u32,
-    /// What is kept liquid at least, until there is history for a forecast.
+    /// What is kept liquid at least; all there is to go by until there is history for a forecast.
     pub reserve_floor: BaseUnits,
+    /// Which percentile of the outflow of past windows is kept liquid, in basis points.
+    pub forecast_percentile_bps: u32,
+    /// How many windows that looks back over.
+    pub forecast_windows: u32,
     /// Unbondings due within this count as reserve; never less than the chain's unbonding time.
     pub horizon_seconds: u64,
     /// The share of the reserve target that custody itself is to hold.
@@ -62,6 +66,12 @@ pub struct ReserveSettings {
     pub min_move: BaseUnits,
     /// No run stakes or unstakes more than this.
     pub max_change_per_run: Option<BaseUnits>,
+    /// The most that one run sends to custody, of what the pool has on the chain.
+    pub max_outflow_per_run_bps: u32,
+    /// The most that goes to custody within any day, of what the pool had on the chain at its beginning.
+    pub max_outflow_per_day_bps: u32,
+    /// The one address that anything may be sent to. Nothing is sent while the chain's adapter names another.
+    pub custody_address: String,
     /// What the house float is filled up to.
     pub house_float_target: BaseUnits,
     /// Below this, the house float allows exits only.
@@ -90,7 +100,44 @@ pub struct ReleaseLimits {
     pub approval_required: bool,
     /// The most that the house adds to one distribution; `None` for no limit.
     pub max_house_in: Option<BaseUnits>,
+    /// The highest annual rate that the payouts may come to; `None` for no limit.
+    pub max_apr: Option<Decimal>,
+    /// The largest difference to the trailing rate, as a share of it; `None` for no limit.
+    pub max_apr_change: Option<Decimal>,
+    /// The most that the receipts of one period may come to, in basis points of what earned; `None` for no limit.
+    pub max_receipts_bps: Option<u32>,
 }
+
+/// The percentile of a forecast where nothing else is said: what leaves in 99 windows of 100.
+pub const DEFAULT_FORECAST_PERCENTILE_BPS: u32 = 9_900;
+
+/// How many windows a forecast looks back over where nothing else is said: a quarter of a year of days.
+pub const DEFAULT_FORECAST_WINDOWS: u32 = 90;
+
+/// The most windows that can be asked for.
+pub const MAX_FORECAST_WINDOWS: u32 = 512;
+
+/// The most of a pool that one run sends to custody where nothing else is said: a wrong figure of a feed can't take all.
+pub const DEFAULT_OUTFLOW_PER_RUN_BPS: u32 = 5_000;
+
+/// The most of a pool that goes to custody in a day where nothing else is said: four in five may leave within the hour,
+/// and be repaid within the day that their stake comes back.
+pub const DEFAULT_OUTFLOW_PER_DAY_BPS: u32 = 8_000;
+
+/// The highest rate that is paid without a person where nothing else is said, in basis points: more than twice what the
+/// best of the chains pays, so that a period which makes up for one that paid nothing passes.
+pub const DEFAULT_MAX_APR_BPS: u32 = 5_000;
+
+/// The largest change of the rate where nothing else is said, in basis points of the trailing one: a receipt that slips
+/// into the next period makes one of nothing and one of twice as much.
+pub const DEFAULT_MAX_APR_CHANGE_BPS: u32 = 10_000;
+
+/// The most that a period's receipts come to where nothing else is said, in basis points of what earned: more than any of
+/// the chains pays in a month, and less than a growth of 5 per cent that never happened.
+pub const DEFAULT_MAX_RECEIPTS_BPS: u32 = 200;
+
+/// The longest address.
+pub const MAX_ADDRESS_BYTES: usize = 128;
 
 /// The balance feed's tolerances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +182,18 @@ pub enum PolicyRefusal {
         /// The length of the period.
         period: u32,
     },
+    /// A percentile of nothing.
+    #[error("forecast_percentile_bps is {0}; it has to be from 1 to {WHOLE_BPS}")]
+    Percentile(u32),
+    /// No window, or more than are read.
+    #[error("forecast_windows is {0}; it has to be from 1 to {MAX_FORECAST_WINDOWS}")]
+    Windows(u32),
+    /// A limit of zero or below would hold every distribution.
+    #[error("{0} is not above zero, so that every distribution would be held; set approval_required instead")]
+    ZeroLimit(&'static str),
+    /// The address can't be one.
+    #[error("custody_address has to be 1 to {MAX_ADDRESS_BYTES} bytes of printable ASCII without spaces")]
+    CustodyAddress,
     /// The float's floor is above its target.
     #[error("house_float_floor is above house_float_target, so that the float could never be filled")]
     FloatFloor,
@@ -163,6 +222,8 @@ impl ReserveSettings {
             hysteresis_bps: self.hysteresis_bps,
             min_change: self.min_move,
             max_change: self.max_change_per_run,
+            max_outflow_per_run_bps: self.max_outflow_per_run_bps,
+            max_outflow_per_day_bps: self.max_outflow_per_day_bps,
             house_float_target: self.house_float_target,
             house_float_floor: self.house_float_floor,
         }
@@ -177,6 +238,8 @@ impl PoolSettings {
             ("reserve_ratio_bps", reserve.reserve_ratio_bps),
             ("custody_share_bps", reserve.custody_share_bps),
             ("hysteresis_bps", reserve.hysteresis_bps),
+            ("max_outflow_per_run_bps", reserve.max_outflow_per_run_bps),
+            ("max_outflow_per_day_bps", reserve.max_outflow_per_day_bps),
             ("max_share_bps", allocation.max_share_bps),
             ("max_group_share_bps", allocation.max_group_share_bps),
         ];
@@ -190,6 +253,26 @@ impl PoolSettings {
         ];
         if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {
             return Err(PolicyRefusal::ZeroCap(name));
+        }
+        if !(1..=WHOLE_BPS).contains(&reserve.forecast_percentile_bps) {
+            return Err(PolicyRefusal::Percentile(reserve.forecast_percentile_bps));
+        }
+        if !(1..=MAX_FORECAST_WINDOWS).contains(&reserve.forecast_windows) {
+            return Err(PolicyRefusal::Windows(reserve.forecast_windows));
+        }
+        let address = reserve.custody_address.as_bytes();
+        if !(1..=MAX_ADDRESS_BYTES).contains(&address.len()) || !address.iter().all(u8::is_ascii_graphic) {
+            return Err(PolicyRefusal::CustodyAddress);
+        }
+        let release = &self.release;
+        let limits = [
+            ("max_apr", release.max_apr),
+            ("max_apr_change", release.max_apr_change),
+            ("max_receipts_bps", release.max_receipts_bps.map(Decimal::from)),
+        ];
+        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit <= Decimal::ZERO))
+        {
+            return Err(PolicyRefusal::ZeroLimit(name));
         }
         if allocation.max_commission < Decimal::ZERO || allocation.max_commission > Decimal::ONE {
             return Err(PolicyRefusal::Commission(allocation.max_commission));

@@ -21,6 +21,10 @@ pub struct ReservePolicy {
     pub min_change: BaseUnits,
     /// The most that one run stakes or unstakes; `None` for no bound. House credit is brought back without it.
     pub max_change: Option<BaseUnits>,
+    /// The most of what is on the chain that one run sends to custody.
+    pub max_outflow_per_run_bps: u32,
+    /// The most of what was on the chain that goes to custody within a day.
+    pub max_outflow_per_day_bps: u32,
     /// The house float to keep at the staking address for fees.
     pub house_float_target: BaseUnits,
     /// The house float below which only exits run.
@@ -32,7 +36,7 @@ pub struct ReservePolicy {
 pub struct ReserveInput<'a> {
     /// The ledger with the eligible total as principal.
     pub view: &'a LedgerView,
-    /// The forecast drawdown over one unbonding, or the configured floor until there is history.
+    /// The forecast drawdown over one unbonding, at least the configured floor; the floor alone until there is history.
     pub forecast: BaseUnits,
     /// In flight to validators.
     pub delegating: BaseUnits,
@@ -48,6 +52,10 @@ pub struct ReserveInput<'a> {
     pub unbonding_due: BaseUnits,
     /// Whether new delegations may be made: not while equation 6 fails or the pool is paused.
     pub may_stake: bool,
+    /// What went or is on its way to custody of what was planned within the last day.
+    pub sent_in_a_day: BaseUnits,
+    /// Whether a DEFUND would go to the one allowed address.
+    pub custody_allowed: bool,
 }
 
 /// Why a plan is what it is.
@@ -77,6 +85,12 @@ pub enum PlanReason {
     FeesShort,
     /// New delegations are stopped.
     StakingStopped,
+    /// What leaves is cut to the most that one run may send to custody.
+    MaxOutflowPerRun,
+    /// What leaves is cut to the most that may go to custody in a day.
+    MaxOutflowPerDay,
+    /// Nothing is sent: the chain's adapter names another custody address than the one that is allowed.
+    CustodyNotAllowed,
 }
 
 impl PlanReason {
@@ -95,7 +109,15 @@ impl PlanReason {
             Self::HouseFloatRefill => "HOUSE_FLOAT_REFILL",
             Self::FeesShort => "FEES_SHORT",
             Self::StakingStopped => "STAKING_STOPPED",
+            Self::MaxOutflowPerRun => "MAX_OUTFLOW_PER_RUN",
+            Self::MaxOutflowPerDay => "MAX_OUTFLOW_PER_DAY",
+            Self::CustodyNotAllowed => "CUSTODY_NOT_ALLOWED",
         }
+    }
+
+    /// Whether a limit cut what the pool needs, so that an operator should look.
+    pub const fn is_cut(self) -> bool {
+        matches!(self, Self::MaxOutflowPerRun | Self::MaxOutflowPerDay | Self::CustodyNotAllowed)
     }
 }
 
@@ -157,14 +179,14 @@ pub fn reserve(view: &LedgerView, policy: &ReservePolicy) -> Result<SignedUnits,
     view.custody().checked_add(free_liquid(view, policy)?)
 }
 
-/// `reserve_target = max(reserve_ratio x eligible_total, forecast)`. Never more than the eligible total is asked of the
-/// ratio; the forecast may be more.
+/// `reserve_target = max(reserve_ratio x eligible_total, forecast)`, and never more than the eligible total: nobody leaves
+/// with what is not there, whatever left in the past.
 pub fn reserve_target(
     eligible_total: BaseUnits,
     forecast: BaseUnits,
     policy: &ReservePolicy,
 ) -> Result<BaseUnits, AmountError> {
-    Ok(share(eligible_total, policy.reserve_ratio_bps)?.max(forecast))
+    Ok(share(eligible_total, policy.reserve_ratio_bps)?.max(forecast.min(eligible_total)))
 }
 
 /// `target = max(0, eligible_total - reserve_target)`.
@@ -183,6 +205,19 @@ pub fn unbonding_due(
     let horizon = i64::try_from(unbonding_seconds.max(horizon_seconds)).unwrap_or(i64::MAX);
     let end = now.plus(horizon);
     BaseUnits::sum(unbondings.into_iter().filter(|(matures_at, _)| *matures_at <= end).map(|(_, amount)| amount))
+}
+
+/// The most that may leave for custody now, and which limit says so. Both are shares of what the pool has on the chain,
+/// which is what there is to lose; that of a day counts what left within it as there.
+fn most_outflow(input: &ReserveInput<'_>, policy: &ReservePolicy) -> Result<(BaseUnits, PlanReason), AmountError> {
+    let view = input.view;
+    let parts = [AssetAccount::Liquid, AssetAccount::InFlight, AssetAccount::Unbonding, AssetAccount::Matured];
+    let parts = BaseUnits::sum(parts.map(|account| view.asset(account)))?;
+    let on_chain = view.delegated()?.checked_add(parts)?.saturating_sub(input.defunding);
+    let per_run = share(on_chain, policy.max_outflow_per_run_bps)?;
+    let in_a_day = share(on_chain.checked_add(input.sent_in_a_day)?, policy.max_outflow_per_day_bps)?;
+    let left = in_a_day.saturating_sub(input.sent_in_a_day);
+    Ok(if left < per_run { (left, PlanReason::MaxOutflowPerDay) } else { (per_run, PlanReason::MaxOutflowPerRun) })
 }
 
 /// The rounding is floored: a share is never more than it says.
@@ -293,6 +328,14 @@ pub fn plan(input: &ReserveInput<'_>, policy: &ReservePolicy) -> Result<StakePla
             reasons.push(PlanReason::LiquidIdle);
             defund = idle;
         }
+    }
+    let (most, cut) = most_outflow(input, policy)?;
+    if !defund.is_zero() && !input.custody_allowed {
+        reasons.push(PlanReason::CustodyNotAllowed);
+        defund = BaseUnits::ZERO;
+    } else if defund > most {
+        reasons.push(cut);
+        defund = if most < policy.min_change { BaseUnits::ZERO } else { most };
     }
 
     // The house float: refilled from half-way to the floor, so that staking need not stop for it.

@@ -16,6 +16,8 @@ fn policy() -> ReservePolicy {
         hysteresis_bps: 50,
         min_change: units(1),
         max_change: None,
+        max_outflow_per_run_bps: 10_000,
+        max_outflow_per_day_bps: 10_000,
         house_float_target: units(20),
         house_float_floor: units(10),
     }
@@ -68,6 +70,8 @@ fn input(view: &LedgerView) -> ReserveInput<'_> {
         house_funds_coming: zero,
         unbonding_due: zero,
         may_stake: true,
+        sent_in_a_day: zero,
+        custody_allowed: true,
     }
 }
 
@@ -172,6 +176,42 @@ fn small_changes_stay_off_the_chain_and_large_ones_are_cut() {
 }
 
 #[test]
+fn what_leaves_is_cut_to_shares_of_what_is_on_the_chain() {
+    // 900 of 1,000 idle: half of what is there in a run, four fifths of what was there in a day.
+    let idle = view(1_000, &[liquid(920), house(20), delegated(80), (AssetAccount::Unbonding.into(), 100)]);
+    let capped = ReservePolicy {
+        reserve_ratio_bps: 10_000,
+        max_outflow_per_run_bps: 5_000,
+        max_outflow_per_day_bps: 8_000,
+        ..policy()
+    };
+    let first = plan(&input(&idle), &capped).unwrap();
+    assert_eq!((first.defund, first.reasons.last()), (units(550), Some(&PlanReason::MaxOutflowPerRun)));
+    // On its way it is still there, and counts as sent.
+    let parts = [liquid(370), house(20), delegated(80), (AssetAccount::Unbonding.into(), 100)];
+    let flying = view(1_000, &[parts.as_slice(), &[(AssetAccount::InFlight.into(), 550)]].concat());
+    let flying = ReserveInput { defunding: units(550), sent_in_a_day: units(550), ..input(&flying) };
+    let second = plan(&flying, &capped).unwrap();
+    assert_eq!((second.defund, second.reasons.last()), (units(275), Some(&PlanReason::MaxOutflowPerRun)));
+    let later = view(1_000, &[liquid(95), house(20), delegated(80), (AssetAccount::Unbonding.into(), 100)]);
+    let later = ReserveInput { sent_in_a_day: units(825), ..input(&later) };
+    let third = plan(&later, &capped).unwrap();
+    assert_eq!((third.defund, third.reasons.last()), (units(55), Some(&PlanReason::MaxOutflowPerDay)));
+    assert!(PlanReason::MaxOutflowPerDay.is_cut() && !PlanReason::CustodyShort.is_cut());
+    let tomorrow = ReserveInput { sent_in_a_day: BaseUnits::ZERO, ..later };
+    assert_eq!(plan(&tomorrow, &capped).unwrap().defund, units(75));
+}
+
+#[test]
+fn nothing_is_sent_to_an_address_that_is_not_the_allowed_one() {
+    let idle = view(500, &[liquid(420), house(20), delegated(80)]);
+    assert_eq!(plan(&input(&idle), &policy()).unwrap().defund, units(30));
+    let elsewhere = plan(&ReserveInput { custody_allowed: false, ..input(&idle) }, &policy()).unwrap();
+    assert_eq!((elsewhere.defund, elsewhere.stake), (BaseUnits::ZERO, units(370)));
+    assert!(elsewhere.reasons.contains(&PlanReason::CustodyNotAllowed));
+}
+
+#[test]
 fn below_the_floor_only_exits_run() {
     let poor = view(2_000, &[liquid(1_009), house(9)]);
     let poor = plan(&input(&poor), &policy()).unwrap();
@@ -199,6 +239,7 @@ fn the_horizon_is_at_least_one_unbonding() {
 fn the_forecast_and_the_ratio_are_bounded() {
     assert_eq!(reserve_target(units(1_000), units(300), &policy()), Ok(units(300)));
     assert_eq!(reserve_target(units(1_000), units(30), &policy()), Ok(units(100)));
+    assert_eq!(reserve_target(units(1_000), units(3_000), &policy()), Ok(units(1_000)), "nobody leaves with more");
     assert_eq!(target(units(1_000), units(3_000)), BaseUnits::ZERO);
     let all = ReservePolicy { reserve_ratio_bps: u32::MAX, ..policy() };
     assert_eq!(reserve_target(BaseUnits::MAX, BaseUnits::ZERO, &all), Ok(BaseUnits::MAX));
@@ -232,7 +273,7 @@ proptest! {
         let gas = house_n.clamp(0, 20);
         let others = undistributed + payable;
         let reserve = view.custody().get() + i128::from(liquid_n - gas - others);
-        let reserve_target = (u128::from(principal) * u128::from(ratio) / 10_000).max(u128::from(forecast));
+        let reserve_target = (u128::from(principal) * u128::from(ratio) / 10_000).max(u128::from(forecast.min(principal)));
         let target = u128::from(principal).saturating_sub(reserve_target);
         prop_assert_eq!((plan.reserve.get(), plan.reserve_target.get(), plan.target.get()), (reserve, reserve_target, target));
         let left = u128::try_from(staked).unwrap() - undelegating.get();

@@ -174,6 +174,15 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                 reserve_floor: units(pool.reserve.floor_base_units).map_err(at(key("reserve.floor_base_units")))?,
                 horizon_seconds: pool.reserve.horizon_seconds,
                 min_move: units(pool.reserve.min_move_base_units).map_err(at(key("reserve.min_move_base_units")))?,
+                forecast_percentile_bps: pool.reserve.forecast_percentile_bps,
+                forecast_windows: pool.reserve.forecast_windows,
+                max_outflow_per_run_bps: pool.reserve.max_outflow_per_run_bps,
+                max_outflow_per_day_bps: pool.reserve.max_outflow_per_day_bps,
+                custody_address: pool
+                    .reserve
+                    .custody_address
+                    .clone()
+                    .unwrap_or_else(|| chain.descriptor().custody_address),
                 max_change_per_run: optional(
                     "reserve.max_change_per_run_base_units",
                     pool.reserve.max_change_per_run_base_units,
@@ -193,7 +202,13 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                 max_commission: pool.allocation.max_commission,
                 max_validators: Some(pool.allocation.max_validators),
             },
-            release: ReleaseLimits::default(),
+            release: ReleaseLimits {
+                approval_required: pool.release.approval_required,
+                max_house_in: optional("release.max_house_in_base_units", pool.release.max_house_in_base_units)?,
+                max_apr: Some(pool.release.max_apr),
+                max_apr_change: Some(pool.release.max_apr_change),
+                max_receipts_bps: Some(pool.release.max_receipts_bps),
+            },
             feed: FeedSettings {
                 max_skew_seconds: seconds("feed.max_skew_seconds", config.feed.max_skew_seconds)?,
                 max_lateness_seconds: seconds("feed.max_lateness_seconds", config.feed.max_lateness_seconds)?,

@@ -49,6 +49,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
     let control = prop_oneof![
         prop::sample::select(vec![ledger(), chain_mark(), pool_state(), checkpoint_manifest(), custody_report()]),
         n.clone().prop_map(posting),
+        n.clone().prop_map(outflow),
         effect().prop_map(|e| booked_effect(&e)),
         operation_id().prop_map(|o| operation(&o)),
         operation_id().prop_map(|o| open_operation(&o)),

@@ -123,12 +123,13 @@ async fn a_pool_is_changed_once_by_mask_and_etag() {
     if let Some(pool) = &mut request.pool {
         pool.etag.clear();
         let mut settings = v1::PoolSettings::default();
-        settings.release_limits.get_or_insert_default().max_apr = "0.5".to_owned();
+        settings.release_limits.get_or_insert_default().max_apr = "0.30".to_owned();
         pool.settings = Some(settings);
     }
     request.update_mask = mask(&["settings.release_limits.max_apr"]);
-    let refused = reason(server.client.update_pool(request).await.unwrap_err());
-    assert_eq!(refused, (tonic::Code::Unimplemented, "LIMIT_NOT_OFFERED".to_owned()));
+    let changed = server.client.update_pool(request).await.unwrap();
+    let limits = changed.pool.and_then(|pool| pool.settings).and_then(|settings| settings.release_limits);
+    assert_eq!(limits.map(|limits| limits.max_apr), Some("0.3".to_owned()));
 
     // An empty smallest move means the chain's own.
     let mut wanted = v1::Pool { name: pool.name.clone(), ..v1::Pool::default() };

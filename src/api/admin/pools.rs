@@ -31,11 +31,11 @@ pub async fn create(app: Arc<App>, body: v1::CreatePoolRequest) -> Result<v1::Cr
     let descriptor = app.chain(&chain).ok_or_else(|| {
         Path::of("chain").wrong("CHAIN_UNKNOWN", format!("is {chain}, which the configuration does not connect"))
     })?;
-    let defaults = ChainDefaults { min_move: descriptor.limits.min_delegation, fee: descriptor.fee_estimate };
+    let defaults = ChainDefaults::of(descriptor);
     let policy_path = Path::of("policy");
     let given = body.policy.clone().unwrap_or_else(policy::default_policy);
     let policy = policy::policy(&policy_path, &asset, &given)?;
-    let settings = policy::with_defaults(&asset, defaults, body.settings.as_ref());
+    let settings = policy::with_defaults(&asset, &defaults, body.settings.as_ref());
     let settings = policy::settings(&Path::of("settings"), &asset, &settings, policy.period_seconds)?;
     let request = request("AdminService/CreatePool", id, &body);
     let new = NewPool {
@@ -76,8 +76,8 @@ pub async fn update(app: Arc<App>, body: v1::UpdatePoolRequest) -> Result<v1::Up
     let period_seconds = policy.as_ref().map_or(next.period_seconds, |policy| policy.period_seconds);
     let settings = match masked.settings {
         Some(mut given) => {
-            let minimum = pool.chain.descriptor.limits.min_delegation;
-            given.reserve.iter_mut().for_each(|reserve| policy::chain_minimum(asset, minimum, reserve));
+            let chain = ChainDefaults::of(&pool.chain.descriptor);
+            given.reserve.iter_mut().for_each(|reserve| chain.complete(asset, reserve));
             Some(policy::settings(&path.field("settings"), asset, &given, period_seconds)?)
         }
         None => None,

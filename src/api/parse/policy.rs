@@ -3,14 +3,17 @@
 use rust_decimal::Decimal;
 
 use super::{Parsed, Path, amount, field};
-use crate::api::status::{ApiError, Problem, Violation};
+use crate::api::status::{ApiError, Violation};
+use crate::app::Descriptor;
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::AssetId;
 use crate::domain::period::MAX_PERIOD_SECONDS;
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS, PoolPolicy, PoolSettings,
+    AllocationSettings, DEFAULT_FORECAST_PERCENTILE_BPS, DEFAULT_FORECAST_WINDOWS, DEFAULT_MAX_APR_BPS,
+    DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS, DEFAULT_OUTFLOW_PER_DAY_BPS, DEFAULT_OUTFLOW_PER_RUN_BPS,
+    FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS, PoolPolicy, PoolSettings,
     ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit, WHOLE_BPS};
@@ -25,6 +28,9 @@ const DEFAULT_LATENESS_SECONDS: u32 = 3 * DAY_SECONDS;
 
 /// How long a period waits for watermarks, where nothing else is said.
 const DEFAULT_GRACE_SECONDS: u32 = 3_600;
+
+/// The highest limit on a rate: nothing is ever above it.
+const MAX_RATE_LIMIT: u32 = 1_000;
 
 /// How long apart two rebalances of a new pool are, where nothing else is said.
 const DEFAULT_REBALANCE_SECONDS: u32 = 3_600;
@@ -80,15 +86,33 @@ pub fn default_policy() -> v1::Policy {
 
 /// What the settings of a new pool fall back on: its chain's own figures.
 #[derive(Clone, Copy, Debug)]
-pub struct ChainDefaults {
+pub struct ChainDefaults<'a> {
     /// The least that may stand with one validator.
     pub min_move: BaseUnits,
     /// What one transaction costs.
     pub fee: BaseUnits,
+    /// Where a DEFUND goes to.
+    pub custody_address: &'a str,
+}
+
+impl<'a> ChainDefaults<'a> {
+    /// Those of a chain.
+    pub fn of(chain: &'a Descriptor) -> Self {
+        let custody_address = &chain.custody_address;
+        Self { min_move: chain.limits.min_delegation, fee: chain.fee_estimate, custody_address }
+    }
+
+    /// Fills in what is the chain's where nothing is named.
+    pub fn complete(&self, asset: &AssetId, reserve: &mut v1::ReserveSettings) {
+        reserve.min_move.get_or_insert_with(|| crate::api::show::amount(asset, self.min_move));
+        if reserve.custody_address.is_empty() {
+            self.custody_address.clone_into(&mut reserve.custody_address);
+        }
+    }
 }
 
 /// The settings of a new pool, with the defaults of its chain where nothing is said.
-pub fn with_defaults(asset: &AssetId, chain: ChainDefaults, given: Option<&v1::PoolSettings>) -> v1::PoolSettings {
+pub fn with_defaults(asset: &AssetId, chain: &ChainDefaults<'_>, given: Option<&v1::PoolSettings>) -> v1::PoolSettings {
     let amount = |units: BaseUnits| Some(crate::api::show::amount(asset, units));
     let times = |count: u128| chain.fee.mul_div_floor(count, 1).unwrap_or(chain.fee);
     let given = given.cloned().unwrap_or_default();
@@ -101,7 +125,7 @@ pub fn with_defaults(asset: &AssetId, chain: ChainDefaults, given: Option<&v1::P
         rebalance_interval_seconds: DEFAULT_REBALANCE_SECONDS,
         ..v1::ReserveSettings::default()
     });
-    chain_minimum(asset, chain.min_move, &mut reserve);
+    chain.complete(asset, &mut reserve);
     let allocation = given.allocation.unwrap_or_else(|| v1::AllocationSettings {
         max_share_bps: 2_500,
         max_group_share_bps: 4_000,
@@ -111,14 +135,20 @@ pub fn with_defaults(asset: &AssetId, chain: ChainDefaults, given: Option<&v1::P
     v1::PoolSettings {
         reserve: Some(reserve),
         allocation: Some(allocation),
-        release_limits: Some(given.release_limits.unwrap_or_default()),
+        release_limits: Some(given.release_limits.unwrap_or_else(default_limits)),
         feed: Some(given.feed.unwrap_or_default()),
     }
 }
 
-/// Where no smallest move is named it is the chain's.
-pub fn chain_minimum(asset: &AssetId, min_move: BaseUnits, reserve: &mut v1::ReserveSettings) {
-    reserve.min_move.get_or_insert_with(|| crate::api::show::amount(asset, min_move));
+/// The limits of a pool that is created without any.
+fn default_limits() -> v1::ReleaseLimits {
+    let rate = |bps: u32| Decimal::new(i64::from(bps), 4).normalize().to_string();
+    v1::ReleaseLimits {
+        max_apr: rate(DEFAULT_MAX_APR_BPS),
+        max_apr_change: rate(DEFAULT_MAX_APR_CHANGE_BPS),
+        max_receipts_bps: DEFAULT_MAX_RECEIPTS_BPS,
+        ..v1::ReleaseLimits::default()
+    }
 }
 
 /// Settings of a pool of `asset` whose periods last `period_seconds`.
@@ -151,7 +181,24 @@ fn reserve(path: &Path<'_>, asset: &AssetId, reserve: &v1::ReserveSettings) -> P
     let optional =
         |name, given: &Option<v1::Amount>| amount::optional_amount_of(&path.field(name), asset, given.as_ref());
     let interval = reserve.rebalance_interval_seconds;
+    let or = |given: u32, default: u32| if given == 0 { default } else { given };
+    let (per_run, per_day) = (
+        or(reserve.max_outflow_per_run_bps, DEFAULT_OUTFLOW_PER_RUN_BPS),
+        or(reserve.max_outflow_per_day_bps, DEFAULT_OUTFLOW_PER_DAY_BPS),
+    );
     Ok(ReserveSettings {
+        forecast_percentile_bps: share(
+            &path.field("forecast_percentile_bps"),
+            or(reserve.forecast_percentile_bps, DEFAULT_FORECAST_PERCENTILE_BPS),
+        )?,
+        forecast_windows: field::within(
+            &path.field("forecast_windows"),
+            or(reserve.forecast_windows, DEFAULT_FORECAST_WINDOWS),
+            1..=MAX_FORECAST_WINDOWS,
+        )?,
+        max_outflow_per_run_bps: share(&path.field("max_outflow_per_run_bps"), per_run)?,
+        max_outflow_per_day_bps: share(&path.field("max_outflow_per_day_bps"), per_day)?,
+        custody_address: reserve.custody_address.clone(),
         reserve_ratio_bps: share(&path.field("reserve_ratio_bps"), reserve.reserve_ratio_bps)?,
         reserve_floor: optional("reserve_floor", &reserve.reserve_floor)?.unwrap_or_default(),
         horizon_seconds: reserve.horizon_seconds,
@@ -179,20 +226,24 @@ fn allocation(path: &Path<'_>, allocation: &v1::AllocationSettings) -> Parsed<Al
     })
 }
 
-/// Limits that nothing would keep yet are refused rather than kept in silence.
-fn release_limits(path: &Path<'_>, asset: &AssetId, limits: &v1::ReleaseLimits) -> Result<ReleaseLimits, ApiError> {
-    for (name, given) in [("max_apr", &limits.max_apr), ("max_apr_change", &limits.max_apr_change)] {
-        if !given.is_empty() {
-            let message = format!("{} is not kept by this release yet; leave it empty", path.field(name));
-            let problem = Problem::new("LIMIT_NOT_OFFERED", message).at(path.field(name).to_string());
-            return Err(ApiError::Unimplemented(problem));
-        }
-    }
+fn release_limits(path: &Path<'_>, asset: &AssetId, limits: &v1::ReleaseLimits) -> Parsed<ReleaseLimits> {
     let max_house_in = path.field("max_house_in");
     Ok(ReleaseLimits {
         approval_required: limits.approval_required,
         max_house_in: amount::optional_amount_of(&max_house_in, asset, limits.max_house_in.as_ref())?,
+        max_apr: rate_limit(&path.field("max_apr"), &limits.max_apr)?,
+        max_apr_change: rate_limit(&path.field("max_apr_change"), &limits.max_apr_change)?,
+        max_receipts_bps: (limits.max_receipts_bps > 0).then_some(limits.max_receipts_bps),
     })
+}
+
+fn rate_limit(path: &Path<'_>, text: &str) -> Parsed<Option<Decimal>> {
+    match amount::optional_rate(path, text, Decimal::from(MAX_RATE_LIMIT))? {
+        Some(rate) if rate.is_zero() => {
+            Err(path.wrong("RATE_OUT_OF_RANGE", "is zero, which holds everything; set approval_required for that"))
+        }
+        rate => Ok(rate),
+    }
 }
 
 fn feed(path: &Path<'_>, feed: &v1::FeedSettings, period_seconds: u32) -> Parsed<FeedSettings> {
@@ -288,7 +339,8 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
             let to = to.reserve.get_or_insert_default();
             copy_field!(field, from => to; reserve_ratio_bps reserve_floor horizon_seconds min_move
                 max_change_per_run house_float_target house_float_floor rebalance_interval_seconds custody_share_bps
-                hysteresis_bps)
+                hysteresis_bps forecast_percentile_bps forecast_windows max_outflow_per_run_bps max_outflow_per_day_bps
+                custody_address)
         }
         "allocation" => {
             let from = from.allocation.clone().unwrap_or_default();
@@ -298,7 +350,8 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
         "release_limits" => {
             let from = from.release_limits.clone().unwrap_or_default();
             let to = to.release_limits.get_or_insert_default();
-            copy_field!(field, from => to; approval_required max_apr max_apr_change max_house_in)
+            copy_field!(field, from => to; approval_required max_apr max_apr_change max_house_in
+                max_receipts_bps)
         }
         "feed" => {
             let from = from.feed.unwrap_or_default();

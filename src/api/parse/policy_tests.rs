@@ -6,8 +6,8 @@ fn atom() -> AssetId {
 }
 
 fn defaults() -> v1::PoolSettings {
-    let chain = ChainDefaults { min_move: BaseUnits::from_u64(7), fee: BaseUnits::from_u64(100) };
-    with_defaults(&atom(), chain, None)
+    let (min_move, fee) = (BaseUnits::from_u64(7), BaseUnits::from_u64(100));
+    with_defaults(&atom(), &ChainDefaults { min_move, fee, custody_address: "custody" }, None)
 }
 
 fn read_settings(given: &v1::PoolSettings) -> Result<PoolSettings, ApiError> {
@@ -42,13 +42,28 @@ fn a_fixed_rate_belongs_to_fixed_apr_alone() {
 }
 
 #[test]
-fn limits_that_nothing_keeps_are_refused() {
+fn a_new_pool_has_limits_and_one_that_names_none_has_none() {
+    let read = read_settings(&defaults()).unwrap();
+    let limits = |apr, change, receipts| (apr, change, receipts);
+    let release = |read: &PoolSettings| {
+        let release = &read.release;
+        limits(release.max_apr, release.max_apr_change, release.max_receipts_bps)
+    };
+    assert_eq!(release(&read), (Some(Decimal::new(5, 1)), Some(Decimal::ONE), Some(200)));
+    assert_eq!((read.reserve.forecast_percentile_bps, read.reserve.forecast_windows), (9_900, 90));
+    assert_eq!((read.reserve.max_outflow_per_run_bps, read.reserve.max_outflow_per_day_bps), (5_000, 8_000));
+    assert_eq!(read.reserve.custody_address, "custody");
     let mut given = defaults();
-    given.release_limits.get_or_insert_default().max_apr = "0.3".to_owned();
-    let error = read_settings(&given).unwrap_err();
-    assert_eq!(error.reason(), "LIMIT_NOT_OFFERED");
-    let ApiError::Unimplemented(problem) = error else { panic!("not offered") };
-    assert_eq!(problem.field, "settings.release_limits.max_apr");
+    given.release_limits = Some(v1::ReleaseLimits::default());
+    let read = read_settings(&given).unwrap();
+    assert_eq!(release(&read), (None, None, None));
+    assert_eq!(read_settings(&render::policy::settings(&atom(), &read)), Ok(read));
+    for bad in ["0", "1000.1", "-1", "x"] {
+        let mut given = defaults();
+        given.release_limits.get_or_insert_default().max_apr = bad.to_owned();
+        let ApiError::Invalid(wrong) = read_settings(&given).unwrap_err() else { panic!("{bad} is taken") };
+        assert_eq!(wrong[0].field, "settings.release_limits.max_apr", "{bad}");
+    }
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn hold(hold: &Hold) -> v1::HoldReason {
         "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS" => v1::HoldCode::ReceiptSpan,
         "HOUSE_IN_ABOVE_LIMIT" => v1::HoldCode::HouseShortage,
         "POSITIONS_INCOMPLETE" => v1::HoldCode::Incomplete,
+        "APR_ABOVE_LIMIT" => v1::HoldCode::MaxApr,
+        "APR_CHANGE_ABOVE_LIMIT" => v1::HoldCode::MaxAprChange,
+        "RECEIPTS_ABOVE_LIMIT" => v1::HoldCode::MaxReceipts,
+        "RECEIPTS_NOT_RECONCILED" => v1::HoldCode::UnreconciledReceipts,
+        "ASSET_MISMATCH" => v1::HoldCode::AssetMismatch,
         _ => v1::HoldCode::Unspecified,
     };
     v1::HoldReason { code: code.into(), message: hold.message.clone() }
@@ -107,9 +112,11 @@ pub fn receipt(pool: &Pool, receipt: &ReceiptRecord, distribution: &str) -> v1::
 
 #[cfg(test)]
 mod tests {
+    use rust_decimal::Decimal;
+
     use super::*;
     use crate::domain::amount::BaseUnits;
-    use crate::domain::distribution::HoldReason;
+    use crate::domain::hold::HoldReason;
 
     #[test]
     fn every_reason_to_hold_has_a_code() {
@@ -119,6 +126,11 @@ mod tests {
             (HoldReason::ReceiptSpan { receipts: 1, longest_seconds: 3, limit_seconds: 2 }, v1::HoldCode::ReceiptSpan),
             (HoldReason::HouseIn { house_in: none, limit: none }, v1::HoldCode::HouseShortage),
             (HoldReason::Incomplete { frozen: 2, computed: 1 }, v1::HoldCode::Incomplete),
+            (HoldReason::Apr { rate: None, limit: Decimal::ONE }, v1::HoldCode::MaxApr),
+            (HoldReason::AprChange { rate: None, trailing: None, limit: Decimal::ONE }, v1::HoldCode::MaxAprChange),
+            (HoldReason::Receipts { receipts: none, earning: U256::ZERO, limit_bps: 1 }, v1::HoldCode::MaxReceipts),
+            (HoldReason::Unreconciled { receipts: 1, height: 1 }, v1::HoldCode::UnreconciledReceipts),
+            (HoldReason::Asset, v1::HoldCode::AssetMismatch),
         ];
         for (reason, code) in reasons {
             let shown = hold(&Hold { code: reason.code().to_owned(), message: reason.to_string() });

@@ -50,6 +50,7 @@ fn decimal_text(numerator: u128, denominator: u128) -> String {
 pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
     let PoolSettings { reserve, allocation, release, feed } = settings;
     let amount = |units| Some(show::amount(asset, units));
+    let rate = |rate: Option<Decimal>| rate.map(|rate| rate.normalize().to_string()).unwrap_or_default();
     v1::PoolSettings {
         reserve: Some(v1::ReserveSettings {
             reserve_ratio_bps: reserve.reserve_ratio_bps,
@@ -62,6 +63,11 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
             rebalance_interval_seconds: reserve.rebalance_interval_seconds,
             custody_share_bps: reserve.custody_share_bps,
             hysteresis_bps: reserve.hysteresis_bps,
+            forecast_percentile_bps: reserve.forecast_percentile_bps,
+            forecast_windows: reserve.forecast_windows,
+            max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
+            max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
+            custody_address: reserve.custody_address.clone(),
         }),
         allocation: Some(v1::AllocationSettings {
             max_share_bps: allocation.max_share_bps,
@@ -72,8 +78,9 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
         release_limits: Some(v1::ReleaseLimits {
             approval_required: release.approval_required,
             max_house_in: release.max_house_in.map(|most| show::amount(asset, most)),
-            max_apr: String::new(),
-            max_apr_change: String::new(),
+            max_apr: rate(release.max_apr),
+            max_apr_change: rate(release.max_apr_change),
+            max_receipts_bps: release.max_receipts_bps.unwrap_or(0),
         }),
         feed: Some(v1::FeedSettings {
             max_skew_seconds: feed.max_skew_seconds,

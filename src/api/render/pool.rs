@@ -1,6 +1,6 @@
 //! Pools and their periods.
 
-use super::{ledger, policy, sum};
+use super::{ledger, policy, rebalance, sum};
 use crate::api::parse::names;
 use crate::api::show;
 use crate::app::Pool;
@@ -72,6 +72,7 @@ fn totals(asset: &AssetId, totals: &Totals) -> v1::PoolTotals {
         gas_float: amount(totals.gas_float),
         open_operation_count: totals.open_operations,
         needs_operator_count: totals.needs_operator,
+        forecast: Some(rebalance::forecast(asset, &totals.outlook, &totals.covered)),
     }
 }
 

@@ -4,10 +4,12 @@ use super::operation;
 use crate::api::parse::names;
 use crate::api::show;
 use crate::app::Pool;
+use crate::app::forecast::Outlook;
 use crate::app::rebalance::Rebalance;
 use crate::domain::allocation::{Allocation, Binding};
 use crate::domain::amount::{AmountError, BaseUnits};
-use crate::domain::ids::{OperationId, TransferId, ValidatorId};
+use crate::domain::forecast::{CoverBound, Covered};
+use crate::domain::ids::{AssetId, OperationId, TransferId, ValidatorId};
 use crate::domain::ledger::{AssetAccount, LedgerView};
 use crate::domain::time::UnixSeconds;
 use crate::pb::v1;
@@ -37,7 +39,24 @@ pub fn plan(
         transfers,
         limits: reasons.chain(rebalance.allocation.binding.iter().map(limit)).collect(),
         targets: targets(pool, view, &rebalance.allocation),
+        forecast: Some(forecast(asset, &rebalance.outlook, &rebalance.covered)),
     })
+}
+
+/// What is expected to leave, and for how long the reserve covers it.
+pub fn forecast(asset: &AssetId, outlook: &Outlook, covered: &Covered) -> v1::OutflowForecast {
+    let bound = match covered.bound {
+        CoverBound::History => v1::CoverageBound::History,
+        CoverBound::Reserve => v1::CoverageBound::Reserve,
+    };
+    v1::OutflowForecast {
+        outflow: outlook.forecast.outflow.map(|outflow| show::amount(asset, outflow)),
+        percentile_bps: outlook.terms.percentile_bps,
+        windows: outlook.forecast.windows,
+        window_periods: u32::try_from(outlook.terms.window_periods).unwrap_or(u32::MAX),
+        covered_periods: covered.periods,
+        bound: bound.into(),
+    }
 }
 
 /// The operations and transfers, in the order in which they are planned; with names once they are.

@@ -1,21 +1,27 @@
 //! The payouts of a revision: a pure function of the frozen weights and the pinned inputs, written partition by
 //! partition off the ingest path, checked against the freeze, and sealed.
 
+use ruint::aliases::U256;
+
 use crate::book::column::{self, CHUNK_ORDINALS};
 use crate::domain::amount::BaseUnits;
+use crate::domain::apr::PaidOn;
 use crate::domain::booking;
-use crate::domain::distribution::{
-    DistributionEvent, DistributionState, EarnedOver, Figures, HoldLimits, HoldReason, hold_reasons,
-};
+use crate::domain::distribution::{DistributionEvent, DistributionState, Figures};
 use crate::domain::fixed_apr::{FixedAprTerms, FixedRate, RewardPolicy};
+use crate::domain::hold::{Assessed, EarnedOver, HoldLimits, HoldReason, hold_reasons};
 use crate::domain::payout::PayoutTally;
+use crate::domain::period::PeriodIndex;
 use crate::domain::split::{SplitInput, SplitTerms, Splitter};
 use crate::domain::time::UnixSeconds;
 use crate::domain::weight::SetSum;
-use crate::store::records::{DistributionRecord, Hold, PayoutSeal, PeriodRecord, PoolState, Progress, Record};
-use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, MAX_VALUE_BYTES, keys};
+use crate::store::records::{
+    ChainMark, DistributionRecord, Hold, PayoutSeal, PeriodRecord, PoolState, Progress, Record,
+};
+use crate::store::{Batch, Direction, KeyRange, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, MAX_VALUE_BYTES, keys};
 
 use super::super::control::Change;
+use super::super::history::TRAILING_PERIODS;
 use super::super::{App, AppError, Pool, Work};
 use super::{read_revision, unbookable};
 
@@ -23,6 +29,8 @@ use super::{read_revision, unbookable};
 const POSITIONS_PER_STEP: u64 = 250_000;
 /// How many weight chunks one scan brings.
 const CHUNKS_PER_SCAN: usize = 128;
+/// Among how many revisions the trailing distributions are looked for.
+const TRAILING_REVISIONS: usize = 4 * TRAILING_PERIODS;
 /// How many runs of chunks a seal counts, so that it fits a value.
 const SEAL_COUNTS: u32 = 1_000;
 
@@ -242,6 +250,7 @@ async fn finish(
 ) -> Result<Work, AppError> {
     let figures = payer.figures(period, computed, total)?;
     let receipts = app.receipts_of(pool, computed).await?;
+    let trailing = app.trailing_before(pool, computed.period).await?;
     let mut change = Change::begin(app, pool, now).await?;
     let mut record = read_revision(&change, computed).await?;
     if record != *computed {
@@ -250,12 +259,30 @@ async fn finish(
     }
     let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
     let limits = state.ok_or_else(|| broken(format!("pool {} has no state record", pool.id())))?.settings.release;
-    let earned = receipts.iter().map(|receipt| EarnedOver { from: receipt.earned_from, to: receipt.earned_to });
+    let earned = receipts.iter().map(|receipt| EarnedOver {
+        from: receipt.earned_from,
+        to: receipt.earned_to,
+        height: receipt.height,
+    });
     let hold_limits = HoldLimits {
         period_seconds: period.bounds.seconds(),
         max_house_in: limits.max_house_in.unwrap_or(BaseUnits::MAX),
+        max_apr: limits.max_apr,
+        max_apr_change: limits.max_apr_change,
+        max_receipts_bps: limits.max_receipts_bps,
     };
-    let mut holds = hold_reasons(&hold_limits, earned, figures.house_in, frozen, total);
+    let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    let descriptor = &pool.chain.descriptor;
+    let assessed = Assessed {
+        figures: &figures,
+        weight_total: record.weight_total,
+        house_weight: record.house_weight,
+        frozen,
+        trailing,
+        reconciled_height: mark.reconciled_height,
+        asset_matches: (&descriptor.asset, descriptor.decimals) == (&pool.record.asset, pool.record.decimals),
+    };
+    let mut holds = hold_reasons(&hold_limits, earned, &assessed, total);
     if limits.approval_required {
         holds.insert(0, HoldReason::ApprovalRequired);
     }
@@ -283,6 +310,24 @@ async fn finish(
 }
 
 impl App {
+    /// What the last released distributions before a period paid on customers' weights, and how many those were.
+    async fn trailing_before(&self, pool: &Pool, period: PeriodIndex) -> Result<(PaidOn, u32), AppError> {
+        let range = KeyRange { from: keys::distribution(0, 0), to: keys::distribution(period.0, 0) };
+        let found = self.store.scan(pool.control(), range, TRAILING_REVISIONS, Direction::Reverse).await?;
+        let mut trailing = (PaidOn::default(), 0);
+        for (_, value) in &found {
+            let record = DistributionRecord::decode(value)?;
+            if !record.state.is_released() || trailing.1 as usize == TRAILING_PERIODS {
+                continue;
+            }
+            let customers = record.weight_total.saturating_sub(record.house_weight);
+            trailing.0.paid = trailing.0.paid.saturating_add(U256::from(record.figures.payouts.get()));
+            trailing.0.weight = trailing.0.weight.saturating_add(customers);
+            trailing.1 += 1;
+        }
+        Ok(trailing)
+    }
+
     /// What the payouts of one partition come to, once they are all written.
     pub(in crate::app) async fn payout_seal(
         &self,

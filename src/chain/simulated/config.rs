@@ -134,6 +134,11 @@ impl SimulatedConfig {
             staking_address: format!("{}-staking", self.chain),
             custody_address: format!("{}-custody", self.chain),
             unbonding_seconds: self.unbonding_seconds,
+            unbonding_join_seconds: match self.unbonding {
+                UnbondingStyle::Entries | UnbondingStyle::SingleBucket => 0,
+                UnbondingStyle::EpochEntries => self.epoch_seconds,
+                UnbondingStyle::LockupCycle => self.unbonding_seconds,
+            },
             epoch_seconds: self.epoch_seconds,
             reward_style: self.reward_style,
             withdraw_style: self.withdraw_style,

@@ -118,16 +118,19 @@ impl Run<'_> {
         if let Some((_, sum, _)) = self.undelegate.iter_mut().find(|(at, ..)| *at == i) {
             *sum += amount;
         } else {
-            if self.account_room == 0 {
-                self.desk.binding.insert(Binding::UnbondingEntriesOfAccount);
-                return false;
+            let seat = &self.desk.seats[i];
+            if !seat.joins_unbonding {
+                let empties = amount == seat.now;
+                if seat.unbonding_room == 0 && !(empties && seat.unbonding_free > 0) {
+                    self.desk.binding.insert(Binding::UnbondingEntries(seat.id.clone()));
+                    return false;
+                }
+                if self.account_room == 0 {
+                    self.desk.binding.insert(Binding::UnbondingEntriesOfAccount);
+                    return false;
+                }
+                self.account_room -= 1;
             }
-            if self.desk.seats[i].unbonding_room == 0 {
-                let id = self.desk.seats[i].id.clone();
-                self.desk.binding.insert(Binding::UnbondingEntries(id));
-                return false;
-            }
-            self.account_room -= 1;
             self.undelegate.push((i, amount, reason));
         }
         self.leave(i, amount, false);

@@ -3,8 +3,9 @@
 use prost::Message;
 use ruint::aliases::U256;
 
-use super::{PolicyRecord, Record, RecordError, field, message, required, signed, wide};
+use super::{PolicyRecord, Record, RecordError, field, message, required, signed, units, wide};
 use crate::domain::amount::SignedUnits;
+use crate::domain::forecast::Outflow;
 use crate::domain::period::{PeriodBounds, PeriodIndex, PeriodState};
 use crate::domain::policy::PoolPolicy;
 use crate::domain::time::UnixSeconds;
@@ -105,6 +106,33 @@ impl Record for PeriodRecord {
                 .closing_at
                 .map(|at| Closing { at: UnixSeconds::new(at), by_grace: record.closing_by_grace }),
             frozen,
+        })
+    }
+}
+
+impl Record for Outflow {
+    const NAME: &'static str = "outflow";
+
+    fn encode(&self) -> Vec<u8> {
+        pb::OutflowRecord {
+            first: self.first.to_string(),
+            last: self.last.to_string(),
+            highest: self.highest.to_string(),
+            lowest: self.lowest.to_string(),
+            drawdown: self.drawdown.to_string(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let name = Self::NAME;
+        let record: pb::OutflowRecord = message(name, bytes)?;
+        Ok(Self {
+            first: signed(name, "first", &record.first)?,
+            last: signed(name, "last", &record.last)?,
+            highest: signed(name, "highest", &record.highest)?,
+            lowest: signed(name, "lowest", &record.lowest)?,
+            drawdown: units(name, "drawdown", &record.drawdown)?,
         })
     }
 }

@@ -137,6 +137,14 @@ impl Record for PoolState {
                 max_skew_seconds: feed.max_skew_seconds,
                 max_lateness_seconds: feed.max_lateness_seconds,
                 close_grace_seconds: feed.close_grace_seconds,
+                forecast_percentile_bps: reserve.forecast_percentile_bps,
+                forecast_windows: reserve.forecast_windows,
+                max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
+                max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
+                custody_address: reserve.custody_address.clone(),
+                max_apr: release.max_apr.map(|most| most.to_string()),
+                max_apr_change: release.max_apr_change.map(|most| most.to_string()),
+                max_receipts_bps: release.max_receipts_bps,
             }),
         }
         .encode_to_vec()
@@ -149,6 +157,9 @@ impl Record for PoolState {
         let optional = |what: &str, text: &Option<String>| -> Result<Option<BaseUnits>, RecordError> {
             text.as_deref().map(|text| units(name, what, text)).transpose()
         };
+        let rate = |what: &str, text: &Option<String>| -> Result<Option<Decimal>, RecordError> {
+            text.as_deref().map(|text| field(name, what, Decimal::from_str_exact(text))).transpose()
+        };
         Ok(Self {
             paused: record.paused.then_some(record.pause_reason),
             version: record.version,
@@ -156,11 +167,16 @@ impl Record for PoolState {
                 reserve: ReserveSettings {
                     reserve_ratio_bps: settings.reserve_ratio_bps,
                     reserve_floor: units(name, "reserve_floor", &settings.reserve_floor)?,
+                    forecast_percentile_bps: settings.forecast_percentile_bps,
+                    forecast_windows: settings.forecast_windows,
                     horizon_seconds: settings.horizon_seconds,
                     custody_share_bps: settings.custody_share_bps,
                     hysteresis_bps: settings.hysteresis_bps,
                     min_move: units(name, "min_move", &settings.min_move)?,
                     max_change_per_run: optional("max_change_per_run", &settings.max_change_per_run)?,
+                    max_outflow_per_run_bps: settings.max_outflow_per_run_bps,
+                    max_outflow_per_day_bps: settings.max_outflow_per_day_bps,
+                    custody_address: settings.custody_address.clone(),
                     house_float_target: units(name, "house_float_target", &settings.house_float_target)?,
                     house_float_floor: units(name, "house_float_floor", &settings.house_float_floor)?,
                     rebalance_interval_seconds: settings.rebalance_interval_seconds,
@@ -174,6 +190,9 @@ impl Record for PoolState {
                 release: ReleaseLimits {
                     approval_required: settings.approval_required,
                     max_house_in: optional("max_house_in", &settings.max_house_in)?,
+                    max_apr: rate("max_apr", &settings.max_apr)?,
+                    max_apr_change: rate("max_apr_change", &settings.max_apr_change)?,
+                    max_receipts_bps: settings.max_receipts_bps,
                 },
                 feed: FeedSettings {
                     max_skew_seconds: settings.max_skew_seconds,

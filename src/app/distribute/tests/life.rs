@@ -217,7 +217,7 @@ async fn rejected_payouts_become_unclaimed() {
 #[tokio::test]
 async fn a_fixed_rate_is_made_up_by_the_house_and_held_above_its_limit() {
     let rate = RewardPolicy::FixedApr(AnnualRate::new(rust_decimal::Decimal::ONE).unwrap());
-    let limits = ReleaseLimits { approval_required: false, max_house_in: Some(units(10)) };
+    let limits = ReleaseLimits { max_house_in: Some(units(10)), ..ReleaseLimits::default() };
     let mut rig = Rig::with(2, PoolPolicy { reward: rate, ..policy() }, limits).await;
     rig.run().await.unwrap();
     // A whole a year on 8,760 is one an hour.

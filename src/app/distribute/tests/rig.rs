@@ -10,7 +10,7 @@ use crate::app::{
 };
 use crate::book::{Book, BookConfig, Committer};
 use crate::chain::ChainAdapter;
-use crate::chain::simulated::{MemoryLog, SimulatedChain, presets};
+use crate::chain::simulated::{MemoryLog, SimulatedChain, SimulatedConfig, presets};
 use crate::clock::Clock;
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
@@ -49,6 +49,8 @@ pub struct Rig {
     requests: u64,
     store: Arc<ModelStore>,
     chain: Chain,
+    /// The chain itself, for what custody and fate do there.
+    pub simulated: SimulatedChain,
 }
 
 pub fn account(name: &str) -> AccountId {
@@ -81,9 +83,14 @@ pub fn settings(release: ReleaseLimits) -> PoolSettings {
             custody_share_bps: 5_000,
             hysteresis_bps: 0,
             reserve_floor: units(0),
+            forecast_percentile_bps: 9_900,
+            forecast_windows: 90,
             horizon_seconds: 0,
             min_move: units(1),
             max_change_per_run: None,
+            max_outflow_per_run_bps: 10_000,
+            max_outflow_per_day_bps: 10_000,
+            custody_address: presets::atom().descriptor().custody_address,
             house_float_target: units(0),
             house_float_floor: units(0),
             rebalance_interval_seconds: 600,
@@ -105,10 +112,20 @@ impl Rig {
     }
 
     pub async fn with(partitions: u16, policy: PoolPolicy, release: ReleaseLimits) -> Self {
+        Self::on(presets::atom(), partitions, policy, settings(release)).await
+    }
+
+    /// A pool on a chain of its own, with settings of its own.
+    pub async fn on(config: SimulatedConfig, partitions: u16, policy: PoolPolicy, settings: PoolSettings) -> Self {
         let clock = Arc::new(Hand(AtomicI64::new(START)));
-        let simulated = SimulatedChain::open_memory(MemoryLog::new(), presets::atom(), clock.clone()).unwrap();
+        let simulated = SimulatedChain::open_memory(MemoryLog::new(), config, clock.clone()).unwrap();
         let descriptor = simulated.descriptor().await.unwrap();
-        let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter: Arc::new(simulated) };
+        let settings = PoolSettings {
+            reserve: ReserveSettings { custody_address: descriptor.custody_address.clone(), ..settings.reserve },
+            ..settings
+        };
+        let adapter = Arc::new(simulated.clone());
+        let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter };
         let store = Arc::new(ModelStore::new());
         let (app, mut committer) = Self::open(&store, &clock, &chain).await;
         app.open().await.unwrap();
@@ -119,13 +136,13 @@ impl Rig {
             first_period_start: Some(at(0)),
             partitions,
             policy,
-            settings: settings(release),
+            settings,
         };
         let request = Request::new("CreatePool", RequestId::new("create").unwrap(), b"");
         let made = drive(&mut committer, at(0), app.create_pool(&request, new)).await;
         assert_eq!(made.unwrap(), Once::First);
         let pool = app.pool(&PoolId::new("atom").unwrap()).unwrap();
-        Self { app, pool, clock, committer, requests: 0, store, chain }
+        Self { app, pool, clock, committer, requests: 0, store, chain, simulated }
     }
 
     async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chain: &Chain) -> (Arc<App>, Committer) {
@@ -203,7 +220,10 @@ impl Rig {
     /// Ledger and chain agree up to `second`.
     pub async fn reconciled(&self, second: i64) {
         let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
-        change.put(keys::chain_mark(), &ChainMark { reconciled_at: at(second), ..ChainMark::default() });
+        change.put(
+            keys::chain_mark(),
+            &ChainMark { reconciled_at: at(second), reconciled_height: 1, ..ChainMark::default() },
+        );
         change.commit().await.unwrap();
     }
 
