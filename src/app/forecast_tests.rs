@@ -35,7 +35,9 @@ async fn the_floor_counts_until_there_is_history_and_then_what_left() {
         dip(&mut rig, period, 900 - u64::try_from(period).unwrap()).await;
     }
     let outlook = rig.app.outlook(&rig.pool, &settings).await.unwrap();
-    assert_eq!((outlook.terms.window_periods, outlook.forecast.windows), (2, 6));
+    let unbonding_seconds = rig.simulated.config().unbonding_seconds;
+    assert_eq!(outlook.terms.window_periods as u64 * LENGTH as u64, unbonding_seconds);
+    assert_eq!(outlook.forecast.windows, 6);
     assert_eq!((outlook.forecast.outflow, outlook.expected(&settings)), (None, units(50)));
     // Of single periods there are seven: the reserve of 106 covers one, and of more nothing is known.
     let covered = outlook.covered(units(106).signed()).unwrap();
