@@ -202,7 +202,8 @@ impl App {
             eligible_total: total.map_or(U256::MAX, U256::from),
             weight_sum: walked.weight_sum,
             weight_integral: walked.integral.unwrap_or(U256::MAX),
-            ..BookFigures::default()
+            adjusted_up: walked.adjusted.up,
+            adjusted_down: walked.adjusted.down,
         };
         let view = LedgerView::new(record.ledger, principal).map_err(broken)?;
         let mut history = History::default();

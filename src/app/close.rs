@@ -236,6 +236,7 @@ async fn finish(
         weight_total: frozen.total.sum,
         positive_count: frozen.total.positive,
         by_grace: closing.by_grace,
+        adjusted: frozen.adjusted,
     });
     change.put(keys::period(index.0), &period);
     change.put(keys::outflow(index.0), &forecast::summary(app, pool, index).await?);

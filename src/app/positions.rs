@@ -1,5 +1,7 @@
 //! One account in one pool, as readers are shown it.
 
+use ruint::aliases::U256;
+
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{Standing, Verdict};
 use crate::domain::enrolment::EnrolmentEntry;
@@ -33,7 +35,7 @@ pub struct Position {
     /// The weight gathered in that period.
     pub weight: u128,
     /// What late events took from the weight and could not be collected yet.
-    pub uncollected_weight: u128,
+    pub uncollected_weight: U256,
     /// When all this was so.
     pub as_of: UnixSeconds,
 }
@@ -68,7 +70,7 @@ impl App {
             last_event_at: view.last_event_at,
             period,
             weight: weight.map_or(0, |(_, weight)| *weight),
-            uncollected_weight: 0,
+            uncollected_weight: view.uncollected,
             as_of,
         })
     }

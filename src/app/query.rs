@@ -12,6 +12,7 @@ use ruint::aliases::U256;
 use rust_decimal::Decimal;
 
 use crate::chain::{Descriptor, Observation};
+use crate::domain::adjustment::AdjustedSum;
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::apr::annual_rate;
 use crate::domain::equations::EquationResult;
@@ -81,6 +82,10 @@ pub struct Totals {
     pub open_operations: u64,
     /// Operations that wait for a person.
     pub needs_operator: u64,
+    /// What late events changed in the weights of the oldest open period.
+    pub adjusted: AdjustedSum,
+    /// What late events took that no weight could give so far, over all positions.
+    pub uncollected: U256,
 }
 
 /// A pool at one moment.
@@ -163,6 +168,9 @@ impl App {
         let parts = [AssetAccount::Unbonding, AssetAccount::Matured].map(|account| view.asset(account));
         let unbonding = BaseUnits::sum(parts).map_err(broken)?;
         let covered = reserve.checked_add(unbonding.signed()).map_err(broken)?.positive_part();
+        let book = self.book.totals(pool.number());
+        let adjusted = book.as_ref().and_then(|book| book.open.first()).map(|open| open.adjusted).unwrap_or_default();
+        let uncollected = book.map(|book| book.uncollected).unwrap_or_default();
         let operations = self.open_operations(pool).await?;
         let stuck = operations.iter().filter(|operation| operation.state == OperationState::NeedsOperator).count();
         Ok(Totals {
@@ -185,6 +193,8 @@ impl App {
             gas_float: reserve::gas_float(view, &policy),
             open_operations: operations.len() as u64,
             needs_operator: stuck as u64,
+            adjusted,
+            uncollected,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Reading and writing the book's fixed layouts: little-endian integers, variable-length ones, checksums.
 
+use ruint::aliases::U256;
+
 /// Writes to the end of a buffer.
 pub(crate) trait Put {
     /// Bytes as they are.
@@ -59,6 +61,13 @@ pub(crate) trait Put {
         let width = byte_width(value);
         self.u8(width as u8);
         self.bytes(&value.to_le_bytes()[..width]);
+    }
+
+    /// A length byte, then as few bytes as it takes.
+    fn short_u256(&mut self, value: U256) {
+        let width = value.byte_len();
+        self.u8(width as u8);
+        self.bytes(&value.to_le_bytes::<32>()[..width]);
     }
 
     /// A length byte, then at most 255 bytes.
@@ -152,6 +161,13 @@ impl<'a> Take<'a> {
         Some(u128::from_le_bytes(bytes))
     }
 
+    pub(crate) fn short_u256(&mut self) -> Option<U256> {
+        let width = usize::from(self.u8()?);
+        let mut bytes = [0u8; 32];
+        bytes.get_mut(..width)?.copy_from_slice(self.bytes(width)?);
+        Some(U256::from_le_bytes(bytes))
+    }
+
     pub(crate) fn short_text(&mut self) -> Option<&'a str> {
         let length = usize::from(self.u8()?);
         std::str::from_utf8(self.bytes(length)?).ok()
@@ -188,12 +204,14 @@ mod tests {
             out.varint(a >> (shift % 64));
             out.zigzag(b >> (shift % 64));
             out.short_u128(c >> shift);
+            out.short_u256(U256::from(c) << (shift as usize));
             out.short_text(&text);
             let sealed = seal(out);
             let mut take = unseal(&sealed).unwrap();
             prop_assert_eq!(take.varint(), Some(a >> (shift % 64)));
             prop_assert_eq!(take.zigzag(), Some(b >> (shift % 64)));
             prop_assert_eq!(take.short_u128(), Some(c >> shift));
+            prop_assert_eq!(take.short_u256(), Some(U256::from(c) << (shift as usize)));
             prop_assert_eq!(take.short_text(), Some(text.as_str()));
             prop_assert_eq!(take.end(), Some(()));
         }
@@ -201,7 +219,7 @@ mod tests {
         #[test]
         fn reading_anything_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut take = Take(&bytes);
-            while take.varint().is_some() && take.short_u128().is_some() && take.short_text().is_some() {}
+            while take.varint().is_some() && take.short_u128().is_some() && take.short_u256().is_some() && take.short_text().is_some() {}
             let _ = unseal(&bytes);
         }
     }

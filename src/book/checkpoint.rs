@@ -16,7 +16,7 @@ use super::records::{
 };
 use super::trim::{Longest, Trim};
 use super::{BookError, lock, read, write};
-use crate::domain::position::Calendar;
+use crate::domain::calendar::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::store::{Batch, keys};
 
@@ -220,7 +220,7 @@ fn begin(pool: &Pool) {
         pages: read(rows).len().div_ceil(PAGE_ROWS),
     };
     let starts = heads.iter().zip(&pool.partitions).map(start).collect();
-    let calendar = read(&pool.meta).calendar;
+    let calendar = read(&pool.meta).calendar.clone();
     pool.journal_bytes.store(0, Ordering::Relaxed);
     let mut checkpoint = lock(&pool.checkpoint);
     let generation = checkpoint.generation + 1;
@@ -231,7 +231,7 @@ fn encode_page(rows: &super::partition::Partition, page: usize, generation: u64)
     let first = page * PAGE_ROWS;
     let ordinals: Vec<u32> =
         (first..rows.len().min(first + PAGE_ROWS)).filter_map(|ordinal| u32::try_from(ordinal).ok()).collect();
-    let row = |ordinal: &u32| rows.row(*ordinal).map(|position| (rows.id(*ordinal), position));
+    let row = |ordinal: &u32| rows.row(*ordinal).map(|position| (rows.id(*ordinal), position, rows.rest(*ordinal)));
     let found: Vec<_> = ordinals.iter().filter_map(row).collect();
     pages::encode(generation, rows.group, found.into_iter())
 }
@@ -260,16 +260,18 @@ fn snapshot(pool: &Pool, pass: &Pass) -> Curves {
             bounds: period.curve.bounds(),
             start_total: period.curve.start_total(),
             crossing: period.crossing,
+            adjusted: period.adjusted,
         });
         let changes: Vec<(u32, i128)> = period.curve.changes().collect();
         values.extend(changes.chunks(CURVE_PAGE_CHANGES).map(|part| encode_curve_page(*index, part)));
     }
     let manifest = Manifest {
         generation: pass.generation,
-        calendar: pass.calendar,
+        calendar: pass.calendar.clone(),
         partitions,
         eligible: meta.eligible,
         positions: meta.positions,
+        rests: meta.rests,
         curves,
         curve_pages: u32::try_from(values.len()).unwrap_or(u32::MAX),
     };

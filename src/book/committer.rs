@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Command, Refusal};
 use super::journal::Record;
-use super::metrics::{PoolLabel, ReasonLabel};
+use super::metrics::ReasonLabel;
 use super::partition::Verdict;
 use super::pool::{Mode, Pool};
 use super::records::{RejectedEvent, decode_rejected};
@@ -235,8 +235,7 @@ impl Committer {
         for (pool, value) in &heads {
             lock(&pool.heads).stored = Some(value.clone());
             pool.settle();
-            let positions = i64::try_from(read(&pool.meta).positions).unwrap_or(i64::MAX);
-            metrics.positions.get_or_create(&PoolLabel { pool: pool.spec.number }).set(positions);
+            metrics.show(pool.spec.number, &read(&pool.meta));
         }
         let mut known = lock(&self.shared.sources);
         let mut published = write(&self.shared.published);

@@ -289,23 +289,25 @@ pub(crate) fn write_period(period: &OpenPeriod, out: &mut Vec<u8>) {
     out.u64(period.index.0);
     out.i64(period.bounds.start.get());
     out.u32(u32::try_from(period.bounds.seconds()).unwrap_or(u32::MAX));
-    out.short_u128(period.policy.minimum.get());
-    out.u8(u8::from(period.policy.cap.is_some()));
-    out.short_u128(period.policy.cap.unwrap_or_default().get());
-    out.u8(match period.policy.enrolment {
-        EnrolmentMode::Automatic => 0,
-        EnrolmentMode::OptIn => 1,
-    });
+    write_policy(&period.policy, out);
     out.u32(period.limits.max_skew_seconds);
     out.u32(period.limits.max_lateness_seconds);
     out.u32(period.limits.max_future_seconds);
 }
 
-/// Reads what [`write_period`] wrote.
-pub(crate) fn read_period(take: &mut Take<'_>) -> Option<OpenPeriod> {
-    let index = PeriodIndex(take.u64()?);
-    let start = UnixSeconds::new(take.i64()?);
-    let bounds = PeriodBounds::new(start, take.u32()?).ok()?;
+/// Writes what earns in a period.
+pub(crate) fn write_policy(policy: &EligibilityPolicy, out: &mut Vec<u8>) {
+    out.short_u128(policy.minimum.get());
+    out.u8(u8::from(policy.cap.is_some()));
+    out.short_u128(policy.cap.unwrap_or_default().get());
+    out.u8(match policy.enrolment {
+        EnrolmentMode::Automatic => 0,
+        EnrolmentMode::OptIn => 1,
+    });
+}
+
+/// Reads what [`write_policy`] wrote.
+pub(crate) fn read_policy(take: &mut Take<'_>) -> Option<EligibilityPolicy> {
     let minimum = BaseUnits::new(take.short_u128()?).ok()?;
     let capped = take.u8()? == 1;
     let cap = BaseUnits::new(take.short_u128()?).ok()?;
@@ -314,7 +316,15 @@ pub(crate) fn read_period(take: &mut Take<'_>) -> Option<OpenPeriod> {
         1 => EnrolmentMode::OptIn,
         _ => return None,
     };
-    let policy = EligibilityPolicy { minimum, cap: capped.then_some(cap), enrolment };
+    Some(EligibilityPolicy { minimum, cap: capped.then_some(cap), enrolment })
+}
+
+/// Reads what [`write_period`] wrote.
+pub(crate) fn read_period(take: &mut Take<'_>) -> Option<OpenPeriod> {
+    let index = PeriodIndex(take.u64()?);
+    let start = UnixSeconds::new(take.i64()?);
+    let bounds = PeriodBounds::new(start, take.u32()?).ok()?;
+    let policy = read_policy(take)?;
     let (max_skew_seconds, max_lateness_seconds, max_future_seconds) = (take.u32()?, take.u32()?, take.u32()?);
     let limits = TimeLimits { max_skew_seconds, max_lateness_seconds, max_future_seconds };
     Some(OpenPeriod { index, bounds, policy, limits })

@@ -1,11 +1,15 @@
 //! What the book counts. `node.rs` registers the handles.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use super::pool::Meta;
 
 /// A label with the reason of a rejection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +36,13 @@ pub struct BookMetrics {
     pub clamped: Counter,
     /// Events that reach into frozen periods.
     pub late: Counter,
+    /// What late events added to the weights of the oldest open period, in base units x seconds, by pool. Rounded: it is
+    /// to be watched, the API has the figure.
+    pub weight_added: Family<PoolLabel, Gauge<f64, AtomicU64>>,
+    /// What they took from them.
+    pub weight_taken: Family<PoolLabel, Gauge<f64, AtomicU64>>,
+    /// What they took that no weight could give yet.
+    pub weight_uncollected: Family<PoolLabel, Gauge<f64, AtomicU64>>,
     /// Events that were applied before.
     pub repeated: Counter,
     /// Batches and other commands refused whole.
@@ -65,6 +76,9 @@ impl Default for BookMetrics {
             rejected: Family::default(),
             clamped: Counter::default(),
             late: Counter::default(),
+            weight_added: Family::default(),
+            weight_taken: Family::default(),
+            weight_uncollected: Family::default(),
             repeated: Counter::default(),
             refused: Counter::default(),
             groups: Counter::default(),
@@ -82,6 +96,17 @@ impl Default for BookMetrics {
 }
 
 impl BookMetrics {
+    /// Shows a pool's totals.
+    pub(crate) fn show(&self, pool: u16, meta: &Meta) {
+        let pool = PoolLabel { pool };
+        self.positions.get_or_create(&pool).set(i64::try_from(meta.positions).unwrap_or(i64::MAX));
+        let oldest = meta.calendar.as_ref().and_then(|calendar| meta.curves.get(&calendar.oldest.index));
+        let adjusted = oldest.map(|curve| curve.adjusted).unwrap_or_default();
+        self.weight_added.get_or_create(&pool).set(f64::from(adjusted.up));
+        self.weight_taken.get_or_create(&pool).set(f64::from(adjusted.down));
+        self.weight_uncollected.get_or_create(&pool).set(f64::from(meta.rests));
+    }
+
     /// Registers every handle under its name.
     pub fn register(&self, registry: &mut Registry) {
         let book = registry.sub_registry_with_prefix("book");
@@ -89,6 +114,11 @@ impl BookMetrics {
         book.register("events_rejected", "Events rejected, by reason", self.rejected.clone());
         book.register("events_clamped", "Event times moved up to the position's last one", self.clamped.clone());
         book.register("events_late", "Events that reach into frozen periods", self.late.clone());
+        let open = "late events in the weights of the oldest open period, in base units x seconds, by pool number";
+        book.register("weight_added", format!("Added by {open}"), self.weight_added.clone());
+        book.register("weight_taken", format!("Taken by {open}"), self.weight_taken.clone());
+        let uncollected = "Taken by late events and not collected yet, in base units x seconds, by pool number";
+        book.register("weight_uncollected", uncollected, self.weight_uncollected.clone());
         book.register("events_repeated", "Events that were applied before", self.repeated.clone());
         book.register("commands_refused", "Commands refused whole", self.refused.clone());
         book.register("groups", "Groups committed", self.groups.clone());
@@ -119,9 +149,12 @@ mod tests {
         metrics.positions.get_or_create(&PoolLabel { pool: 1 }).set(5);
         metrics.sealed_periods.get_or_create(&PoolLabel { pool: 1 }).inc();
         metrics.checkpoints.get_or_create(&PoolLabel { pool: 1 }).inc();
+        for weights in [&metrics.weight_added, &metrics.weight_taken, &metrics.weight_uncollected] {
+            weights.get_or_create(&PoolLabel { pool: 1 }).set(1e30);
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("book_events_rejected_total{reason=\"TOO_OLD\"} 1"), "{text}");
-        assert_eq!(text.matches("# TYPE book_").count(), 16);
+        assert_eq!(text.matches("# TYPE book_").count(), 19);
     }
 }

@@ -143,7 +143,7 @@ pub enum BookError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The sum of a frozen period's weights is not the integral of the eligible total.
+    /// The sum of a frozen period's weights is not the integral of the eligible total with the adjustments.
     #[error("pool number {pool}, period {period}: the weights come to {weights} and the eligible total to {integral}")]
     EquationBroken {
         /// The pool's number.
@@ -152,7 +152,7 @@ pub enum BookError {
         period: PeriodIndex,
         /// The sum of the weights.
         weights: String,
-        /// The integral.
+        /// The integral, and the adjustments where there were any.
         integral: String,
     },
 }

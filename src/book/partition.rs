@@ -1,12 +1,17 @@
 //! One partition of a pool: its positions, one flat row each, behind an open-addressing index.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashTable;
+use ruint::aliases::U256;
 
 use super::journal::Record;
 use super::pages::{PAGE_ROWS, PageMark};
+use crate::domain::adjustment::{Adjusted, Rest};
+use crate::domain::calendar::Calendar;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::period::PeriodIndex;
-use crate::domain::position::{Applied, BalanceChange, Calendar, Position};
+use crate::domain::position::{Applied, BalanceChange, Position};
 use crate::domain::time::UnixSeconds;
 
 /// The ids of a partition's accounts, end to end.
@@ -41,6 +46,12 @@ pub(crate) struct Effects {
     pub(crate) changes: Vec<(PeriodIndex, UnixSeconds, i128)>,
     /// Changes at a period's start by its other policy.
     pub(crate) crossings: Vec<(PeriodIndex, i128)>,
+    /// Adjustments of weights of a period.
+    pub(crate) adjusted: Vec<(PeriodIndex, Adjusted)>,
+    /// By how much rests grew.
+    pub(crate) owed: U256,
+    /// How much of rests was collected.
+    pub(crate) collected: U256,
     /// Positions that are new.
     pub(crate) added: u64,
 }
@@ -62,6 +73,8 @@ pub(crate) struct Partition {
     rows: Vec<Position>,
     ids: Ids,
     index: HashTable<u32>,
+    /// What is still to be collected, by ordinal: rare, and never zero.
+    rests: BTreeMap<u32, Rest>,
     /// What is known of each page.
     pub(crate) marks: Vec<PageMark>,
     /// The last group that was applied.
@@ -108,6 +121,25 @@ impl Partition {
     /// The position at an ordinal.
     pub(crate) fn row(&self, ordinal: u32) -> Option<&Position> {
         self.rows.get(ordinal as usize)
+    }
+
+    /// What is still to be collected from the position at an ordinal.
+    pub(crate) fn rest(&self, ordinal: u32) -> Rest {
+        if self.rests.is_empty() { Rest::ZERO } else { self.rests.get(&ordinal).copied().unwrap_or_default() }
+    }
+
+    /// The rests of `count` positions from `first` on that are not zero, by ordinal.
+    pub(crate) fn rests(&self, first: u32, count: u32) -> impl Iterator<Item = (u32, Rest)> + '_ {
+        self.rests.range(first..first.saturating_add(count)).map(|(ordinal, rest)| (*ordinal, *rest))
+    }
+
+    /// Sets what is still to be collected from the position at an ordinal.
+    pub(crate) fn set_rest(&mut self, ordinal: u32, rest: Rest) {
+        if !rest.is_zero() {
+            self.rests.insert(ordinal, rest);
+        } else if !self.rests.is_empty() {
+            self.rests.remove(&ordinal);
+        }
     }
 
     /// The account at an ordinal; empty past the end.
@@ -166,16 +198,19 @@ impl Partition {
             Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
         };
         let Some(calendar) = &self.calendar else { return Verdict::Rejected(RejectReason::PeriodNotOpen) };
-        let change = |position: &mut Position| match record {
+        let oldest = calendar.oldest.index;
+        let change = |position: &mut Position, rest: &mut Rest| match record {
             Record::Balance { source, sequence, at, balance, .. } => {
                 let change = BalanceChange { source: *source, sequence: *sequence, balance: *balance, at: *at };
-                position.apply_balance(calendar, now, change)
+                position.apply_balance(calendar, now, change, rest)
             }
-            Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at),
+            Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at, rest),
             Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
         };
         let slot = slot.unwrap_or_else(|| AccountHash::of(account.as_bytes()).slot);
         let found = self.find_at(account, slot);
+        let mut rest = found.map_or(Rest::ZERO, |ordinal| self.rest(ordinal));
+        let rest_before = rest;
         let applied = match found {
             Some(ordinal) => {
                 let page = ordinal as usize / PAGE_ROWS;
@@ -183,13 +218,16 @@ impl Partition {
                     return Verdict::Skipped;
                 };
                 let Some(row) = self.rows.get_mut(ordinal as usize) else { return Verdict::Skipped };
-                let applied = change(row);
+                let applied = change(row, &mut rest);
                 mark.dirty |= applied.is_ok();
+                if rest != rest_before {
+                    self.set_rest(ordinal, rest);
+                }
                 applied
             }
             None => {
                 let mut position = Position::default();
-                let applied = change(&mut position);
+                let applied = change(&mut position, &mut rest);
                 if applied.is_ok() {
                     let Some(ordinal) = self.add_at(account, slot, position) else {
                         return Verdict::Rejected(RejectReason::PoolTotalTooLarge);
@@ -203,13 +241,18 @@ impl Partition {
             }
         };
         match applied {
-            Ok(Applied { effective, period, change, crossing, clamped, late }) => {
+            Ok(Applied { effective, period, change, crossing, clamped, late, adjusted }) => {
                 if change != 0 {
                     effects.changes.push((period, effective, change));
                 }
                 if crossing != 0 {
                     effects.crossings.push((period, crossing));
                 }
+                if adjusted != Adjusted::default() {
+                    effects.adjusted.push((oldest, adjusted));
+                }
+                effects.owed += rest.get().saturating_sub(rest_before.get());
+                effects.collected += rest_before.get().saturating_sub(rest.get());
                 Verdict::Accepted { clamped, late }
             }
             Err(reason) => Verdict::Rejected(reason),
@@ -234,7 +277,7 @@ impl Partition {
     /// Opens a period in this partition's calendar.
     pub(crate) fn open(&mut self, origin: UnixSeconds, period: crate::domain::period::OpenPeriod) {
         match &mut self.calendar {
-            None => self.calendar = Some(Calendar { origin, frozen_any: false, oldest: period, next: None }),
+            None => self.calendar = Some(Calendar::first(origin, period)),
             Some(calendar) if period.index == calendar.oldest.index.next() => calendar.next = Some(period),
             Some(_) => {}
         }
@@ -242,21 +285,33 @@ impl Partition {
 
     /// Freezes the oldest period as of group `group`. Returns the weight of every ordinal, where `wanted`.
     pub(crate) fn freeze(&mut self, group: u64, wanted: bool, effects: &mut Effects) -> Vec<u128> {
-        let Some(calendar) = self.calendar else { return Vec::new() };
+        let Some(calendar) = &self.calendar else { return Vec::new() };
         let Some(after) = calendar.after_freeze() else { return Vec::new() };
         let mut weights = Vec::with_capacity(if wanted { self.rows.len() } else { 0 });
         let mut crossing = 0i128;
+        let mut rests = std::mem::take(&mut self.rests);
+        let mut first = 0u32;
         for (page, mark) in self.rows.chunks_mut(PAGE_ROWS).zip(&mut self.marks) {
             #[cfg(feature = "seeded-bugs")]
             if crate::seeded::on(crate::seeded::Bug::ReplaysIntoPages) {
                 mark.group = 0;
             }
+            let ordinals = first..;
+            first += PAGE_ROWS as u32;
             if mark.group >= group {
                 continue;
             }
             mark.dirty = true;
-            for row in page {
-                let frozen = row.freeze(&calendar);
+            for (ordinal, row) in ordinals.zip(page) {
+                let mut rest = if rests.is_empty() { Rest::ZERO } else { rests.remove(&ordinal).unwrap_or_default() };
+                let frozen = row.freeze(calendar, &mut rest);
+                if !rest.is_zero() {
+                    rests.insert(ordinal, rest);
+                }
+                if frozen.collected > 0 {
+                    effects.adjusted.push((calendar.oldest.index, Adjusted { up: 0, down: frozen.collected }));
+                    effects.collected += U256::from(frozen.collected);
+                }
                 crossing = crossing.saturating_add(frozen.crossing);
                 if wanted {
                     weights.push(frozen.weight);
@@ -266,6 +321,7 @@ impl Partition {
         if crossing != 0 {
             effects.crossings.push((after.oldest.index, crossing));
         }
+        self.rests = rests;
         self.calendar = Some(after);
         weights
     }

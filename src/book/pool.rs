@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, RwLock};
 
+use ruint::aliases::U256;
+
 use super::checkpoint::Checkpoint;
 use super::journal::{Record, first_chain};
 use super::partition::{Effects, Partition, Verdict};
 use super::records::Head;
 use super::sealing::FreezeWork;
 use super::{PoolSpec, lock, read, write};
+use crate::domain::adjustment::AdjustedSum;
+use crate::domain::calendar::Calendar;
 use crate::domain::curve::EligibleCurve;
 use crate::domain::period::PeriodIndex;
-use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::store::PartitionId;
 
@@ -45,6 +48,8 @@ pub(crate) struct Meta {
     pub(crate) calendar: Option<Calendar>,
     pub(crate) eligible: i128,
     pub(crate) positions: u64,
+    /// What is still to be collected, over all positions.
+    pub(crate) rests: U256,
     pub(crate) curves: BTreeMap<PeriodIndex, PeriodCurve>,
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct PeriodCurve {
     pub(crate) curve: EligibleCurve,
     /// By how much the total changes at the start, because the policy does.
     pub(crate) crossing: i128,
+    /// What late events changed in the period's weights, and what was collected from them.
+    pub(crate) adjusted: AdjustedSum,
 }
 
 /// How a group is applied.
@@ -128,7 +135,7 @@ impl Pool {
                         Verdict::Accepted { clamped: false, late: false }
                     }
                     Record::Freeze { index, cursors } => {
-                        let period = rows.calendar.map(|calendar| calendar.oldest);
+                        let period = rows.calendar.as_ref().map(|calendar| calendar.oldest);
                         let weights = rows.freeze(group, mode.keep_weights, &mut effects);
                         if let Some(period) = period.filter(|period| period.index == *index) {
                             frozen.push((period, cursors.clone(), weights));
@@ -159,10 +166,17 @@ impl Pool {
     fn count(&self, effects: Effects, opened: Vec<crate::domain::period::OpenPeriod>) {
         let mut meta = write(&self.meta);
         for period in opened {
-            let flat = || PeriodCurve { curve: EligibleCurve::new(period.bounds, 0), crossing: 0 };
+            let curve = || EligibleCurve::new(period.bounds, 0);
+            let flat = || PeriodCurve { curve: curve(), crossing: 0, adjusted: AdjustedSum::default() };
             meta.curves.entry(period.index).or_insert_with(flat);
         }
         meta.positions += effects.added;
+        meta.rests = meta.rests.wrapping_add(effects.owed).wrapping_sub(effects.collected);
+        for (period, adjusted) in effects.adjusted {
+            if let Some(curve) = meta.curves.get_mut(&period) {
+                curve.adjusted.add(adjusted);
+            }
+        }
         for (period, at, change) in effects.changes {
             meta.eligible = meta.eligible.saturating_add(change);
             if let Some(curve) = meta.curves.get_mut(&period) {
@@ -181,11 +195,12 @@ impl Pool {
     ///
     /// What a frozen period ended with is what the next one starts with.
     pub(crate) fn settle(&self) {
-        let calendar = self.partitions.first().and_then(|partition| read(partition).calendar);
+        let calendar = self.partitions.first().and_then(|partition| read(partition).calendar.clone());
         let sealing = lock(&self.freeze).as_ref().map(|work| work.period.index);
         let mut meta = write(&self.meta);
+        let oldest = calendar.as_ref().map(|calendar| calendar.oldest.index);
         meta.calendar = calendar;
-        let Some(oldest) = calendar.map(|calendar| calendar.oldest.index) else { return };
+        let Some(oldest) = oldest else { return };
         let frozen: Vec<PeriodIndex> = meta.curves.range(..oldest).map(|(index, _)| *index).collect();
         for index in frozen {
             let Some(end_total) = meta.curves.get(&index).map(|curve| curve.curve.end_total()) else { continue };

@@ -11,6 +11,7 @@ use super::partition::{Partition, partition_of};
 use super::pool::{Meta, Pool};
 use super::records::{FrozenRecord, RejectedEvent, decode_curve_page, decode_frozen, decode_rejected, decode_seal};
 use super::{Book, BookError, BookSender, read};
+use crate::domain::adjustment::AdjustedSum;
 use crate::domain::amount::BaseUnits;
 use crate::domain::curve::EligibleCurve;
 use crate::domain::eligibility::Standing;
@@ -51,8 +52,10 @@ pub struct PositionView {
     pub last_event_at: UnixSeconds,
     /// The last sequence of its source that was accepted; 0 before the first.
     pub last_sequence: u64,
-    /// The weight so far in the open periods.
+    /// The weight so far in the open periods, before what is still to be collected.
     pub weights: Vec<(PeriodIndex, u128)>,
+    /// What late events took that no weight could give so far, in base units x seconds.
+    pub uncollected: U256,
 }
 
 /// One open period of a pool.
@@ -64,6 +67,8 @@ pub struct OpenPeriodTotals {
     pub start_total: BaseUnits,
     /// The integral of the eligible total over the whole period, if nothing more happens.
     pub integral: Option<U256>,
+    /// What late events changed in its weights so far.
+    pub adjusted: AdjustedSum,
 }
 
 /// A pool as a whole, after the last group that was applied.
@@ -73,6 +78,8 @@ pub struct PoolTotals {
     pub eligible_total: BaseUnits,
     /// How many positions there are.
     pub positions: u64,
+    /// What late events took that no weight could give so far, over all positions, in base units x seconds.
+    pub uncollected: U256,
     /// The unfrozen periods, oldest first.
     pub open: Vec<OpenPeriodTotals>,
     /// The frozen period that is being sealed.
@@ -98,13 +105,21 @@ pub struct Audit {
     pub weight_sum: U256,
     /// The integral of the eligible total over that period.
     pub integral: Option<U256>,
+    /// What late events changed in the weights of that period so far.
+    pub adjusted: AdjustedSum,
+    /// The sum over positions of what is still to be collected.
+    pub rest_sum: U256,
+    /// The same as it is kept for the pool.
+    pub rest_total: U256,
 }
 
 impl Audit {
     /// Whether both hold.
     pub fn holds(&self) -> bool {
         let total = u128::try_from(self.eligible_total).map(U256::from);
-        total == Ok(self.eligible_sum) && self.integral == Some(self.weight_sum)
+        total == Ok(self.eligible_sum)
+            && self.integral.is_some_and(|integral| self.adjusted.explains(self.weight_sum, integral))
+            && self.rest_sum == self.rest_total
     }
 }
 
@@ -119,8 +134,10 @@ pub struct FrozenPeriod {
     pub total: SetSum,
     /// The same per partition; their counts say how many ordinals, and so chunks, there are.
     pub partitions: Vec<SetSum>,
-    /// The integral of the eligible total, which equals the sum of weights.
+    /// The integral of the eligible total: with the adjustments it equals the sum of weights.
     pub integral: U256,
+    /// What late events changed in the weights, and what was collected from them.
+    pub adjusted: AdjustedSum,
     /// The eligible total at the period's start.
     pub start_total: BaseUnits,
     /// The eligible total at the period's end.
@@ -140,7 +157,9 @@ impl FrozenPeriod {
 }
 
 pub(crate) fn equation_broken(pool: u16, record: &FrozenRecord) -> BookError {
+    let AdjustedSum { up, down } = record.adjusted;
     let integral = record.integral.map_or_else(|| "less than nothing".to_owned(), |integral| integral.to_string());
+    let integral = if up.is_zero() && down.is_zero() { integral } else { format!("{integral} + {up} - {down}") };
     BookError::EquationBroken { pool, period: record.period.index, weights: record.total.sum.to_string(), integral }
 }
 
@@ -215,14 +234,17 @@ impl Book {
         let sealing = super::lock(&pool.freeze).as_ref().map(|work| work.period.index);
         let groups = super::lock(&pool.heads).list.iter().map(|head| head.group).collect();
         let meta = read(&pool.meta);
-        let periods = meta.calendar.into_iter().flat_map(|calendar| [Some(calendar.oldest), calendar.next]).flatten();
+        let calendar = meta.calendar.iter();
+        let periods = calendar.flat_map(|calendar| [Some(calendar.oldest), calendar.next]).flatten();
         let open = periods.filter_map(|period| {
             let start_total = start_of(&meta, period.index)?;
-            let integral = meta.curves.get(&period.index)?.curve.integral_from(start_total);
-            Some(OpenPeriodTotals { period, start_total: units(start_total), integral })
+            let curve = meta.curves.get(&period.index)?;
+            let (integral, adjusted) = (curve.curve.integral_from(start_total), curve.adjusted);
+            Some(OpenPeriodTotals { period, start_total: units(start_total), integral, adjusted })
         });
         let open = open.collect();
-        Some(PoolTotals { eligible_total: units(meta.eligible), positions: meta.positions, open, sealing, groups })
+        let (eligible_total, positions, uncollected) = (units(meta.eligible), meta.positions, meta.rests);
+        Some(PoolTotals { eligible_total, positions, uncollected, open, sealing, groups })
     }
 
     /// The sum of what earns, the pool's principal: the cheap part of [`Self::totals`].
@@ -237,27 +259,40 @@ impl Book {
         let pool = self.pool(pool)?;
         let _between_groups = read(&pool.gate);
         let (mut positions, mut with_balance, mut earning) = (0, 0, 0);
-        let (mut eligible_sum, mut weight_sum) = (U256::ZERO, U256::ZERO);
+        let (mut eligible_sum, mut weight_sum, mut rest_sum) = (U256::ZERO, U256::ZERO, U256::ZERO);
         for rows in &pool.partitions {
             let rows = read(rows);
-            let Some(calendar) = rows.calendar else { continue };
+            let Some(calendar) = &rows.calendar else { continue };
+            rest_sum += rows.rests(0, u32::MAX).fold(U256::ZERO, |sum, (_, rest)| sum + rest.get());
             for ordinal in 0..u32::try_from(rows.len()).unwrap_or(u32::MAX) {
                 let Some(row) = rows.row(ordinal) else { continue };
                 positions += 1;
-                let eligible = row.eligible(&calendar);
+                let eligible = row.eligible(calendar);
                 with_balance += u64::from(!row.available().is_zero());
                 earning += u64::from(!eligible.is_zero());
                 eligible_sum += U256::from(eligible.get());
-                weight_sum += U256::from(row.weights_at(&calendar, calendar.oldest.bounds.end).0);
+                weight_sum += U256::from(row.weights_at(calendar, calendar.oldest.bounds.end).0);
             }
         }
         let meta = read(&pool.meta);
-        let integral = match meta.calendar {
-            Some(calendar) => curve_of(&meta, calendar.oldest.index)?.integral(),
+        let oldest = meta.calendar.as_ref().map(|calendar| calendar.oldest.index);
+        let integral = match oldest {
+            Some(oldest) => curve_of(&meta, oldest)?.integral(),
             None => Some(U256::ZERO),
         };
-        let eligible_total = meta.eligible;
-        Some(Audit { positions, with_balance, earning, eligible_sum, eligible_total, weight_sum, integral })
+        let adjusted = oldest.and_then(|oldest| meta.curves.get(&oldest)).map(|curve| curve.adjusted);
+        Some(Audit {
+            positions,
+            with_balance,
+            earning,
+            eligible_sum,
+            eligible_total: meta.eligible,
+            weight_sum,
+            integral,
+            adjusted: adjusted.unwrap_or_default(),
+            rest_sum,
+            rest_total: meta.rests,
+        })
     }
 
     /// The sum modulo 2^256 of the hash of every position's logical fields and of the pool's own: the same for any
@@ -293,7 +328,7 @@ impl Book {
         if joined != record.total {
             return Err(damaged(pool.control()));
         }
-        let Some(integral) = record.integral.filter(|integral| *integral == record.total.sum) else {
+        let Some(integral) = record.integral.filter(|_| record.holds()) else {
             return Err(equation_broken(pool.spec.number, &record));
         };
         Ok(Some(FrozenPeriod {
@@ -302,6 +337,7 @@ impl Book {
             total: record.total,
             partitions,
             integral,
+            adjusted: record.adjusted,
             start_total: units(record.start_total),
             end_total: units(record.end_total),
             cursors: record.cursors,
@@ -409,7 +445,7 @@ fn curve_of(meta: &Meta, index: PeriodIndex) -> Option<EligibleCurve> {
 
 fn start_of(meta: &Meta, index: PeriodIndex) -> Option<i128> {
     let period = meta.curves.get(&index)?;
-    let before = meta.calendar.filter(|calendar| calendar.oldest.index.next() == index);
+    let before = meta.calendar.as_ref().filter(|calendar| calendar.oldest.index.next() == index);
     let before = before.and_then(|calendar| meta.curves.get(&calendar.oldest.index));
     Some(match before {
         Some(before) => before.curve.end_total().saturating_add(period.crossing),
@@ -422,9 +458,9 @@ fn units(total: i128) -> BaseUnits {
 }
 
 fn view(rows: &Partition, partition: usize, ordinal: u32, at: UnixSeconds) -> Option<PositionView> {
-    let calendar = rows.calendar?;
+    let calendar = rows.calendar.as_ref()?;
     let row = rows.row(ordinal)?;
-    let (oldest, next) = row.weights_at(&calendar, at);
+    let (oldest, next) = row.weights_at(calendar, at);
     let mut weights = vec![(calendar.oldest.index, oldest)];
     weights.extend(calendar.next.map(|period| period.index).zip(next));
     Some(PositionView {
@@ -432,11 +468,12 @@ fn view(rows: &Partition, partition: usize, ordinal: u32, at: UnixSeconds) -> Op
         partition: u16::try_from(partition).ok()?,
         ordinal,
         balance: row.available(),
-        eligible: row.eligible(&calendar),
+        eligible: row.eligible(calendar),
         standing: row.standing(),
         owner: row.owner(),
-        last_event_at: row.last_at(&calendar),
+        last_event_at: row.last_at(calendar),
         last_sequence: row.last_sequence(),
         weights,
+        uncollected: rows.rest(ordinal).get(),
     })
 }

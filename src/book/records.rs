@@ -3,12 +3,13 @@
 use ruint::aliases::U256;
 
 use super::bytes::{Put, Take, seal, unseal};
-use super::journal::{Chain, read_cursors, read_period, write_cursors, write_period};
+use super::journal::{Chain, read_cursors, read_period, read_policy, write_cursors, write_period, write_policy};
+use crate::domain::adjustment::AdjustedSum;
 use crate::domain::amount::BaseUnits;
+use crate::domain::calendar::{Calendar, FrozenPast, FrozenRun};
 use crate::domain::curve::EligibleCurve;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodIndex};
-use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::domain::weight::SetSum;
 
@@ -29,6 +30,35 @@ fn put_u256(out: &mut Vec<u8>, value: U256) {
 
 fn take_u256(take: &mut Take<'_>) -> Option<U256> {
     take.array().map(U256::from_le_bytes::<32>)
+}
+
+fn put_adjusted(out: &mut Vec<u8>, adjusted: &AdjustedSum) {
+    out.short_u256(adjusted.up);
+    out.short_u256(adjusted.down);
+}
+
+fn take_adjusted(take: &mut Take<'_>) -> Option<AdjustedSum> {
+    Some(AdjustedSum { up: take.short_u256()?, down: take.short_u256()? })
+}
+
+fn put_past(out: &mut Vec<u8>, past: &FrozenPast) {
+    out.u8(u8::try_from(past.runs().len()).unwrap_or(u8::MAX));
+    for run in past.runs() {
+        out.i64(run.from.get());
+        out.i64(run.until.get());
+        write_policy(&run.policy, out);
+        out.short_u128(run.ceiling.get());
+    }
+}
+
+fn take_past(take: &mut Take<'_>) -> Option<FrozenPast> {
+    let count = take.u8()?;
+    let read = |take: &mut Take<'_>| {
+        let (from, until) = (UnixSeconds::new(take.i64()?), UnixSeconds::new(take.i64()?));
+        let policy = read_policy(take)?;
+        Some(FrozenRun { from, until, policy, ceiling: BaseUnits::new(take.short_u128()?).ok()? })
+    };
+    FrozenPast::new((0..count).map(|_| read(take)).collect::<Option<_>>()?)
 }
 
 fn put_bounds(out: &mut Vec<u8>, bounds: PeriodBounds) {
@@ -181,8 +211,16 @@ pub(crate) struct FrozenRecord {
     pub(crate) end_total: i128,
     pub(crate) curve_pages: u32,
     pub(crate) integral: Option<U256>,
+    pub(crate) adjusted: AdjustedSum,
     pub(crate) cursors: Vec<(SourceNumber, u64)>,
     pub(crate) groups: Vec<u64>,
+}
+
+impl FrozenRecord {
+    /// The second equation.
+    pub(crate) fn holds(&self) -> bool {
+        self.integral.is_some_and(|integral| self.adjusted.explains(self.total.sum, integral))
+    }
 }
 
 pub(crate) fn encode_frozen(record: &FrozenRecord) -> Vec<u8> {
@@ -195,6 +233,7 @@ pub(crate) fn encode_frozen(record: &FrozenRecord) -> Vec<u8> {
     out.u32(record.curve_pages);
     out.u8(u8::from(record.integral.is_some()));
     put_u256(&mut out, record.integral.unwrap_or_default());
+    put_adjusted(&mut out, &record.adjusted);
     write_cursors(&record.cursors, &mut out);
     out.u16(u16::try_from(record.groups.len()).unwrap_or(u16::MAX));
     record.groups.iter().for_each(|group| out.u64(*group));
@@ -209,12 +248,23 @@ pub(crate) fn decode_frozen(bytes: &[u8]) -> Option<FrozenRecord> {
     let (start_total, end_total, curve_pages) = (take.i128()?, take.i128()?, take.u32()?);
     let sound = take.u8()? == 1;
     let integral = take_u256(&mut take)?;
+    let adjusted = take_adjusted(&mut take)?;
     let cursors = read_cursors(&mut take)?;
     let count = take.u16()?;
     let groups = (0..count).map(|_| take.u64()).collect::<Option<_>>()?;
     take.end()?;
-    let integral = sound.then_some(integral);
-    Some(FrozenRecord { period, frozen_at, total, start_total, end_total, curve_pages, integral, cursors, groups })
+    Some(FrozenRecord {
+        period,
+        frozen_at,
+        total,
+        start_total,
+        end_total,
+        curve_pages,
+        integral: sound.then_some(integral),
+        adjusted,
+        cursors,
+        groups,
+    })
 }
 
 /// The changes of a curve that fit one value.
@@ -268,6 +318,7 @@ pub(crate) struct ManifestCurve {
     pub(crate) bounds: PeriodBounds,
     pub(crate) start_total: i128,
     pub(crate) crossing: i128,
+    pub(crate) adjusted: AdjustedSum,
 }
 
 impl ManifestCurve {
@@ -285,6 +336,7 @@ pub(crate) struct Manifest {
     pub(crate) partitions: Vec<ManifestPartition>,
     pub(crate) eligible: i128,
     pub(crate) positions: u64,
+    pub(crate) rests: U256,
     pub(crate) curves: Vec<ManifestCurve>,
     pub(crate) curve_pages: u32,
 }
@@ -296,6 +348,7 @@ pub(crate) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     if let Some(calendar) = &manifest.calendar {
         out.i64(calendar.origin.get());
         out.u8(u8::from(calendar.frozen_any));
+        put_past(&mut out, &calendar.past);
         write_period(&calendar.oldest, &mut out);
         out.u8(u8::from(calendar.next.is_some()));
         if let Some(next) = &calendar.next {
@@ -312,12 +365,14 @@ pub(crate) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     }
     out.i128(manifest.eligible);
     out.u64(manifest.positions);
+    out.short_u256(manifest.rests);
     out.u8(u8::try_from(manifest.curves.len()).unwrap_or(u8::MAX));
     for curve in &manifest.curves {
         out.u64(curve.index.0);
         put_bounds(&mut out, curve.bounds);
         out.i128(curve.start_total);
         out.i128(curve.crossing);
+        put_adjusted(&mut out, &curve.adjusted);
     }
     out.u32(manifest.curve_pages);
     seal(out)
@@ -330,9 +385,10 @@ pub(crate) fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
         0 => None,
         _ => {
             let (origin, frozen_any) = (UnixSeconds::new(take.i64()?), take.u8()? == 1);
+            let past = take_past(&mut take)?;
             let oldest = read_period(&mut take)?;
             let next = if take.u8()? == 1 { Some(read_period(&mut take)?) } else { None };
-            Some(Calendar { origin, frozen_any, oldest, next })
+            Some(Calendar { origin, frozen_any, past, oldest, next })
         }
     };
     let count = take.u16()?;
@@ -346,15 +402,16 @@ pub(crate) fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
         })
     };
     let partitions = (0..count).map(|_| read(&mut take)).collect::<Option<_>>()?;
-    let (eligible, positions, count) = (take.i128()?, take.u64()?, take.u8()?);
+    let (eligible, positions, rests, count) = (take.i128()?, take.u64()?, take.short_u256()?, take.u8()?);
     let read = |take: &mut Take<'_>| {
         let (index, bounds) = (PeriodIndex(take.u64()?), take_bounds(take)?);
-        Some(ManifestCurve { index, bounds, start_total: take.i128()?, crossing: take.i128()? })
+        let (start_total, crossing) = (take.i128()?, take.i128()?);
+        Some(ManifestCurve { index, bounds, start_total, crossing, adjusted: take_adjusted(take)? })
     };
     let curves = (0..count).map(|_| read(&mut take)).collect::<Option<_>>()?;
     let curve_pages = take.u32()?;
     take.end()?;
-    Some(Manifest { generation, calendar, partitions, eligible, positions, curves, curve_pages })
+    Some(Manifest { generation, calendar, partitions, eligible, positions, rests, curves, curve_pages })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::calendar::MAX_FROZEN_RUNS;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::period::TimeLimits;
 
@@ -44,7 +45,8 @@ fn frozen() -> FrozenRecord {
         start_total: -1,
         end_total: 10,
         curve_pages: 2,
-        integral: Some(U256::from(77u64)),
+        integral: Some(U256::from(75u64)),
+        adjusted: AdjustedSum { up: U256::from(3u64), down: U256::from(1u64) },
         cursors: vec![(SourceNumber(0), 1), (SourceNumber(9), u64::MAX)],
         groups: vec![3, 4],
     }
@@ -54,17 +56,35 @@ fn curve() -> Vec<(u32, i128)> {
     vec![(0, 5), (59, -7), (60, i128::MIN), (61, i128::MAX)]
 }
 
+fn past(runs: u64) -> FrozenPast {
+    let run = |n: u64| FrozenRun {
+        from: period(n).bounds.start,
+        until: period(n).bounds.end,
+        policy: EligibilityPolicy { cap: Some(BaseUnits::MAX), minimum: BaseUnits::MAX, ..period(n).policy },
+        ceiling: BaseUnits::MAX,
+    };
+    FrozenPast::new((0..runs).map(run).collect()).unwrap()
+}
+
 fn manifest() -> Manifest {
-    let calendar =
-        Calendar { origin: UnixSeconds::new(1_000), frozen_any: true, oldest: period(4), next: Some(period(5)) };
+    let calendar = Calendar {
+        origin: UnixSeconds::new(1_000),
+        frozen_any: true,
+        past: past(2),
+        oldest: period(4),
+        next: Some(period(5)),
+    };
     let partition = ManifestPartition { replay_from: 8, chain: [3; 16], upto: 12, pages: 2, hash_sum: u128::MAX };
-    let head = ManifestCurve { index: PeriodIndex(4), bounds: period(4).bounds, start_total: 3, crossing: -2 };
+    let adjusted = AdjustedSum { up: U256::from(1_000u64), down: U256::ZERO };
+    let head =
+        ManifestCurve { index: PeriodIndex(4), bounds: period(4).bounds, start_total: 3, crossing: -2, adjusted };
     Manifest {
         generation: 6,
         calendar: Some(calendar),
         partitions: vec![partition; 2],
         eligible: 11,
         positions: 2,
+        rests: U256::from(5u64),
         curves: vec![head],
         curve_pages: 1,
     }
@@ -117,9 +137,12 @@ fn any_flipped_bit_is_seen() {
 fn the_largest_of_each_fits_a_value_of_the_store() {
     let limit = crate::store::MAX_VALUE_BYTES;
     let partitions = usize::from(crate::book::MAX_PARTITIONS);
+    let widest = AdjustedSum { up: U256::MAX, down: U256::MAX };
     let whole = Manifest {
         partitions: vec![manifest().partitions[0]; partitions],
-        curves: vec![manifest().curves[0]; 3],
+        curves: vec![ManifestCurve { adjusted: widest, ..manifest().curves[0] }; 3],
+        calendar: manifest().calendar.map(|calendar| Calendar { past: past(MAX_FROZEN_RUNS as u64), ..calendar }),
+        rests: U256::MAX,
         ..manifest()
     };
     assert!(encode_manifest(&whole).len() <= limit);
@@ -127,6 +150,6 @@ fn the_largest_of_each_fits_a_value_of_the_store() {
     assert!(encode_curve_page(PeriodIndex(1), &vec![(9, i128::MIN); CURVE_PAGE_CHANGES]).len() <= limit);
     assert!(encode_hashes(0..HASHES).len() <= limit);
     let many = (0..crate::book::MAX_SOURCES as u16).map(|n| (SourceNumber(n), u64::MAX)).collect();
-    let record = FrozenRecord { cursors: many, groups: vec![1; partitions], ..frozen() };
+    let record = FrozenRecord { cursors: many, groups: vec![1; partitions], adjusted: widest, ..frozen() };
     assert!(encode_frozen(&record).len() <= limit);
 }

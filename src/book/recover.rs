@@ -189,7 +189,7 @@ async fn load_totals(store: &dyn Store, pool: &Pool, manifest: &Manifest) -> Res
     let control = pool.control();
     let damaged = BookError::Damaged { what: "a page of the checkpoint's curves", partition: control.0 };
     let curve = |head: &super::records::ManifestCurve| {
-        (head.index, PeriodCurve { curve: head.curve(), crossing: head.crossing })
+        (head.index, PeriodCurve { curve: head.curve(), crossing: head.crossing, adjusted: head.adjusted })
     };
     let mut curves: BTreeMap<_, PeriodCurve> = manifest.curves.iter().map(curve).collect();
     for page in 0..manifest.curve_pages {
@@ -201,7 +201,8 @@ async fn load_totals(store: &dyn Store, pool: &Pool, manifest: &Manifest) -> Res
         }
     }
     let mut meta = write(&pool.meta);
-    (meta.eligible, meta.positions, meta.curves) = (manifest.eligible, manifest.positions, curves);
+    (meta.eligible, meta.positions, meta.rests) = (manifest.eligible, manifest.positions, manifest.rests);
+    meta.curves = curves;
     Ok(())
 }
 
@@ -217,7 +218,7 @@ async fn load_pages(
     let damaged = BookError::Damaged { what: "a page of positions", partition: id.0 };
     let Some(rows) = pool.partitions.get(partition) else { return Ok(()) };
     write(rows).reserve(start.pages as usize * PAGE_ROWS);
-    write(rows).calendar = manifest.calendar;
+    write(rows).calendar.clone_from(&manifest.calendar);
     let mut sum = 0u128;
     let mut next = 0u32;
     while next < start.pages {
@@ -242,8 +243,9 @@ async fn load_pages(
                 return Err(damaged);
             }
             sum = sum.wrapping_add(hash);
-            for (account, position) in page.rows {
-                rows.add(account.as_str(), position).ok_or(damaged.clone())?;
+            for (account, position, rest) in page.rows {
+                let ordinal = rows.add(account.as_str(), position).ok_or(damaged.clone())?;
+                rows.set_rest(ordinal, rest);
             }
             if let Some(mark) = rows.marks.get_mut(number as usize) {
                 *mark = PageMark { hash, group: page.group, dirty: false, slot, moved: false };

@@ -142,6 +142,7 @@ impl FreezeWork {
             end_total: curve.map_or(0, |curve| curve.end_total()),
             curve_pages: page,
             integral: curve.and_then(|curve| curve.integral()),
+            adjusted: meta.curves.get(&index).map(|curve| curve.adjusted).unwrap_or_default(),
             cursors: self.cursors.clone(),
             groups: self.parts.iter().map(|part| part.group).collect(),
         };
@@ -193,7 +194,7 @@ impl Committer {
         write(&pool.meta).curves.remove(&record.period.index);
         let metrics = &self.shared.config.metrics;
         metrics.sealed_periods.get_or_create(&PoolLabel { pool: pool.spec.number }).inc();
-        if record.integral != Some(record.total.sum) {
+        if !record.holds() {
             // Who asks for the period is told; the book goes on.
             metrics.equation_breaches.inc();
             work.breaches = 1;

@@ -12,9 +12,9 @@ use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
 use super::{Enrolment, HandOver, lock, read};
 use crate::domain::amount::BaseUnits;
+use crate::domain::calendar::Calendar;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
-use crate::domain::position::Calendar;
 use crate::domain::time::UnixSeconds;
 use crate::store::{Batch, PartitionId, keys};
 
@@ -101,9 +101,9 @@ struct Gate {
 impl Gate {
     fn of(pool: &Pool) -> Result<Self, Refusal> {
         let meta = read(&pool.meta);
-        let calendar = meta.calendar.ok_or(Refusal::PeriodNotOpen { pool: pool.spec.number })?;
+        let calendar = meta.calendar.clone().ok_or(Refusal::PeriodNotOpen { pool: pool.spec.number })?;
         let eligible = u128::try_from(meta.eligible).unwrap_or(0);
-        Ok(Self { calendar, limit: calendar.balance_limit(), eligible, partitions: pool.partitions.len() })
+        Ok(Self { limit: calendar.balance_limit(), calendar, eligible, partitions: pool.partitions.len() })
     }
 
     /// Whether a period is open for `at`. What lies too far in the future is taken, to be rejected.
@@ -303,7 +303,7 @@ impl Committer {
     fn decide_open(&self, pool: u16, period: OpenPeriod) -> Result<PeriodOutcome, Refusal> {
         let pools = read(&self.shared.pools);
         let pool = pools.get(&pool).ok_or(Refusal::UnknownPool { pool })?;
-        let Some(calendar) = read(&pool.meta).calendar else {
+        let Some(calendar) = read(&pool.meta).calendar.clone() else {
             if period.bounds.start != pool.spec.first_start {
                 return Err(Refusal::Period("the first period starts when the pool does"));
             }
@@ -324,7 +324,7 @@ impl Committer {
     fn decide_freeze(&self, pool: u16, index: PeriodIndex) -> Result<PeriodOutcome, Refusal> {
         let pools = read(&self.shared.pools);
         let pool = pools.get(&pool).ok_or(Refusal::UnknownPool { pool })?;
-        let calendar = read(&pool.meta).calendar.ok_or(Refusal::Period("no period is open"))?;
+        let calendar = read(&pool.meta).calendar.clone().ok_or(Refusal::Period("no period is open"))?;
         if index < calendar.oldest.index {
             return Ok(PeriodOutcome::AlreadyDone);
         }

@@ -117,7 +117,7 @@ impl Committer {
             Some(false) => return Ok(Some((batch, true))),
             Some(true) => {}
         }
-        let calendar = read(&pool.meta).calendar;
+        let calendar = read(&pool.meta).calendar.clone();
         // Before the first period nothing says how long.
         let Some(calendar) = calendar else { return Ok(Some((batch, false))) };
         let open = [Some(calendar.oldest), calendar.next].into_iter().flatten().map(|period| kept_for(&period));

@@ -1,10 +1,12 @@
 //! The rules. Pure and total: data in, decision out. No async, no clock, no randomness, no IO, no hash-order;
 //! times come in as values. Imports nothing of the crate.
 
+pub mod adjustment;
 pub mod allocation;
 pub mod amount;
 pub mod apr;
 pub mod booking;
+pub mod calendar;
 pub mod curve;
 pub mod distribution;
 pub mod effect;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::eligibility::EligibilityPolicy;
+use super::amount::{BaseUnits, MAX_BASE_UNITS};
+use super::eligibility::{EligibilityPolicy, Standing, eligible};
 use super::time::{DAY_SECONDS, UnixSeconds};
 
 /// The longest period that a pool may have.
@@ -183,6 +184,26 @@ pub struct OpenPeriod {
     pub policy: EligibilityPolicy,
     /// The times that are accepted while it is the oldest unfrozen one.
     pub limits: TimeLimits,
+}
+
+impl OpenPeriod {
+    /// For how many seconds a balance may count in its weights: its own, and those that late events reach back.
+    pub fn weighed_seconds(&self) -> u64 {
+        self.bounds.seconds().saturating_add(u64::from(self.limits.max_lateness_seconds)).max(1)
+    }
+
+    /// The most of one balance that earns, so that every weight fits: `floor((2^127 - 1) / (period + max_lateness
+    /// seconds))`. No larger balance is accepted while the period is open; one that was before earns this much.
+    pub fn balance_limit(&self) -> BaseUnits {
+        BaseUnits::new(MAX_BASE_UNITS / u128::from(self.weighed_seconds())).unwrap_or(BaseUnits::MAX)
+    }
+
+    /// What [`eligible`] says, at most [`Self::balance_limit`].
+    pub fn eligible(&self, balance: BaseUnits, standing: Standing) -> BaseUnits {
+        let eligible = eligible(balance, standing, &self.policy);
+        // Lengths and lateness together are below 2^33 seconds: most balances are far from the limit.
+        if eligible.get() >> 94 == 0 { eligible } else { eligible.min(self.balance_limit()) }
+    }
 }
 
 #[cfg(test)]

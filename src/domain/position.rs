@@ -3,46 +3,19 @@
 //! Two periods may be unfrozen, the oldest (N) and the next (N + 1). A position accrues in N until its first event in
 //! N + 1; then it *crosses*: its weight of N is final and set aside, and it accrues in N + 1 from that period's start.
 //! A freeze of N takes the weight of every position, crossed or not, and N + 1 becomes the oldest.
+//!
+//! Every weight fits 128 bits. With `limit` that of period N, `floor((2^127 - 1) / (period + max_lateness seconds))`,
+//! nothing earns on more than `limit` in N, so that N itself gives at most `limit x period seconds`. Late events that
+//! come while N is the oldest follow each other in time and reach back `max_lateness` seconds at most: what they add is,
+//! over all of them, at most `limit x max_lateness seconds`. Together that is below `2^127`.
 
+use super::adjustment::{Adjusted, Rest};
 use super::amount::{BaseUnits, MAX_BASE_UNITS};
+use super::calendar::{Calendar, FrozenRun};
 use super::eligibility::{Standing, StandingChange, eligible};
 use super::feed::{RejectReason, SourceNumber};
 use super::period::{OpenPeriod, PeriodIndex};
 use super::time::UnixSeconds;
-
-/// What the rules of a pool are at one point of a partition's journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Calendar {
-    /// The start of the pool's first period: no effective time lies before it.
-    pub origin: UnixSeconds,
-    /// Whether a period was frozen already.
-    pub frozen_any: bool,
-    /// The oldest unfrozen period.
-    pub oldest: OpenPeriod,
-    /// The one after it, once it is open.
-    pub next: Option<OpenPeriod>,
-}
-
-impl Calendar {
-    /// The first second that no open period covers.
-    pub fn open_until(&self) -> UnixSeconds {
-        self.next.map_or(self.oldest.bounds.end, |next| next.bounds.end)
-    }
-
-    /// The largest balance that a position may hold: `floor((2^127 - 1) / (period + max_lateness seconds))`.
-    pub fn balance_limit(&self) -> BaseUnits {
-        let of = |period: &OpenPeriod| {
-            period.bounds.seconds().saturating_add(u64::from(period.limits.max_lateness_seconds)).max(1)
-        };
-        let seconds = self.next.as_ref().map_or(0, of).max(of(&self.oldest));
-        BaseUnits::new(MAX_BASE_UNITS / u128::from(seconds)).unwrap_or(BaseUnits::MAX)
-    }
-
-    /// The calendar once the oldest period is frozen; `None` where no next one is open.
-    pub fn after_freeze(&self) -> Option<Self> {
-        Some(Self { origin: self.origin, frozen_any: true, oldest: self.next?, next: None })
-    }
-}
 
 /// A balance after an event, as its source said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +44,19 @@ pub struct Applied {
     pub crossing: i128,
     /// Its time went back within the position and was moved up to the last one.
     pub clamped: bool,
-    /// Its time lies in frozen periods; it counts from the start of the oldest unfrozen one.
+    /// Its time lies in frozen periods; the eligible total changes from the start of the oldest unfrozen one.
     pub late: bool,
+    /// What that changed in the weight of the oldest unfrozen period.
+    pub adjusted: Adjusted,
 }
 
 /// What a freeze took from a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frozen {
-    /// The weight in the period that was frozen.
+    /// The weight in the period that was frozen, less what was collected.
     pub weight: u128,
+    /// What was collected of the position's rest.
+    pub collected: u128,
     /// By how much the eligible total changes at the start of the period after, by its other policy. Zero where the
     /// position had crossed before.
     pub crossing: i128,
@@ -130,7 +107,8 @@ struct Timing {
     second: u32,
     effective: UnixSeconds,
     clamped: bool,
-    late: bool,
+    /// Where it lies in frozen periods: from when on it counts there.
+    late_from: Option<UnixSeconds>,
 }
 
 impl Position {
@@ -199,12 +177,13 @@ impl Position {
         self.eligible_in(self.current(calendar))
     }
 
-    /// Takes a balance. On a rejection nothing changes.
+    /// Takes a balance, with what is still to be collected from the position. On a rejection nothing changes.
     pub fn apply_balance(
         &mut self,
         calendar: &Calendar,
         now: UnixSeconds,
         change: BalanceChange,
+        rest: &mut Rest,
     ) -> Result<Applied, RejectReason> {
         if self.owner != 0 && self.owner != change.source.0 {
             return Err(RejectReason::NotOwner);
@@ -214,7 +193,7 @@ impl Position {
             return Err(RejectReason::BalanceTooLarge { limit });
         }
         let timing = self.timing(calendar, now, change.at, false)?;
-        let applied = self.enter(calendar, &timing, |position| {
+        let applied = self.enter(calendar, &timing, rest, |position| {
             position.available = change.balance.get();
             position.flags &= !STANDING_LAST;
         });
@@ -223,16 +202,18 @@ impl Position {
         Ok(applied)
     }
 
-    /// Takes a change of standing. It can't come too late: a time that goes back is moved up to the last one.
+    /// Takes a change of standing. It can't come too late: a time that goes back is moved up to the last one, and one
+    /// from before the lateness counts from there on.
     pub fn apply_standing(
         &mut self,
         calendar: &Calendar,
         now: UnixSeconds,
         change: StandingChange,
         at: UnixSeconds,
+        rest: &mut Rest,
     ) -> Result<Applied, RejectReason> {
         let timing = self.timing(calendar, now, at, true)?;
-        Ok(self.enter(calendar, &timing, |position| {
+        Ok(self.enter(calendar, &timing, rest, |position| {
             position.standing = change.apply(position.standing);
             position.flags |= STANDING_LAST;
         }))
@@ -252,8 +233,8 @@ impl Position {
         Ok(true)
     }
 
-    /// Freezes the oldest period: returns its weight, and goes on in the next one.
-    pub fn freeze(&mut self, calendar: &Calendar) -> Frozen {
+    /// Freezes the oldest period: returns its weight, less what is still to be collected, and goes on in the next one.
+    pub fn freeze(&mut self, calendar: &Calendar, rest: &mut Rest) -> Frozen {
         let mut crossing = 0;
         if !self.crossed() {
             let held = calendar.oldest.bounds.end.since(self.since(calendar));
@@ -262,11 +243,13 @@ impl Position {
             crossing = self.crossing(calendar);
         }
         self.flags &= !CROSSED;
-        Frozen { weight: std::mem::take(&mut self.weight_before), crossing }
+        let weight = std::mem::take(&mut self.weight_before);
+        let collected = rest.collect(weight);
+        Frozen { weight: weight - collected, collected, crossing }
     }
 
     /// The weights in the open periods if nothing happened until `at`: that of the oldest, and that of the next
-    /// where `at` or the position lies in it.
+    /// where `at` or the position lies in it. A rest is collected when the oldest freezes, and still in there.
     pub fn weights_at(&self, calendar: &Calendar, at: UnixSeconds) -> (u128, Option<u128>) {
         let mut position = *self;
         let at = at.min(calendar.open_until()).max(position.since(calendar));
@@ -275,7 +258,7 @@ impl Position {
     }
 
     fn eligible_in(&self, period: &OpenPeriod) -> BaseUnits {
-        eligible(self.available(), self.standing, &period.policy)
+        period.eligible(self.available(), self.standing)
     }
 
     fn current<'a>(&self, calendar: &'a Calendar) -> &'a OpenPeriod {
@@ -313,29 +296,66 @@ impl Position {
         let second = said.max(self.last_second);
         let stated = calendar.origin.plus(i64::from(second));
         let oldest = calendar.oldest.bounds.start;
+        let reach = calendar.reach(now);
         let late = calendar.frozen_any && stated < oldest;
-        let lateness = i64::from(limits.max_lateness_seconds);
-        if late && !always && at < now.plus(lateness.saturating_neg()) {
+        if late && !always && at < reach {
             return Err(RejectReason::TooOld);
         }
-        Ok(Timing { second, effective: stated.max(oldest), clamped: back > 0, late })
+        let late_from = late.then(|| stated.max(reach));
+        Ok(Timing { second, effective: stated.max(oldest), clamped: back > 0, late_from })
     }
 
     /// Sums the weight up to the event, then lets it happen.
-    fn enter(&mut self, calendar: &Calendar, timing: &Timing, event: impl FnOnce(&mut Self)) -> Applied {
+    ///
+    /// An accepted event at or after the position's last effective time that reaches into frozen periods leaves those
+    /// periods as they are. For each of them, `(eligible_new - eligible_old)` under that period's own policy, times the
+    /// seconds of the period from the event's time to the period's end, is what the event would have changed there had it
+    /// come in time. The signed sum is put into the weight of the oldest unfrozen period, the one that every such event's
+    /// position accrues in: one that has crossed into the next takes no earlier event. A weight never goes below zero.
+    /// What it can't give is the position's rest: it is collected from what later events add, and from the weight of this
+    /// period and of each one after it when that freezes, until nothing is left.
+    fn enter(
+        &mut self,
+        calendar: &Calendar,
+        timing: &Timing,
+        rest: &mut Rest,
+        event: impl FnOnce(&mut Self),
+    ) -> Applied {
         let crossing = self.accrue_to(calendar, timing.effective);
         let period = *self.current(calendar);
-        let before = self.eligible_in(&period).signed().get();
+        let before = *self;
         event(self);
         self.last_second = timing.second;
+        let difference = timing.late_from.map_or(0, |from| self.frozen_difference(calendar, &before, from));
         Applied {
             effective: timing.effective,
             period: period.index,
-            change: self.eligible_in(&period).signed().get() - before,
+            change: self.eligible_in(&period).signed().get() - before.eligible_in(&period).signed().get(),
             crossing,
             clamped: timing.clamped,
-            late: timing.late,
+            late: timing.late_from.is_some(),
+            adjusted: rest.adjust(self.oldest_weight(), difference),
         }
+    }
+
+    /// By how much the weights of frozen periods from `from` on would be others, had this position been there in the
+    /// place of `before`. It fits: from [`Calendar::reach`] on there are at most `max_lateness` seconds, and no balance
+    /// counts for more than the oldest period's limit, however much was accepted before the limit was lowered.
+    fn frozen_difference(&self, calendar: &Calendar, before: &Self, from: UnixSeconds) -> i128 {
+        let limit = calendar.oldest.balance_limit();
+        let of = |run: &FrozenRun| {
+            let in_run = |position: &Self| {
+                let eligible = eligible(position.available(), position.standing, &run.policy);
+                eligible.min(run.ceiling).min(limit).signed().get()
+            };
+            (in_run(self) - in_run(before)) * i128::from(run.until.since(from.max(run.from)))
+        };
+        calendar.past.runs().iter().map(of).sum()
+    }
+
+    /// The weight in the oldest unfrozen period.
+    fn oldest_weight(&mut self) -> &mut u128 {
+        if self.crossed() { &mut self.weight_before } else { &mut self.weight }
     }
 
     /// Sums the weight up to `at`, crossing where it lies in the next period. Returns what the crossing changed.
@@ -361,8 +381,9 @@ impl Position {
         })
     }
 
+    /// What is eligible is at most the period's limit and the seconds are the period's: it fits, as said at the top.
     fn accrue(&mut self, eligible: BaseUnits, seconds: u64) {
-        self.weight = self.weight.saturating_add(eligible.get().saturating_mul(u128::from(seconds)));
+        self.weight += eligible.get() * u128::from(seconds);
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use num_bigint::BigInt;
 use proptest::prelude::*;
+use softstake::domain::adjustment::Rest;
 use softstake::domain::amount::BaseUnits;
+use softstake::domain::calendar::Calendar;
 use softstake::domain::eligibility::{EligibilityPolicy, EnrolmentMode, StandingChange};
 use softstake::domain::feed::{RejectReason, SourceNumber};
 use softstake::domain::period::{OpenPeriod, PeriodBounds, PeriodIndex, TimeLimits};
-use softstake::domain::position::{BalanceChange, Calendar, Position};
+use softstake::domain::position::{BalanceChange, Position};
 use softstake::domain::time::UnixSeconds;
 
 use crate::history::{history, policy};
@@ -53,7 +55,7 @@ proptest! {
     ) {
         let end = i64::from(length);
         let (oldest, next) = (open(0, 0, length, &first), open(1, end, length, &second));
-        let calendar = Calendar { origin: UnixSeconds::new(0), frozen_any: false, oldest, next: Some(next) };
+        let calendar = Calendar { next: Some(next), ..Calendar::first(UnixSeconds::new(0), oldest) };
         let now = UnixSeconds::new(1_000);
         let mut ledger = ReferenceLedger::new(i64::from(SKEW));
         let mut positions: BTreeMap<String, Position> = BTreeMap::new();
@@ -73,11 +75,11 @@ proptest! {
             sequence += 1;
             let at_seconds = UnixSeconds::new(at);
             let applied = match (change, event) {
-                (Some(change), _) => position.apply_standing(&calendar, now, change, at_seconds),
+                (Some(change), _) => position.apply_standing(&calendar, now, change, at_seconds, &mut Rest::default()),
                 (None, ReferenceEvent::Balance(balance)) => {
                     let balance = BaseUnits::new(*balance).unwrap();
                     let change = BalanceChange { source: SOURCE, sequence, balance, at: at_seconds };
-                    position.apply_balance(&calendar, now, change)
+                    position.apply_balance(&calendar, now, change, &mut Rest::default())
                 }
                 (None, other) => panic!("{other:?} is no balance"),
             };
@@ -97,8 +99,8 @@ proptest! {
         let after = calendar.after_freeze().expect("the next period is open");
         for (account, mut position) in positions {
             let expected = |weights: &BTreeMap<String, BigInt>| weights.get(&account).cloned().unwrap_or_default();
-            prop_assert_eq!(BigInt::from(position.freeze(&calendar).weight), expected(&weights_first), "{}", &account);
-            prop_assert_eq!(BigInt::from(position.freeze(&after).weight), expected(&weights_second), "{}", &account);
+            prop_assert_eq!(BigInt::from(position.freeze(&calendar, &mut Rest::default()).weight), expected(&weights_first), "{}", &account);
+            prop_assert_eq!(BigInt::from(position.freeze(&after, &mut Rest::default()).weight), expected(&weights_second), "{}", &account);
         }
     }
 }

@@ -73,6 +73,9 @@ fn totals(asset: &AssetId, totals: &Totals) -> v1::PoolTotals {
         open_operation_count: totals.open_operations,
         needs_operator_count: totals.needs_operator,
         forecast: Some(rebalance::forecast(asset, &totals.outlook, &totals.covered)),
+        weight_added: totals.adjusted.up.to_string(),
+        weight_taken: totals.adjusted.down.to_string(),
+        uncollected_weight: totals.uncollected.to_string(),
     }
 }
 
@@ -97,6 +100,8 @@ fn period(pool: &PoolId, asset: &AssetId, record: &PeriodRecord, weights: Option
         freeze_time: frozen.map(|frozen| show::time(frozen.at)),
         position_count: frozen.map_or(0, |frozen| frozen.positive_count),
         weight_total: frozen.map(|frozen| frozen.weight_total.to_string()).unwrap_or_default(),
+        weight_added: frozen.map(|frozen| frozen.adjusted.up.to_string()).unwrap_or_default(),
+        weight_taken: frozen.map(|frozen| frozen.adjusted.down.to_string()).unwrap_or_default(),
         weights_hash: weights.map(|weights| weights.hash.to_le_bytes::<32>().to_vec()).unwrap_or_default(),
     }
 }

@@ -133,7 +133,7 @@ async fn a_checkpoint_is_fuzzy_and_exact() {
     }
     rig.act(Act::Checkpoint).await;
     let pages = rig.store.keys(tag::PAGE);
-    assert!(pages >= 24_000 / 48, "{pages}");
+    assert!(pages >= 24_000 / 44, "{pages}");
     feed(&mut rig, 0..3_000, 10).await;
     feed(&mut rig, 20_000..24_050, 11).await;
     rig.committer.begin_checkpoint();

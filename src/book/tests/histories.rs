@@ -32,6 +32,7 @@ pub(super) fn name(account: usize) -> String {
 pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
     let mut acts = vec![Act::Open(period_with(0, 20), 0), Act::Open(period_with(1, 60), 0)];
     let (mut clock, mut sequence, mut enrolments, mut frozen) = (0i64, 0u64, 0u64, 0u64);
+    let mut last = [0i64; 9];
     for step in steps {
         clock += step.wait;
         while clock >= (frozen as i64 + 1) * LENGTH + 90 {
@@ -45,19 +46,21 @@ pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
                 enrolments += 1;
                 let change = if step.kind == 0 { StandingChange::OPT_OUT } else { StandingChange::OPT_IN };
                 let change = EnrolmentChange { pool: POOL, account: account(&account_name), change, at: at(clock) };
+                last[step.account] = clock;
                 acts.push(Act::Enrol(Enrolment { sequence: enrolments, changes: vec![change] }, clock));
             }
             2 if checkpoints => acts.push(Act::Checkpoint),
             kind => {
                 sequence += 1;
-                // A few go back, within the skew and past it.
-                let when = if kind == 3 {
-                    (clock - 70).max(0)
-                } else if kind == 4 {
-                    clock - 20
-                } else {
-                    clock
+                // A few go back, within the skew and past it, and some reach into frozen periods.
+                let silent_since = last[step.account];
+                let when = match kind {
+                    3 => (clock - 70).max(0),
+                    4 => clock - 20,
+                    5..8 => silent_since + (clock - silent_since) / i64::from(kind),
+                    _ => clock,
                 };
+                last[step.account] = silent_since.max(when);
                 acts.push(Act::Events(batch(sequence, vec![event(&account_name, step.balance, when.max(0))]), clock));
             }
         }
@@ -88,28 +91,48 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// The weight of every account in every frozen period, second by second from what was accepted.
+/// The weight of every account in every frozen period, from what was accepted by then: all that is due up to that
+/// period, as known when it freezes, less what was paid before.
 fn model(acts: &[Act], frozen: u64) -> Vec<BTreeMap<String, u128>> {
     let mut marks: BTreeMap<String, Vec<(i64, u64, Standing)>> = BTreeMap::new();
     let mut last: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+    let mut paid: Vec<BTreeMap<String, u128>> = Vec::new();
     let (mut oldest, mut policies) = (0i64, BTreeMap::new());
     let seconds = |moment: UnixSeconds| moment.get() - at(0).get();
     for act in acts {
         match act {
             Act::Open(period, _) => drop(policies.insert(period.index.0, period.policy)),
-            Act::Freeze(index, _) => oldest = (*index as i64 + 1) * LENGTH,
-            Act::Events(batch, _) => {
+            Act::Freeze(index, _) => {
+                oldest = (*index as i64 + 1) * LENGTH;
+                let weigh = |marks: &[(i64, u64, Standing)], index: u64| -> u128 {
+                    let (start, end) = (index as i64 * LENGTH, (index as i64 + 1) * LENGTH);
+                    let until = |i: usize| marks.get(i + 1).map_or(i64::MAX, |next| next.0);
+                    let stretch = |(i, (from, balance, standing)): (usize, &(i64, u64, Standing))| {
+                        let held = (until(i).min(end) - (*from).max(start)).max(0);
+                        eligible(BaseUnits::from_u64(*balance), *standing, &policies[&index]).get() * held as u128
+                    };
+                    marks.iter().enumerate().map(stretch).sum()
+                };
+                let due = |(name, marks): (&String, &Vec<(i64, u64, Standing)>)| {
+                    let due: u128 = (0..=*index).map(|index| weigh(marks, index)).sum();
+                    let before: u128 = paid.iter().map(|paid| paid.get(name).copied().unwrap_or(0)).sum();
+                    (name.clone(), due.saturating_sub(before))
+                };
+                paid.push(marks.iter().map(due).collect());
+            }
+            Act::Events(batch, now) => {
                 for event in &batch.events {
                     let name = event.account.as_str().to_owned();
                     let (before, standing_last) = last.get(&name).copied().unwrap_or_default();
                     let when = seconds(event.at);
-                    if before - when > 60 && !standing_last {
+                    let too_late = before.max(when) < oldest && when < (*now).max(oldest) - 10_000;
+                    if (before - when > 60 && !standing_last) || too_late {
                         continue;
                     }
                     last.insert(name.clone(), (before.max(when), false));
                     let marks = marks.entry(name).or_default();
                     let standing = marks.last().map_or(Standing::NONE, |mark| mark.2);
-                    marks.push((before.max(when).max(oldest), event.balance.get() as u64, standing));
+                    marks.push((before.max(when), event.balance.get() as u64, standing));
                 }
             }
             Act::Enrol(enrolment, _) => {
@@ -120,22 +143,14 @@ fn model(acts: &[Act], frozen: u64) -> Vec<BTreeMap<String, u128>> {
                     last.insert(name.clone(), (when, true));
                     let marks = marks.entry(name).or_default();
                     let (balance, standing) = marks.last().map_or((0, Standing::NONE), |mark| (mark.1, mark.2));
-                    marks.push((when.max(oldest), balance, change.change.apply(standing)));
+                    marks.push((when, balance, change.change.apply(standing)));
                 }
             }
             Act::Checkpoint => {}
         }
     }
-    let weigh = |marks: &[(i64, u64, Standing)], index: u64| -> u128 {
-        let (start, end) = (index as i64 * LENGTH, (index as i64 + 1) * LENGTH);
-        let until = |i: usize| marks.get(i + 1).map_or(i64::MAX, |next| next.0);
-        let stretch = |(i, (from, balance, standing)): (usize, &(i64, u64, Standing))| {
-            let held = (until(i).min(end) - (*from).max(start)).max(0);
-            eligible(BaseUnits::from_u64(*balance), *standing, &policies[&index]).get() * held as u128
-        };
-        marks.iter().enumerate().map(stretch).sum()
-    };
-    (0..frozen).map(|index| marks.iter().map(|(name, marks)| (name.clone(), weigh(marks, index))).collect()).collect()
+    assert_eq!(paid.len() as u64, frozen);
+    paid
 }
 
 proptest! {

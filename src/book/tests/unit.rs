@@ -151,7 +151,8 @@ async fn late_events_count_in_the_open_period() {
     assert_eq!((late.clone().unwrap().late, late.unwrap().clamped), (2, 0));
     rig.act(Act::Freeze(1, 2 * LENGTH)).await;
     assert_eq!(rig.weights(0).await["a"], 100 * 3_600);
-    assert_eq!(rig.weights(1).await["a"], 50 * 3_600);
+    // What the frozen period paid too much: 60 for ten seconds, less the 10 that came back for five.
+    assert_eq!(rig.weights(1).await["a"], 50 * 3_600 - 60 * 10 + 10 * 5);
 }
 
 #[tokio::test]
@@ -373,5 +374,64 @@ async fn a_position_is_handed_over_once_and_keeps_its_weight() {
     assert_eq!(rig.send(taken, 1_800).await.unwrap().rejected, []);
     rig.act(Act::Freeze(0, LENGTH + 5)).await;
     assert_eq!(rig.weights(0).await["a"], 100 * 1_800 + 200 * 1_800);
+    assert!(rig.book.audit(POOL).unwrap().holds());
+}
+
+/// What was sent before the freeze is in it and what was sent after it is late, though all of it waited in one queue.
+#[tokio::test]
+async fn an_event_is_late_if_and_only_if_its_sequence_lies_past_the_cursor() {
+    for partitions in [1, 5] {
+        let mut rig = Rig::open(partitions).await;
+        let names: Vec<String> = (0..12).map(|n| format!("racer-{n}")).collect();
+        let batch_at =
+            |first, units, second| batch(first, names.iter().map(|name| event(name, units, second)).collect());
+        let sender = rig.book.sender();
+        let before = sender.submit_events(batch_at(1, 10, 0)).unwrap();
+        let also = sender.submit_events(batch_at(13, 20, LENGTH - 10)).unwrap();
+        let cut = sender.freeze(POOL, PeriodIndex(0)).unwrap();
+        let after = sender.submit_events(batch_at(25, 50, LENGTH - 4)).unwrap();
+        let open = sender.submit_events(batch_at(37, 60, LENGTH)).unwrap();
+        while rig.committer.has_work() {
+            rig.committer.step(at(LENGTH + 5)).await.unwrap();
+        }
+        let late = [before.await, also.await, after.await, open.await].map(|outcome| outcome.unwrap().late);
+        assert_eq!((cut.await, late), (Ok(PeriodOutcome::Done), [0, 0, 12, 0]));
+        let frozen = rig.book.frozen(POOL, PeriodIndex(0)).await.unwrap().unwrap();
+        assert!(frozen.cursors.contains(&(SOURCE, 24)));
+        assert!(rig.weights(0).await.values().all(|weight| *weight == 10 * (3_600 - 10) + 20 * 10));
+        let totals = rig.book.totals(POOL).unwrap();
+        assert_eq!(totals.open[0].adjusted.up, U256::from(12 * (50 - 20) * 4));
+        rig.act(Act::Open(period(2), LENGTH)).await;
+        rig.act(Act::Freeze(1, 2 * LENGTH)).await;
+        assert!(rig.weights(1).await.values().all(|weight| *weight == 60 * 3_600 + 30 * 4));
+    }
+}
+
+#[tokio::test]
+async fn a_rest_outlives_checkpoints_and_is_shown_until_it_is_collected() {
+    let mut rig = Rig::open(3).await;
+    rig.send(batch(1, vec![event("a", 100, 0), event("b", 7, 0)]), 0).await.unwrap();
+    rig.act(Act::Freeze(0, LENGTH + 10)).await;
+    rig.act(Act::Open(period(2), LENGTH + 10)).await;
+    rig.send(batch(3, vec![event("a", 0, 600)]), LENGTH + 20).await.unwrap();
+    let owed = U256::from(100 * 3_000);
+    let shown = |rig: &Rig, name: &str| rig.book.position(POOL, &account(name), at(LENGTH + 20)).unwrap().uncollected;
+    assert_eq!((shown(&rig, "a"), shown(&rig, "b")), (owed, U256::ZERO));
+    assert_eq!(rig.book.totals(POOL).unwrap().uncollected, owed);
+    let hash = rig.hash();
+    rig.act(Act::Checkpoint).await;
+    rig.reopen().await;
+    assert_eq!((rig.hash(), shown(&rig, "a")), (hash, owed));
+    assert!(rig.book.audit(POOL).unwrap().holds());
+    rig.send(batch(4, vec![event("a", 200, 2 * LENGTH - 1_000)]), 2 * LENGTH - 1_000).await.unwrap();
+    rig.act(Act::Freeze(1, 2 * LENGTH)).await;
+    rig.act(Act::Open(period(3), 2 * LENGTH)).await;
+    assert_eq!(rig.weights(1).await["a"], 0);
+    assert_eq!(shown(&rig, "a"), owed - U256::from(200 * 1_000));
+    rig.act(Act::Freeze(2, 3 * LENGTH)).await;
+    assert_eq!(rig.weights(2).await["a"], 200 * 3_600 - 100_000);
+    let frozen = rig.book.frozen(POOL, PeriodIndex(2)).await.unwrap().unwrap();
+    assert_eq!((frozen.adjusted.up, frozen.adjusted.down), (U256::ZERO, U256::from(100_000)));
+    assert_eq!((rig.book.totals(POOL).unwrap().uncollected, shown(&rig, "a")), (U256::ZERO, U256::ZERO));
     assert!(rig.book.audit(POOL).unwrap().holds());
 }

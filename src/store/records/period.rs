@@ -4,6 +4,7 @@ use prost::Message;
 use ruint::aliases::U256;
 
 use super::{PolicyRecord, Record, RecordError, field, message, required, signed, units, wide};
+use crate::domain::adjustment::AdjustedSum;
 use crate::domain::amount::SignedUnits;
 use crate::domain::forecast::Outflow;
 use crate::domain::period::{PeriodBounds, PeriodIndex, PeriodState};
@@ -48,6 +49,8 @@ pub struct FrozenFacts {
     pub positive_count: u64,
     /// Whether the grace ran out before every source had vouched for the end.
     pub by_grace: bool,
+    /// What late events changed in its weights.
+    pub adjusted: AdjustedSum,
 }
 
 impl Record for PeriodRecord {
@@ -72,6 +75,8 @@ impl Record for PeriodRecord {
             frozen_by_grace: self.frozen.is_some_and(|frozen| frozen.by_grace),
             closing_at: self.closing.map(|closing| closing.at.get()),
             closing_by_grace: self.closing.is_some_and(|closing| closing.by_grace),
+            weight_added: self.frozen.map(|frozen| frozen.adjusted.up.to_string()).unwrap_or_default(),
+            weight_taken: self.frozen.map(|frozen| frozen.adjusted.down.to_string()).unwrap_or_default(),
         }
         .encode_to_vec()
     }
@@ -95,6 +100,10 @@ impl Record for PeriodRecord {
                 weight_total: wide(name, "weight_total", &record.weight_total)?,
                 positive_count: record.positive_count,
                 by_grace: record.frozen_by_grace,
+                adjusted: AdjustedSum {
+                    up: wide(name, "weight_added", &record.weight_added)?,
+                    down: wide(name, "weight_taken", &record.weight_taken)?,
+                },
             }),
         };
         Ok(Self {
