@@ -74,6 +74,7 @@ impl Checkpoint {
     pub(crate) fn recovered(manifest: &Manifest) -> Self {
         let replay_from = manifest.partitions.iter().map(|partition| partition.replay_from).collect();
         let (generation, trim) = (manifest.generation, Some(Trim::new(manifest.generation)));
+        tracing::debug!(generation, "a checkpoint is resumed");
         Self { generation, replay_from, pass: None, trim, longest: Longest::default() }
     }
 }
@@ -224,6 +225,7 @@ fn begin(pool: &Pool) {
     pool.journal_bytes.store(0, Ordering::Relaxed);
     let mut checkpoint = lock(&pool.checkpoint);
     let generation = checkpoint.generation + 1;
+    tracing::debug!(pool = pool.spec.number, generation, "a checkpoint begins");
     checkpoint.pass = Some(Pass { generation, calendar, starts, partition: 0, page: 0, curves: None });
 }
 

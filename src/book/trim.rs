@@ -95,7 +95,10 @@ impl Committer {
             match (&mut checkpoint.trim, before) {
                 (Some(trim), Some(_)) if expiring => (trim.partition, trim.expiring) = (partition + 1, false),
                 (Some(trim), Some(_)) => trim.expiring = true,
-                (trim, _) => *trim = None,
+                (trim, _) => {
+                    tracing::debug!(pool = pool.spec.number, generation, "the journal before a checkpoint is trimmed");
+                    *trim = None;
+                }
             }
         }
         Ok(Some(moved))
