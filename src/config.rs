@@ -113,6 +113,8 @@ pub struct PoolSettings {
     pub allocation: AllocationSettings,
     /// What a distribution must keep to be released without a person.
     pub release: ReleaseSettings,
+    /// How ledger and chain are compared.
+    pub reconcile: ReconcileSettings,
 }
 
 /// Which chain, through which adapter.
@@ -287,6 +289,13 @@ pub struct HouseSettings {
     pub float_floor_base_units: u128,
     /// What is set aside for fees where the house has it, in base units.
     pub float_target_base_units: u128,
+}
+
+/// How ledger and chain are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconcileSettings {
+    /// By how many base units a figure of the chain may differ from the ledger's without stopping outflows.
+    pub tolerance_base_units: u128,
 }
 
 /// Caps on validators; none is ever broken, the pool stakes less instead.

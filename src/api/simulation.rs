@@ -94,13 +94,19 @@ fn fault(asset: &AssetId, now: UnixSeconds, body: &sim::SetFaultRequest) -> Resu
             let one_in = needed("one_in", u64::from(body.one_in))?;
             SimulatedFault::Flaky { one_in: u32::try_from(one_in).unwrap_or(u32::MAX) }
         }
-        Kind::Slash => {
+        Kind::Slash | Kind::SilentSlash => {
             let bps = field::within(&Path::of("fraction_bps"), body.fraction_bps, 1..=WHOLE_BPS)?;
-            SimulatedFault::Slash { validator: validator()?, fraction: Decimal::new(i64::from(bps), 4) }
+            let (validator, fraction) = (validator()?, Decimal::new(i64::from(bps), 4));
+            match kind {
+                Kind::Slash => SimulatedFault::Slash { validator, fraction },
+                _ => SimulatedFault::SilentSlash { validator, fraction },
+            }
         }
         Kind::Jail => SimulatedFault::Jail { validator: validator()? },
         Kind::Unjail => SimulatedFault::Unjail { validator: validator()? },
         Kind::Tombstone => SimulatedFault::Tombstone { validator: validator()? },
+        Kind::Unslash => SimulatedFault::Unslash { validator: validator()? },
+        Kind::LyingStake => SimulatedFault::LyingStake { validator: validator()?, missing: units()?, times },
         Kind::Donation => SimulatedFault::Donate { amount: units()? },
     })
 }
@@ -124,6 +130,9 @@ fn kind_of(name: &str) -> sim::FaultKind {
         "unjail" => Kind::Unjail,
         "tombstone" => Kind::Tombstone,
         "donate" => Kind::Donation,
+        "silent_slash" => Kind::SilentSlash,
+        "unslash" => Kind::Unslash,
+        "lying_stake" => Kind::LyingStake,
         _ => Kind::Unspecified,
     }
 }
@@ -254,7 +263,7 @@ mod tests {
             assert_eq!(kind_of(read(&body).unwrap().name()), kind);
             kinds += 1;
         }
-        assert_eq!(kinds, 15);
+        assert_eq!(kinds, 18);
     }
 
     #[test]

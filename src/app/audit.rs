@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ruint::aliases::U256;
 
 use crate::chain::Observation;
-use crate::domain::amount::{AmountError, BaseUnits};
+use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::distribution::DistributionState;
 use crate::domain::distribution::Figures;
 use crate::domain::equations::{self, BookFigures, Cumulative, EquationResult, RevisionPayouts, Snapshot, Tally};
@@ -45,6 +45,8 @@ const POSITIONS_PER_SECOND: u64 = 50_000;
 pub struct Sums {
     /// Rewards that the chain has paid.
     pub rewards: U256,
+    /// Slashed, less what the chain has given back.
+    pub slashed: U256,
     /// Payouts released.
     pub payouts: U256,
     /// Fees of released distributions.
@@ -88,8 +90,8 @@ pub(super) struct Shown {
     on_chain: Mutex<Vec<EquationResult>>,
     audited: Mutex<Option<Arc<Audited>>>,
     stepped: Mutex<Option<UnixSeconds>>,
-    /// The postings that are summed, and the rewards among them. Postings never change.
-    rewards: tokio::sync::Mutex<(u64, U256)>,
+    /// What the postings come to. Postings never change.
+    posted: tokio::sync::Mutex<Posted>,
 }
 
 fn held<T: Clone>(slot: &Mutex<T>) -> T {
@@ -207,7 +209,9 @@ impl App {
         };
         let view = LedgerView::new(record.ledger, principal).map_err(broken)?;
         let mut history = History::default();
-        history.cumulative.receipts = self.rewards_posted(pool, record.postings).await?;
+        let posted = self.posted(pool, record.postings).await?;
+        history.cumulative.receipts = posted.rewards;
+        history.cumulative.given_back = posted.given_back;
         let range = keys::range_of_tag(keys::tag::DISTRIBUTION);
         let distributions: Vec<DistributionRecord> = self.list(pool.control(), range, usize::MAX).await?;
         let last = distributions.last().map_or(0, |last| last.period.0);
@@ -234,7 +238,8 @@ impl App {
             .map(subject)
             .collect();
         equations.retain(|equation| !equation.holds || !old.contains(&equation.detail));
-        history.sums.rewards = history.cumulative.receipts;
+        history.sums.rewards = posted.rewards;
+        history.sums.slashed = posted.slashed.saturating_sub(posted.unslashed);
         Ok(Audited {
             at: now,
             equations,
@@ -245,21 +250,18 @@ impl App {
         })
     }
 
-    /// Everything that was ever posted as a reward, up to a posting: counted from the log, not from distributions.
-    async fn rewards_posted(&self, pool: &Pool, through: u64) -> Result<U256, AppError> {
-        let mut summed = pool.shown.rewards.lock().await;
-        let undistributed = Account::from(ClaimAccount::Undistributed);
-        while summed.0 < through {
-            let range = KeyRange { from: keys::posting(summed.0 + 1), to: keys::posting(through.saturating_add(1)) };
+    /// What the log of postings comes to up to one: counted from the log, not from distributions.
+    async fn posted(&self, pool: &Pool, through: u64) -> Result<Posted, AppError> {
+        let mut summed = pool.shown.posted.lock().await;
+        while summed.through < through {
+            let range = KeyRange { from: keys::posting(summed.through + 1), to: keys::posting(through.saturating_add(1)) };
             let postings: Vec<PostingRecord> = self.list(pool.control(), range, POSTINGS_PER_READ).await?;
             let Some(last) = postings.last() else { break };
             let through = last.sequence;
-            let rewards = postings.iter().filter(|posting| REWARDS.contains(&posting.reason.as_str()));
-            let legs = rewards.flat_map(|posting| &posting.legs).filter(|leg| leg.account == undistributed);
-            let sum = legs.fold(summed.1, |sum, leg| sum.saturating_add(wide(leg.change.positive_part())));
-            *summed = (through, sum);
+            postings.iter().for_each(|posting| summed.add(posting));
+            summed.through = through;
         }
-        Ok(summed.1)
+        Ok(*summed)
     }
 
     /// Where the payouts of a sealed revision are. What was computed is counted by the seals of the partitions as long as
@@ -287,8 +289,47 @@ impl App {
     }
 }
 
-/// The reasons of the postings that are rewards.
-const REWARDS: [&str; 2] = ["reward_paid", "reward_compounded"];
+/// What the postings of a pool come to, up to one of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Posted {
+    /// The last that is counted.
+    through: u64,
+    /// Rewards.
+    rewards: U256,
+    /// Slashes, and what chains took back of them.
+    slashed: U256,
+    unslashed: U256,
+    /// Recoveries that a reversed slash gave back to the carry.
+    given_back: U256,
+}
+
+impl Posted {
+    fn add(&mut self, posting: &PostingRecord) {
+        let sum = |account: ClaimAccount, negative: bool| {
+            let account = Account::from(account);
+            let legs = posting.legs.iter().filter(|leg| leg.account == account);
+            let part = |change: SignedUnits| if negative { SignedUnits::new(-change.get()) } else { change };
+            legs.fold(U256::ZERO, |sum, leg| sum.saturating_add(wide(part(leg.change).positive_part())))
+        };
+        let bearers = [(ClaimAccount::House, false), (ClaimAccount::SlashReceivable, true)];
+        match posting.reason.as_str() {
+            "reward_paid" | "reward_compounded" => {
+                self.rewards = self.rewards.saturating_add(sum(ClaimAccount::Undistributed, false));
+            }
+            "slashed" | "unexplained_drop" => {
+                let borne = bearers.map(|(account, negative)| sum(account, !negative));
+                self.slashed = borne.into_iter().fold(self.slashed, U256::saturating_add);
+            }
+            "slash_reversed" => {
+                let back = bearers.map(|(account, negative)| sum(account, negative));
+                let given_back = sum(ClaimAccount::Carry, false);
+                self.unslashed = back.into_iter().fold(self.unslashed.saturating_add(given_back), U256::saturating_add);
+                self.given_back = self.given_back.saturating_add(given_back);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// The equations of an audit with those of the last comparison with the chain.
 pub(super) fn with_chain(pool: &Pool, audited: &Audited) -> Vec<EquationResult> {

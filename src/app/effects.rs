@@ -6,12 +6,13 @@
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
+use crate::domain::fixed_apr::SlashPolicy;
 use crate::domain::ids::TransferId;
 use crate::store::keys;
-use crate::store::records::{OperationRecord, ReceiptRecord, TransferRecord};
+use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord};
 
 use super::control::Change;
-use super::{AppError, Pool};
+use super::{App, AppError, Pool, slash};
 
 /// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
 const MAX_TRANSACTIONS: usize = 16;
@@ -28,7 +29,12 @@ pub(super) enum Booked {
 }
 
 /// Adds the booking of `effect` to `change`, unless it was booked before.
-pub(super) async fn book(pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<Booked, AppError> {
+pub(super) async fn book(
+    app: &App,
+    pool: &Pool,
+    change: &mut Change<'_>,
+    effect: &Effect,
+) -> Result<Booked, AppError> {
     let key = keys::booked_effect(&effect.key);
     if change.contains(&key).await? {
         return Ok(Booked::Before);
@@ -41,10 +47,23 @@ pub(super) async fn book(pool: &Pool, change: &mut Change<'_>, effect: &Effect) 
         Some(id) => change.read(&keys::transfer(id)).await?,
         None => None,
     };
+    let mut slashed: Option<SlashRecord> = None;
+    let (mut bearer, mut owed) = (SlashPolicy::default(), BaseUnits::ZERO);
+    match &effect.kind {
+        EffectKind::Slashed { .. } => bearer = slash::bearer(app, pool, effect.at).await?,
+        EffectKind::SlashReversed { slash, .. } => {
+            slashed = change.read(&keys::slash(slash)).await?;
+            owed = slash::owed(app, pool, change).await?;
+        }
+        _ => {}
+    }
     let context = EffectContext {
         operation: operation.as_ref().map(|operation| (&operation.kind, operation.in_flight)),
         transfer: transfer.as_ref().map(|record| &record.transfer),
-        rounding: BaseUnits::ZERO,
+        rounding: pool.chain.descriptor.rounding_units,
+        bearer,
+        slash: slashed.as_ref().map(|record| &record.slash),
+        owed,
     };
     let posting = match booking::effect(effect, &context).map_err(|error| broken(effect, &error))? {
         Booking::Post(posting) => posting,
@@ -54,6 +73,18 @@ pub(super) async fn book(pool: &Pool, change: &mut Change<'_>, effect: &Effect) 
         }
     };
     change.post(&posting.entry, effect.at)?;
+    if let Some((validator, by)) = &posting.unbonding {
+        slash::unbonding_changed(change, validator, *by).await?;
+    }
+    match (posting.slash.clone(), slashed) {
+        (Some(slash), Some(record)) => slash::reversed(pool, change, &SlashRecord { slash, ..record }),
+        (Some(slash), None) => {
+            let (key, at, height) = (effect.key.clone(), effect.at, effect.height);
+            let record = SlashRecord { key, slash, at, height, reported: true };
+            slash::booked(app, pool, change, &record, height).await?;
+        }
+        (None, _) => {}
+    }
     if let Some(operation) = &mut operation {
         charge(operation, effect, &posting).map_err(|error| broken(effect, &error))?;
         change.put(keys::operation(&operation.id), operation);

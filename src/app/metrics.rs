@@ -1,10 +1,14 @@
 //! What the steps count. `node.rs` registers these handles; this room never sees the registry.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::domain::amount::BaseUnits;
 
 /// A label with a pool's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,9 +57,20 @@ pub struct AppMetrics {
     pub outflows_cut: Family<CutBy, Counter>,
     /// For how many periods the reserve covers what is expected to leave.
     pub covered_periods: Family<PoolName, Gauge>,
+    /// Slashes booked.
+    pub slashes: Family<PoolName, Counter>,
+    /// Base units slashed, to the precision of the metrics' format; the exact figure is in the pool's totals.
+    pub slashed_base_units: Family<PoolName, Counter<f64, AtomicU64>>,
 }
 
 impl AppMetrics {
+    /// Counts a slash.
+    pub fn slashed(&self, pool: &str, lost: BaseUnits) {
+        let label = PoolName { pool: pool.to_owned() };
+        self.slashes.get_or_create(&label).inc();
+        self.slashed_base_units.get_or_create(&label).inc_by(lost.get() as f64);
+    }
+
     /// Puts every counter into `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let counters = [
@@ -79,5 +94,7 @@ impl AppMetrics {
         registry.register("outflows_cut", cut, self.outflows_cut.clone());
         let covered = "Periods for which the reserve covers the forecast percentile of what leaves";
         registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
+        registry.register("slashes", "Slashes booked", self.slashes.clone());
+        registry.register("slashed_base_units", "Base units slashed", self.slashed_base_units.clone());
     }
 }

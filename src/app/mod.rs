@@ -25,6 +25,7 @@ pub mod rebalance;
 pub mod reconcile;
 pub mod request;
 pub mod simulate;
+pub mod slash;
 pub mod step;
 pub mod transfer;
 

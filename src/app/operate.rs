@@ -69,14 +69,20 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
         return Ok(Work::Idle);
     }
     let paused = app.pool_state(pool).await?.paused.is_some();
+    let settled = app.chain_mark(pool).await?.settled();
     let mut work = Work::Idle;
     // What flows out and was not sent before a pause is given up: after it, the need may be another.
     let (given_up, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|operation| {
         let outflow = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
-        paused && operation.state == OperationState::Planned && outflow
+        let stakes = matches!(operation.kind, OperationKind::Delegate { .. } | OperationKind::Redelegate { .. });
+        operation.state == OperationState::Planned && (paused && outflow || !settled && stakes)
     });
     for mut operation in given_up.into_iter().take(PER_STEP) {
-        let finding = Finding::with(OperationEvent::SubmitRefused, "the pool was paused before it was sent");
+        let why = match paused {
+            true => "the pool was paused before it was sent",
+            false => "stake was slashed before it was sent; nothing is delegated until ledger and chain agree again",
+        };
+        let finding = Finding::with(OperationEvent::SubmitRefused, why);
         settle(app, pool, &mut operation, finding, now).await?;
         work = Work::Done;
     }
@@ -262,7 +268,7 @@ async fn settle(
     change.put(keys::operation(&operation.id), operation);
     if action == OperationAction::Book {
         for effect in &finding.effects {
-            if let Booked::Stop(reason) = effects::book(pool, &mut change, effect).await? {
+            if let Booked::Stop(reason) = effects::book(app, pool, &mut change, effect).await? {
                 return Err(AppError::Broken(reason));
             }
         }

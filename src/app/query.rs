@@ -18,7 +18,7 @@ use crate::domain::apr::annual_rate;
 use crate::domain::equations::EquationResult;
 use crate::domain::forecast::Covered;
 use crate::domain::ids::ChainId;
-use crate::domain::ledger::{AssetAccount, LedgerView};
+use crate::domain::ledger::{AssetAccount, ClaimAccount, LedgerView};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodState;
 use crate::domain::policy::PoolPolicy;
@@ -86,6 +86,10 @@ pub struct Totals {
     pub adjusted: AdjustedSum,
     /// What late events took that no weight could give so far, over all positions.
     pub uncollected: U256,
+    /// Slashed, less what the chain has given back.
+    pub slashed: U256,
+    /// What later distributions have yet to recover of slashes.
+    pub slash_receivable: BaseUnits,
 }
 
 /// A pool at one moment.
@@ -195,6 +199,8 @@ impl App {
             needs_operator: stuck as u64,
             adjusted,
             uncollected,
+            slashed: sums.slashed,
+            slash_receivable: view.claim(ClaimAccount::SlashReceivable),
         })
     }
 

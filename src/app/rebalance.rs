@@ -23,7 +23,7 @@ use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer
 
 /// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
 /// and is one value of the store.
-const MAX_VALIDATORS: u32 = 48;
+pub(super) const MAX_VALIDATORS: u32 = 48;
 
 /// The most moves of one run, so that its operations fit a commit. The next run makes the rest.
 const MAX_MOVES: usize = 200;
@@ -182,9 +182,9 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         funds_coming: coming(Purpose::Principal).map_err(broken)?,
         house_funds_coming: coming(Purpose::HouseFloat).map_err(broken)?,
         unbonding_due: booked_unbonding.saturating_sub(seen.saturating_sub(due)),
-        may_stake: app.chain_mark(pool).await?.mismatch.is_none() && state.paused.is_none(),
         sent_in_a_day: grounds.sent_in_a_day,
         custody_allowed: descriptor.custody_address == reserve_settings.custody_address,
+        may_stake: app.chain_mark(pool).await?.settled() && state.paused.is_none(),
     };
     let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
     if state.paused.is_some() {

@@ -2,30 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use crate::chain::{ChainError, Observation};
-use crate::domain::amount::BaseUnits;
+use crate::chain::{ChainError, Observation, RewardStyle};
+use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
+use crate::domain::booking;
+use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::equations::{self, ChainFigures};
-use crate::domain::ledger::{Account, AssetAccount, Ledger, LedgerView};
+use crate::domain::fixed_apr::SlashPolicy;
+use crate::domain::ids::{TransactionId, ValidatorId};
+use crate::domain::ledger::{Account, AssetAccount, LedgerView};
+use crate::domain::reconciliation::{self, Compared, Difference, Drop, Reading, Verdict};
+use crate::domain::slash::Slash;
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{ChainMark, PoolState};
+use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 
 use super::control::Change;
 use super::effects::{self, Booked};
-use super::{App, AppError, Pool, Work};
+use super::{App, AppError, Pool, Work, rebalance, slash};
 
-/// How many effects one commit books: each writes up to eight small records, and a commit has 1,024 keys.
+/// How many effects one commit books: each writes up to ten small records, and a commit has 1,024 keys.
 const EFFECTS_PER_CHANGE: usize = 96;
 
-/// One thing of which ledger and chain have another figure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// What: an account of the ledger.
-    pub account: String,
-    /// What the ledger has.
-    pub ledger: BaseUnits,
-    /// What the chain has.
-    pub chain: BaseUnits,
+/// How many differences are told in words: what is told is kept in a record of the store.
+const TOLD: usize = 16;
+
+/// How long the reason of a pause may become.
+const MAX_REASON_BYTES: usize = 4_000;
+
+/// What a second reading of the same difference was booked as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Missing stake: a slash.
+    Slash,
+    /// More than the ledger had: suspense.
+    Suspense,
 }
 
 /// What a comparison found.
@@ -37,8 +47,23 @@ pub struct Reconciliation {
     pub at: UnixSeconds,
     /// What the chain has.
     pub chain: ChainFigures,
-    /// Where ledger and chain differ; empty where they agree.
+    /// What a claim would pay there, by validator, or for the whole account where one claim is for all of it.
+    pub pending: BTreeMap<Option<ValidatorId>, BaseUnits>,
+    /// Where ledger and chain differed; empty where they agreed.
     pub differences: Vec<Difference>,
+    /// What the differences were booked as, where a second reading had shown the same.
+    pub booked: Option<Resolution>,
+}
+
+impl Reconciliation {
+    /// Whether ledger and chain agreed, to within the tolerance.
+    pub fn agrees(&self) -> bool {
+        self.differences.iter().all(|difference| difference.tolerated)
+    }
+}
+
+fn broken(error: impl ToString) -> AppError {
+    AppError::Broken(format!("comparing with the chain: {}", error.to_string()))
 }
 
 /// Reads the chain when it is due, books what it did, and compares.
@@ -70,6 +95,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     if observation.height < mark.seen_height.max(mark.booked_height) {
         return Ok(None);
     }
+    let (before, booked_height) = (pool.seen(), mark.booked_height);
     let observation = pool.saw(observation);
     let effects = pool.chain.adapter.effects(mark.booked_height, observation.height).await?;
     if let Some(effect) = effects.iter().find(|effect| effect.height > observation.height) {
@@ -79,7 +105,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     for some in effects.chunks(EFFECTS_PER_CHANGE) {
         let mut change = Change::begin(app, pool, now).await?;
         for effect in some {
-            if let Booked::Stop(reason) = effects::book(pool, &mut change, effect).await? {
+            if let Booked::Stop(reason) = effects::book(app, pool, &mut change, effect).await? {
                 change.commit().await?;
                 pause(app, pool, now, &reason).await?;
                 return Ok(None);
@@ -88,42 +114,302 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         change.commit().await?;
     }
     let mut change = Change::begin(app, pool, now).await?;
-    let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
     if observation.height < mark.seen_height {
         // A look-up booked something later in the meantime.
         return Ok(None);
     }
-    let found = compare(change.ledger(), &observation)?;
-    let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO);
-    let view = view.map_err(|error| AppError::Broken(format!("comparing with the chain: {error}")))?;
+    let style = pool.chain.descriptor.reward_style;
+    let tolerance = app.pool_state(pool).await?.settings.reconcile.tolerance;
+    let mut lost = Vec::new();
+    // The effects reach back to the reading before only where all of them were asked for.
+    if let Some(before) = before.filter(|before| before.height >= booked_height) {
+        let paid = rewards_paid(style, &effects, before.height)?;
+        lost = reconciliation::lost_rewards(&pending(style, &before)?, &paid, &pending(style, &observation)?, tolerance);
+    }
+    let found = settle(app, pool, &mut change, &observation, tolerance, lost).await?;
+    let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO).map_err(broken)?;
     pool.compared(equations::on_chain(&view, &found.chain));
-    mark.booked_height = observation.height;
-    mark.booked_at = observation.at;
-    mark.seen_height = observation.height;
-    if found.differences.is_empty() {
-        mark.reconciled_height = observation.height;
-        mark.reconciled_at = observation.at;
-        mark.mismatch = None;
+    change.commit().await?;
+    if let Some(mismatch) = mark.mismatch {
+        pause(app, pool, now, &format!("ledger and chain differ {mismatch}")).await?;
+    }
+    if let Some(resolution) = found.booked {
+        let words = told(&found.differences);
+        let height = observation.height;
+        let what = match resolution {
+            Resolution::Slash => "was booked as a slash",
+            Resolution::Suspense => "was booked to suspense",
+        };
+        stop(app, pool, now, &format!("what differed twice, again at height {height}, {what}: {words}")).await?;
+    }
+    Ok(Some(found))
+}
+
+/// Compares at one height, and makes of what differs what may be made of it.
+async fn settle(
+    app: &App,
+    pool: &Pool,
+    change: &mut Change<'_>,
+    observation: &Observation,
+    tolerance: BaseUnits,
+    lost: Vec<Difference>,
+) -> Result<Reconciliation, AppError> {
+    let (height, at) = (observation.height, observation.at);
+    let reading = reading(observation)?;
+    let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    let unbonding = app.unbonding_by_validator(pool).await?;
+    let booked = change.ledger().balance(&AssetAccount::Unbonding.into());
+    if BaseUnits::sum(unbonding.values().copied()).map_err(broken)?.signed() != booked {
+        return Err(broken("what unbonds by validator is not what unbonds in all"));
+    }
+    let mut differences = reconciliation::compare(change.ledger(), &unbonding, &reading, tolerance).map_err(broken)?;
+    differences.extend(lost);
+    if rounded(pool, change, &differences, mark.reconciled_height, height, at).await? {
+        let unbonding = unbonding_after(app, pool, change).await?;
+        differences = reconciliation::compare(change.ledger(), &unbonding, &reading, tolerance).map_err(broken)?;
+        mark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    }
+    let verdict = reconciliation::judge(&differences);
+    let hash = fingerprint(&differences);
+    let again = mark.suspect.filter(|suspect| suspect.hash == hash);
+    let mut resolution = None;
+    match (&verdict, again.filter(|first| first.height < height)) {
+        (Verdict::Dropped(drops), Some(first)) => {
+            book_drops(app, pool, change, drops, &first, height).await?;
+            resolution = Some(Resolution::Slash);
+        }
+        (Verdict::Grown(found), Some(first)) if fits(change, found) => {
+            book_growth(change, found, &first).await?;
+            resolution = Some(Resolution::Suspense);
+        }
+        _ => {}
+    }
+    mark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    (mark.booked_height, mark.booked_at, mark.seen_height) = (height, at, height);
+    if verdict == Verdict::Agrees || resolution.is_some() {
+        (mark.reconciled_height, mark.reconciled_at) = (height, at);
+        (mark.mismatch, mark.suspect) = (None, None);
     } else {
-        let words: Vec<String> = found
-            .differences
-            .iter()
-            .map(|difference| {
-                format!("{}: ledger {}, chain {}", difference.account, difference.ledger, difference.chain)
-            })
-            .collect();
-        let mismatch = format!("at height {}: {}", observation.height, words.join("; "));
+        let mismatch = format!("at height {height}: {}", told(&differences));
         app.metrics.mismatches.inc();
         tracing::error!(pool = %pool.id(), %mismatch, "ledger and chain differ");
         mark.mismatch = Some(mismatch);
+        mark.suspect = Some(again.unwrap_or(Suspect { height, at, hash }));
     }
-    let mismatch = mark.mismatch.clone();
     change.put(keys::chain_mark(), &mark);
-    change.commit().await?;
-    if let Some(mismatch) = mismatch {
-        pause(app, pool, now, &format!("ledger and chain differ {mismatch}")).await?;
+    let chain = figures(observation, &reading, tolerance)?;
+    let pending = pending(pool.chain.descriptor.reward_style, observation)?;
+    Ok(Reconciliation { height, at, chain, pending, differences, booked: resolution })
+}
+
+/// Books to the house what is missing at validators where no more is missing than the operations that took effect since
+/// ledger and chain last agreed may have lost by rounding. Says whether that was anything.
+async fn rounded(
+    pool: &Pool,
+    change: &mut Change<'_>,
+    differences: &[Difference],
+    reconciled_height: u64,
+    height: u64,
+    at: UnixSeconds,
+) -> Result<bool, AppError> {
+    let units = pool.chain.descriptor.rounding_units;
+    let Verdict::Dropped(drops) = reconciliation::judge(differences) else { return Ok(false) };
+    if units.is_zero() {
+        return Ok(false);
     }
-    Ok(Some(found))
+    let effects = pool.chain.adapter.effects(reconciled_height, height).await?;
+    let mut any = false;
+    for (validator, drop) in drops {
+        let touched = effects.iter().filter(|effect| effect.operation.is_some() && touches(&effect.kind, &validator));
+        let bound = units.get().saturating_mul(touched.count() as u128);
+        let lost = drop.delegated.checked_add(drop.unbonding).map_err(broken)?;
+        if lost.get() > bound {
+            continue;
+        }
+        let slash = slash_of(&validator, &drop, SlashPolicy::PlatformAbsorbs);
+        change.post(&booking::rounding(height, &slash).map_err(broken)?, at)?;
+        slash::unbonding_changed(change, &validator, drop.unbonding.negated()).await?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Whether an effect moved stake at a validator.
+fn touches(kind: &EffectKind, whom: &ValidatorId) -> bool {
+    match kind {
+        EffectKind::Delegated { validator, .. } | EffectKind::Undelegated { validator, .. } => validator == whom,
+        EffectKind::Redelegated { from, to, .. } => from == whom || to == whom,
+        _ => false,
+    }
+}
+
+fn slash_of(validator: &ValidatorId, drop: &Drop, bearer: SlashPolicy) -> Slash {
+    let Drop { delegated, unbonding } = *drop;
+    Slash { validator: validator.clone(), delegated, unbonding, bearer, returned: BaseUnits::ZERO }
+}
+
+/// Books what two readings showed missing, by the policy of the first one's time.
+async fn book_drops(
+    app: &App,
+    pool: &Pool,
+    change: &mut Change<'_>,
+    drops: &BTreeMap<ValidatorId, Drop>,
+    first: &Suspect,
+    height: u64,
+) -> Result<(), AppError> {
+    let bearer = slash::bearer(app, pool, first.at).await?;
+    for (validator, drop) in drops {
+        let slash = slash_of(validator, drop, bearer);
+        change.post(&booking::unexplained_drop(first.height, &slash).map_err(broken)?, first.at)?;
+        slash::unbonding_changed(change, validator, drop.unbonding.negated()).await?;
+        let key = drop_key(first.height, validator)?;
+        let record = SlashRecord { key, slash, at: first.at, height: first.height, reported: false };
+        slash::booked(app, pool, change, &record, height).await?;
+    }
+    Ok(())
+}
+
+/// The name of a drop: one per height and validator. Validators' names may be as long as a whole transaction id.
+fn drop_key(height: u64, validator: &ValidatorId) -> Result<EffectKey, AppError> {
+    let hash = blake3::hash(validator.as_str().as_bytes()).to_hex();
+    let transaction = TransactionId::new(&format!("drop:{height}:{}", &hash[..32])).map_err(broken)?;
+    Ok(EffectKey { transaction, index: 0 })
+}
+
+/// Whether the ledger has room for the accounts that grew: it is one value of the store.
+fn fits(change: &Change<'_>, found: &[(Compared, BaseUnits)]) -> bool {
+    let delegated = |account: &Account| matches!(account, Account::Asset(AssetAccount::Delegated(_)));
+    let there = change.ledger().balances().filter(|(account, _)| delegated(account)).count();
+    let new = found.iter().filter(|(of, _)| match of {
+        Compared::Delegated(validator) => {
+            change.ledger().balance(&AssetAccount::Delegated(validator.clone()).into()) == SignedUnits::ZERO
+        }
+        _ => false,
+    });
+    u32::try_from(there + new.count()).is_ok_and(|count| count <= rebalance::MAX_VALIDATORS)
+}
+
+/// Books to suspense what two readings showed beyond the ledger.
+async fn book_growth(
+    change: &mut Change<'_>,
+    found: &[(Compared, BaseUnits)],
+    first: &Suspect,
+) -> Result<(), AppError> {
+    let mut accounts = Vec::new();
+    for (of, amount) in found {
+        accounts.push((
+            match of {
+                Compared::Liquid => AssetAccount::Liquid,
+                Compared::Delegated(validator) => AssetAccount::Delegated(validator.clone()),
+                Compared::Unbonding(validator) => {
+                    slash::unbonding_changed(change, validator, amount.signed()).await?;
+                    AssetAccount::Unbonding
+                }
+                Compared::Matured => AssetAccount::Matured,
+                Compared::PendingReward(_) => continue,
+            },
+            *amount,
+        ));
+    }
+    change.post(&booking::unexplained_increase(first.height, accounts).map_err(broken)?, first.at)
+}
+
+/// What differs, without the heights and sums that our own operations move.
+fn fingerprint(differences: &[Difference]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for difference in differences.iter().filter(|difference| !difference.tolerated) {
+        hasher.update(format!("{}={};", difference.of, difference.apart()).as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn told(differences: &[Difference]) -> String {
+    let real: Vec<&Difference> = differences.iter().filter(|difference| !difference.tolerated).collect();
+    let word = |one: &&Difference| format!("{}: ledger {}, chain {}", one.of, one.ledger, one.chain);
+    let mut words: Vec<String> = real.iter().take(TOLD).map(word).collect();
+    if real.len() > TOLD {
+        words.push(format!("and {} more", real.len() - TOLD));
+    }
+    words.join("; ")
+}
+
+/// What unbonds by validator, as `change` leaves it.
+async fn unbonding_after(
+    app: &App,
+    pool: &Pool,
+    change: &Change<'_>,
+) -> Result<BTreeMap<ValidatorId, BaseUnits>, AppError> {
+    let mut after = BTreeMap::new();
+    for validator in app.unbonding_by_validator(pool).await?.into_keys() {
+        let record: Option<crate::store::records::UnbondingRecord> = change.read(&keys::unbonding(&validator)).await?;
+        after.extend(record.map(|record| (validator, record.amount)));
+    }
+    Ok(after)
+}
+
+fn add<K: Ord>(map: &mut BTreeMap<K, BaseUnits>, key: K, amount: BaseUnits) -> Result<(), AmountError> {
+    if !amount.is_zero() {
+        let sum = map.entry(key).or_default();
+        *sum = sum.checked_add(amount)?;
+    }
+    Ok(())
+}
+
+/// What a claim would pay.
+fn pending(
+    style: RewardStyle,
+    observation: &Observation,
+) -> Result<BTreeMap<Option<ValidatorId>, BaseUnits>, AppError> {
+    let mut pending = BTreeMap::new();
+    for delegation in &observation.delegations {
+        let whom = (style == RewardStyle::ClaimPerValidator).then(|| delegation.validator.clone());
+        add(&mut pending, whom, delegation.pending_reward).map_err(broken)?;
+    }
+    Ok(pending)
+}
+
+/// What was paid past a height, counted like [`pending`].
+fn rewards_paid(
+    style: RewardStyle,
+    effects: &[Effect],
+    after: u64,
+) -> Result<BTreeMap<Option<ValidatorId>, BaseUnits>, AppError> {
+    let mut paid = BTreeMap::new();
+    for effect in effects.iter().filter(|effect| effect.height > after) {
+        if let EffectKind::RewardPaid { validator, amount, .. } = &effect.kind {
+            let whom = validator.clone().filter(|_| style == RewardStyle::ClaimPerValidator);
+            add(&mut paid, whom, *amount).map_err(broken)?;
+        }
+    }
+    Ok(paid)
+}
+
+fn reading(observation: &Observation) -> Result<Reading, AppError> {
+    let mut reading = Reading { liquid: observation.liquid, ..Reading::default() };
+    for delegation in &observation.delegations {
+        add(&mut reading.delegated, delegation.validator.clone(), delegation.amount).map_err(broken)?;
+    }
+    for entry in &observation.unbondings {
+        if entry.matured {
+            reading.matured = reading.matured.checked_add(entry.amount).map_err(broken)?;
+        } else {
+            add(&mut reading.unbonding, entry.validator.clone(), entry.amount).map_err(broken)?;
+        }
+    }
+    Ok(reading)
+}
+
+fn figures(observation: &Observation, reading: &Reading, tolerance: BaseUnits) -> Result<ChainFigures, AppError> {
+    let unbonding = reading.unbonding.values().copied().chain([reading.matured]);
+    Ok(ChainFigures {
+        height: observation.height,
+        liquid: reading.liquid,
+        delegated: reading.delegated.clone(),
+        unbonding: BaseUnits::sum(unbonding).map_err(broken)?,
+        tolerance,
+    })
 }
 
 /// Stops a pool's outflows, unless they are stopped.
@@ -140,43 +426,18 @@ pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str
     change.commit().await
 }
 
-/// Compares, to the base unit. What an operation keeps in flight is liquid on the chain until it takes effect.
-fn compare(ledger: &Ledger, observation: &Observation) -> Result<Reconciliation, AppError> {
-    let broken = |error| AppError::Broken(format!("comparing with the chain: {error}"));
-    let held = |account: AssetAccount| ledger.balance(&account.into()).positive_part();
-    let sum = |parts: &[BaseUnits]| BaseUnits::sum(parts.iter().copied()).map_err(broken);
-    let chain = ChainFigures {
-        height: observation.height,
-        liquid: observation.liquid,
-        delegated: observation
-            .delegations
-            .iter()
-            .filter(|delegation| !delegation.amount.is_zero())
-            .map(|delegation| (delegation.validator.clone(), delegation.amount))
-            .collect(),
-        unbonding: BaseUnits::sum(observation.unbondings.iter().map(|entry| entry.amount)).map_err(broken)?,
-    };
-    let mut differences = Vec::new();
-    let mut note = |account: String, ledger: BaseUnits, chain: BaseUnits| {
-        if ledger != chain {
-            differences.push(Difference { account, ledger, chain });
-        }
-    };
-    let liquid = sum(&[held(AssetAccount::Liquid), held(AssetAccount::InFlight)])?;
-    note("liquid + in_flight".to_owned(), liquid, chain.liquid);
-    let unbonding = sum(&[held(AssetAccount::Unbonding), held(AssetAccount::Matured)])?;
-    note("unbonding + matured".to_owned(), unbonding, chain.unbonding);
-    let mut delegated: BTreeMap<_, _> = chain.delegated.iter().map(|(id, amount)| (id.clone(), *amount)).collect();
-    for (account, balance) in ledger.balances() {
-        if let Account::Asset(AssetAccount::Delegated(validator)) = account {
-            let on_chain = delegated.remove(validator).unwrap_or_default();
-            note(account.to_string(), balance.positive_part(), on_chain);
-        }
-    }
-    for (validator, amount) in delegated {
-        note(Account::from(AssetAccount::Delegated(validator)).to_string(), BaseUnits::ZERO, amount);
-    }
-    Ok(Reconciliation { height: observation.height, at: observation.at, chain, differences })
+/// Stops a pool's outflows and says why, also where they are stopped.
+async fn stop(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
+    let mut change = Change::begin(app, pool, now).await?;
+    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
+    tracing::error!(pool = %pool.id(), reason, "paused");
+    state.paused = Some(match state.paused {
+        Some(before) if before.len() + reason.len() < MAX_REASON_BYTES => format!("{before}; {reason}"),
+        _ => reason.to_owned(),
+    });
+    state.version += 1;
+    change.put(keys::pool_state(), &state);
+    change.commit().await
 }
 
 impl App {

@@ -87,6 +87,9 @@ pub struct Descriptor {
     pub limits: ChainLimits,
     /// What one ordinary transaction is expected to cost at most.
     pub fee_estimate: BaseUnits,
+    /// What one operation may lose of the stake that it touches by the chain's own rounding: a drop of no more is no slash
+    /// and the house's.
+    pub rounding_units: BaseUnits,
     /// Whether this is the simulated chain. It is shown in every pool, distribution and payout.
     pub simulated: bool,
 }

@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
-    LogFormat, LogSettings, PolicySettings, PoolSettings, Preset, Problem, ReserveSettings, RewardSettings,
+    LogFormat, LogSettings, PolicySettings, PoolSettings, ReconcileSettings, Preset, Problem, ReserveSettings, RewardSettings,
     SimulatedSettings, SlashSettings,
 };
 
@@ -372,6 +372,10 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
             max_validators: caps.max_validators,
         },
         release: super::release::check(problems, index, &raw.release),
+        reconcile: ReconcileSettings {
+            tolerance_base_units: problems
+                .base_units(&key("reconcile.tolerance_base_units"), &raw.reconcile.tolerance_base_units),
+        },
     }
 }
 

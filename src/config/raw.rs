@@ -242,6 +242,7 @@ pub(super) struct RawPool {
     pub house: RawHouse,
     pub allocation: RawAllocation,
     pub release: super::release::RawRelease,
+    pub reconcile: RawReconcile,
 }
 
 impl Default for RawPool {
@@ -257,6 +258,7 @@ impl Default for RawPool {
             house: RawHouse::default(),
             allocation: RawAllocation::default(),
             release: super::release::RawRelease::default(),
+            reconcile: RawReconcile::default(),
         }
     }
 }
@@ -316,6 +318,18 @@ impl Default for RawPolicy {
             enrolment: "automatic".to_owned(),
             slash: "platform_absorbs".to_owned(),
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawReconcile {
+    pub tolerance_base_units: DecimalText,
+}
+
+impl Default for RawReconcile {
+    fn default() -> Self {
+        Self { tolerance_base_units: decimal("0") }
     }
 }
 

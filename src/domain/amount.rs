@@ -90,6 +90,11 @@ impl BaseUnits {
         amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)
     }
 
+    /// What takes this amount away, as a signed one.
+    pub const fn negated(self) -> SignedUnits {
+        SignedUnits(-self.signed().0)
+    }
+
     /// This amount as a signed one.
     pub const fn signed(self) -> SignedUnits {
         SignedUnits(self.0 as i128)

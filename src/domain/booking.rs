@@ -1,13 +1,15 @@
 //! Every movement of tokens as a ledger entry. There is no other way to move an amount.
 
-use super::amount::{AmountError, BaseUnits};
+use super::amount::{AmountError, BaseUnits, SignedUnits};
 use super::distribution::Figures;
 use super::effect::{Effect, EffectKind};
+use super::fixed_apr::SlashPolicy;
 use super::ids::{OperationId, ValidatorId};
 use super::ledger::{
     AssetAccount as A, ClaimAccount as C, EffectName, Entry, LedgerError, Reason, RevisionRef, down, up,
 };
 use super::operation::OperationKind;
+use super::slash::Slash;
 use super::transfer::{Direction, Purpose, Transfer, TransferEvent, TransferMoney, TransferRefusal};
 
 /// Why something can't be booked. Nothing changed.
@@ -42,8 +44,15 @@ pub struct EffectContext<'a> {
     pub operation: Option<(&'a OperationKind, BaseUnits)>,
     /// The transfer of ours that the effect names.
     pub transfer: Option<&'a Transfer>,
-    /// The rounding units that the adapter declares: a smaller drop is no slash and goes to the house.
+    /// The rounding units of one operation that the adapter declares: a drop of no more goes to the house, whoever bears
+    /// slashes.
     pub rounding: BaseUnits,
+    /// Who bears a slash, by the policy of the period that the effect's time lies in.
+    pub bearer: SlashPolicy,
+    /// The slash that a reversal names, as it was booked.
+    pub slash: Option<&'a Slash>,
+    /// What the rewards owe for slashes and no distribution is about to recover.
+    pub owed: BaseUnits,
 }
 
 /// What to do about an effect.
@@ -68,20 +77,22 @@ pub struct Posting {
     pub suspense: BaseUnits,
     /// Whether an operation or transfer of ours, or the chain by itself, explains it. Alert where not.
     pub explained: bool,
+    /// By how much what unbonds from a validator changed: the ledger has the sum over all validators alone.
+    pub unbonding: Option<(ValidatorId, SignedUnits)>,
+    /// The slash that was booked or reversed, as it is now.
+    pub slash: Option<Slash>,
+}
+
+impl Posting {
+    fn of(entry: Entry, explained: bool) -> Self {
+        let zero = BaseUnits::ZERO;
+        Self { entry, used: zero, transfer: None, suspense: zero, explained, unbonding: None, slash: None }
+    }
 }
 
 /// What is on the chain and can't be explained by anything that we did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discrepancy {
-    /// Stake was destroyed.
-    Slashed {
-        /// At whom.
-        validator: ValidatorId,
-        /// Of the delegation.
-        delegated: BaseUnits,
-        /// Of the unbondings.
-        unbonding: BaseUnits,
-    },
     /// Tokens left the staking address for no DEFUND of ours.
     Outflow {
         /// How much.
@@ -120,9 +131,10 @@ pub fn release(id: &OperationId, left: BaseUnits) -> Result<Entry, LedgerError> 
 pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, BookingError> {
     let entry = |name, legs: Vec<_>| Entry::new(Reason::Effect(name, effect.key.clone()), legs);
     let ours = context.operation.is_some();
-    let plain = |entry, explained| {
-        let zero = BaseUnits::ZERO;
-        Ok(Booking::Post(Posting { entry, used: zero, transfer: None, suspense: zero, explained }))
+    let plain = |entry, explained| Ok(Booking::Post(Posting::of(entry, explained)));
+    let unbonds = |entry, explained, validator: &ValidatorId, change| {
+        let unbonding = Some((validator.clone(), change));
+        Ok(Booking::Post(Posting { unbonding, ..Posting::of(entry, explained) }))
     };
     match &effect.kind {
         EffectKind::TransferIn { amount, .. } => transfer_in(effect, context, *amount),
@@ -139,18 +151,19 @@ pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, B
                 up(A::Delegated(validator.clone()), *amount),
             ];
             let entry = entry(EffectName::Delegated, legs)?;
-            Ok(Booking::Post(Posting { entry, used, transfer: None, suspense: BaseUnits::ZERO, explained: ours }))
+            Ok(Booking::Post(Posting { used, ..Posting::of(entry, ours) }))
         }
         EffectKind::Undelegated { validator, amount, .. } => {
             let legs = vec![down(A::Delegated(validator.clone()), *amount), up(A::Unbonding, *amount)];
-            plain(entry(EffectName::Undelegated, legs)?, ours)
+            unbonds(entry(EffectName::Undelegated, legs)?, ours, validator, amount.signed())
         }
         EffectKind::Redelegated { from, to, amount } => {
             let legs = vec![down(A::Delegated(from.clone()), *amount), up(A::Delegated(to.clone()), *amount)];
             plain(entry(EffectName::Redelegated, legs)?, ours)
         }
-        EffectKind::Matured { amount, .. } => {
-            plain(entry(EffectName::Matured, vec![down(A::Unbonding, *amount), up(A::Matured, *amount)])?, true)
+        EffectKind::Matured { validator, amount } => {
+            let legs = vec![down(A::Unbonding, *amount), up(A::Matured, *amount)];
+            unbonds(entry(EffectName::Matured, legs)?, true, validator, amount.negated())
         }
         EffectKind::Withdrawn { amount } => {
             plain(entry(EffectName::Withdrawn, vec![down(A::Matured, *amount), up(A::Liquid, *amount)])?, true)
@@ -167,21 +180,44 @@ pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, B
         }
         EffectKind::Slashed { validator, delegated, unbonding } => {
             let lost = delegated.checked_add(*unbonding)?;
-            if lost > context.rounding {
-                return Ok(Booking::PauseAndReport(Discrepancy::Slashed {
-                    validator: validator.clone(),
-                    delegated: *delegated,
-                    unbonding: *unbonding,
-                }));
-            }
-            let legs = vec![
-                down(A::Delegated(validator.clone()), *delegated),
-                down(A::Unbonding, *unbonding),
-                down(C::House, lost),
-            ];
-            plain(entry(EffectName::Slashed, legs)?, true)
+            let bearer = if lost > context.rounding { context.bearer } else { SlashPolicy::PlatformAbsorbs };
+            let slash = Slash {
+                validator: validator.clone(),
+                delegated: *delegated,
+                unbonding: *unbonding,
+                bearer,
+                returned: BaseUnits::ZERO,
+            };
+            let entry = entry(EffectName::Slashed, slash.legs()?)?;
+            let change = Some((validator.clone(), unbonding.negated()));
+            Ok(Booking::Post(Posting { unbonding: change, slash: Some(slash), ..Posting::of(entry, true) }))
+        }
+        EffectKind::SlashReversed { validator, delegated, unbonding, .. } => {
+            let change = Some((validator.clone(), unbonding.signed()));
+            let known = context.slash.filter(|slash| slash.validator == *validator);
+            let Some(slash) = known else {
+                let back = delegated.checked_add(*unbonding)?;
+                let to = [up(A::Delegated(validator.clone()), *delegated), up(A::Unbonding, *unbonding)];
+                let legs = to.into_iter().chain([up(C::Suspense, back)]).collect();
+                let posting = Posting::of(entry(EffectName::SlashReversed, legs)?, false);
+                return Ok(Booking::Post(Posting { suspense: back, unbonding: change, ..posting }));
+            };
+            let reversal = slash.reverse(*delegated, *unbonding, context.owed)?;
+            let posting = Posting::of(entry(EffectName::SlashReversed, reversal.legs)?, true);
+            let (suspense, slash) = (reversal.suspense, Some(reversal.slash));
+            Ok(Booking::Post(Posting { suspense, unbonding: change, slash, ..posting }))
         }
     }
+}
+
+/// A drop that no effect explains, found by reconciliation first at `height`: booked as a slash.
+pub fn unexplained_drop(height: u64, slash: &Slash) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::UnexplainedDrop(height, slash.validator.clone()), slash.legs()?)
+}
+
+/// A drop at `height` that is no more than what the operations which took effect there may lose by rounding: the house's.
+pub fn rounding(height: u64, slash: &Slash) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::Rounding(height, slash.validator.clone()), slash.legs()?)
 }
 
 fn transfer_in(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) -> Result<Booking, BookingError> {
@@ -202,8 +238,7 @@ fn transfer_in(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) 
     }
     let entry = Entry::new(Reason::Effect(EffectName::TransferIn, effect.key.clone()), legs)?;
     let suspense = money.surplus;
-    let explained = suspense.is_zero();
-    Ok(Booking::Post(Posting { entry, used: BaseUnits::ZERO, transfer, suspense, explained }))
+    Ok(Booking::Post(Posting { transfer, suspense, ..Posting::of(entry, suspense.is_zero()) }))
 }
 
 fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) -> Result<Booking, BookingError> {
@@ -221,9 +256,7 @@ fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits)
     let used = reserved.min(amount);
     let legs = [down(A::InFlight, used), down(A::Liquid, amount.saturating_sub(used)), up(A::InTransit, amount)];
     let entry = Entry::new(Reason::Effect(EffectName::TransferOut, effect.key.clone()), legs)?;
-    let explained = used == amount;
-    let suspense = BaseUnits::ZERO;
-    Ok(Booking::Post(Posting { entry, used, transfer: Some(step.transfer), suspense, explained }))
+    Ok(Booking::Post(Posting { used, transfer: Some(step.transfer), ..Posting::of(entry, used == amount) }))
 }
 
 /// Custody acknowledges `amount` of a transfer: sent, of a FUND; received, of a DEFUND. The house's own tokens are in
@@ -302,10 +335,14 @@ pub fn unclaimed_reassigned(revision: RevisionRef, amount: BaseUnits) -> Result<
     Entry::new(Reason::UnclaimedReassigned(revision), [down(C::Unclaimed, amount), up(C::Payable, amount)])
 }
 
-/// Reconciliation at `height` found `amount` more in `account` than the ledger: it goes to suspense, never to rewards.
-/// A decrease has no booking: it pauses the pool's outflows.
-pub fn unexplained_increase(height: u64, account: A, amount: BaseUnits) -> Result<Entry, LedgerError> {
-    Entry::new(Reason::UnexplainedIncrease(height), [up(account, amount), up(C::Suspense, amount)])
+/// Reconciliation found more on the chain than in the ledger, first at `height`, in these accounts: it goes to suspense,
+/// never to rewards.
+pub fn unexplained_increase(
+    height: u64,
+    found: impl IntoIterator<Item = (A, BaseUnits)>,
+) -> Result<Entry, LedgerError> {
+    let legs = found.into_iter().flat_map(|(account, amount)| [up(account, amount), up(C::Suspense, amount)]);
+    Entry::new(Reason::UnexplainedIncrease(height), legs)
 }
 
 #[cfg(test)]

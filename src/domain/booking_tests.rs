@@ -98,13 +98,36 @@ fn what_leaves_unexplained_stops_the_pool() {
     let context = EffectContext { transfer: Some(&asked), ..EffectContext::default() };
     assert_eq!(effect(&out, &context).unwrap(), outflow);
 
+}
+
+#[test]
+fn a_slash_is_borne_as_the_policy_says_and_rounding_by_the_house() {
     let slash = seen(EffectKind::Slashed { validator: validator(1), delegated: units(3), unbonding: units(1) });
-    assert!(matches!(
-        effect(&slash, &EffectContext { rounding: units(3), ..EffectContext::default() }).unwrap(),
-        Booking::PauseAndReport(Discrepancy::Slashed { .. })
-    ));
-    let post = posting(effect(&slash, &EffectContext { rounding: units(4), ..EffectContext::default() }).unwrap());
-    assert_eq!(legs(&post.entry), said(&[("delegated/v1", -3), ("unbonding", -1), ("house", -4)]));
+    let by = |bearer, rounding| {
+        let context = EffectContext { bearer, rounding: units(rounding), ..EffectContext::default() };
+        let post = posting(effect(&slash, &context).unwrap());
+        assert_eq!(post.unbonding, Some((validator(1), SignedUnits::new(-1))));
+        (legs(&post.entry), post.slash.unwrap().bearer)
+    };
+    let house = said(&[("delegated/v1", -3), ("unbonding", -1), ("house", -4)]);
+    let owed = said(&[("delegated/v1", -3), ("unbonding", -1), ("slash_receivable", 4)]);
+    assert_eq!(by(SlashPolicy::PlatformAbsorbs, 0), (house.clone(), SlashPolicy::PlatformAbsorbs));
+    assert_eq!(by(SlashPolicy::RewardsAbsorb, 3), (owed, SlashPolicy::RewardsAbsorb));
+    assert_eq!(by(SlashPolicy::RewardsAbsorb, 4), (house, SlashPolicy::PlatformAbsorbs));
+}
+
+#[test]
+fn a_reversal_of_a_slash_that_nobody_knows_is_suspense() {
+    let key = EffectKey { transaction: TransactionId::new("slash").unwrap(), index: 0 };
+    let back = seen(EffectKind::SlashReversed {
+        slash: key,
+        validator: validator(1),
+        delegated: units(3),
+        unbonding: units(1),
+    });
+    let post = posting(effect(&back, &EffectContext::default()).unwrap());
+    assert_eq!(legs(&post.entry), said(&[("delegated/v1", 3), ("unbonding", 1), ("suspense", 4)]));
+    assert_eq!((post.suspense, post.explained, post.slash), (units(4), false, None));
 }
 
 #[test]
@@ -162,7 +185,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         (0_u8..4, n.clone()).prop_map(|(v, n)| Step::Plan(v, n)),
         (at.clone(), n.clone()).prop_map(|(at, n)| Step::Effect(at, n)),
         at.prop_map(Step::End),
-        (0_u8..7, 0_u8..4, n.clone()).prop_map(|(kind, v, n)| Step::Chain(kind, v, n)),
+        (0_u8..8, 0_u8..4, n.clone()).prop_map(|(kind, v, n)| Step::Chain(kind, v, n)),
         (n.clone(), n.clone()).prop_map(|(fee, payouts)| Step::Compute(fee, payouts)),
         any::<bool>().prop_map(Step::Finish),
         (n.clone(), any::<bool>()).prop_map(|(n, ok)| Step::Paid(n, ok)),
@@ -198,6 +221,8 @@ impl Pool {
             operation: operation.map(|at| (&self.operations[at].0, self.operations[at].1)),
             transfer: transfer.map(|at| &self.transfers[at]),
             rounding: units(2),
+            bearer: if self.posted % 2 == 0 { SlashPolicy::PlatformAbsorbs } else { SlashPolicy::RewardsAbsorb },
+            ..EffectContext::default()
         };
         let booking = effect(&seen(kind), &context);
         // Refusing what contradicts the books is right; making an entry that doesn't balance never is.
@@ -274,6 +299,7 @@ impl Pool {
                     3 => EffectKind::Withdrawn { amount },
                     4 => EffectKind::RewardPaid { validator: None, amount, earned_from: at, earned_to: at },
                     5 => EffectKind::RewardCompounded { validator: one, amount, earned_from: at, earned_to: at },
+                    6 => EffectKind::Slashed { validator: one, delegated: amount, unbonding: units(n % 3) },
                     _ => EffectKind::FeePaid { amount: units(n % 5) },
                 };
                 self.effect(kind, None, None);

@@ -53,6 +53,8 @@ pub enum EffectKind {
     RewardCompounded { validator: ValidatorId, amount: BaseUnits, earned_from: UnixSeconds, earned_to: UnixSeconds },
     /// A fee was paid from liquid, whether or not the transaction did anything else.
     FeePaid { amount: BaseUnits },
-    /// The chain destroyed stake of ours.
+    /// The chain destroyed stake of ours: of the delegation, and of unbondings that have not matured.
     Slashed { validator: ValidatorId, delegated: BaseUnits, unbonding: BaseUnits },
+    /// The chain took back what the effect `slash` destroyed: so much is delegated and unbonding again.
+    SlashReversed { slash: EffectKey, validator: ValidatorId, delegated: BaseUnits, unbonding: BaseUnits },
 }

@@ -71,6 +71,7 @@ fn pool() -> Pool {
             liquid: units(60),
             delegated: [(validator(), units(700))].into(),
             unbonding: units(130),
+            tolerance: units(0),
         },
     }
 }
@@ -118,6 +119,15 @@ fn each_equation_catches_its_own() {
     );
     assert_eq!(caught(|p| p.chain.liquid = units(50)), [(6, "liquid")]);
     assert_eq!(caught(|p| p.chain.unbonding = units(100)), [(6, "unbonding")]);
+    // What may be off by one is off by one.
+    assert_eq!(
+        caught(|p| {
+            p.chain.tolerance = units(1);
+            p.chain.unbonding = units(129);
+            p.chain.liquid = units(62);
+        }),
+        [(6, "liquid")]
+    );
     // The sums agree, the validators don't.
     assert_eq!(
         caught(|p| p.chain.delegated = [(ValidatorId::new("w").unwrap(), units(700))].into()),

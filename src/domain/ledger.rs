@@ -161,6 +161,8 @@ pub enum EffectName {
     FeePaid,
     /// Stake was destroyed.
     Slashed,
+    /// Destroyed stake came back.
+    SlashReversed,
 }
 
 /// Why an entry was made. The names are stored and shown: they don't change.
@@ -188,8 +190,12 @@ pub enum Reason {
     PayoutsRejected(RevisionRef),
     /// Rejected payouts became payable to a named successor.
     UnclaimedReassigned(RevisionRef),
-    /// Reconciliation found more on chain than the ledger had, at this height.
+    /// Reconciliation found more on chain than the ledger had, first at this height.
     UnexplainedIncrease(u64),
+    /// Reconciliation found less on chain than the ledger had, first at this height: booked as a slash.
+    UnexplainedDrop(u64, ValidatorId),
+    /// Reconciliation at this height found a drop within the rounding of the operations that took effect there.
+    Rounding(u64, ValidatorId),
 }
 
 impl Reason {
@@ -210,6 +216,7 @@ impl Reason {
                 EffectName::RewardCompounded => "reward_compounded",
                 EffectName::FeePaid => "fee_paid",
                 EffectName::Slashed => "slashed",
+                EffectName::SlashReversed => "slash_reversed",
             },
             Self::FundSent(_) => "fund_sent",
             Self::DefundReceived(_) => "defund_received",
@@ -220,6 +227,8 @@ impl Reason {
             Self::PayoutsRejected(_) => "payouts_rejected",
             Self::UnclaimedReassigned(_) => "unclaimed_reassigned",
             Self::UnexplainedIncrease(_) => "unexplained_increase",
+            Self::UnexplainedDrop(..) => "unexplained_drop",
+            Self::Rounding(..) => "rounding",
         }
     }
 
@@ -236,6 +245,7 @@ impl Reason {
             | Self::PayoutsRejected(revision)
             | Self::UnclaimedReassigned(revision) => format!("{}/{}", revision.period, revision.revision),
             Self::UnexplainedIncrease(height) => height.to_string(),
+            Self::UnexplainedDrop(height, validator) | Self::Rounding(height, validator) => format!("{height}/{validator}"),
         }
     }
 }
@@ -282,7 +292,7 @@ pub fn up(account: impl Into<Account>, amount: BaseUnits) -> Leg {
 
 /// A leg that takes `amount` from `account`.
 pub fn down(account: impl Into<Account>, amount: BaseUnits) -> Leg {
-    Leg { account: account.into(), change: SignedUnits::new(-amount.signed().get()) }
+    Leg { account: account.into(), change: amount.negated() }
 }
 
 /// A balanced list of legs with its reason. There is no way to have one that doesn't balance.

@@ -43,6 +43,8 @@ pub struct PoolSettings {
     pub release: ReleaseLimits,
     /// The balance feed's tolerances.
     pub feed: FeedSettings,
+    /// How ledger and chain are compared.
+    pub reconcile: ReconcileSettings,
 }
 
 /// How much stays liquid.
@@ -148,6 +150,14 @@ pub struct FeedSettings {
     pub max_lateness_seconds: u32,
     /// How long after its end a period waits for watermarks before it freezes without them.
     pub close_grace_seconds: u32,
+}
+
+/// How ledger and chain are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReconcileSettings {
+    /// By how much a figure of the chain may differ from the ledger's without stopping outflows. Zero by default: both
+    /// count whole base units, and what an operation loses by rounding the adapter declares.
+    pub tolerance: BaseUnits,
 }
 
 /// Why a policy was refused.

@@ -16,7 +16,7 @@ use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode as Enrolment};
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{AssetId, PoolId, ValidatorId};
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -213,6 +213,10 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                 max_skew_seconds: seconds("feed.max_skew_seconds", config.feed.max_skew_seconds)?,
                 max_lateness_seconds: seconds("feed.max_lateness_seconds", config.feed.max_lateness_seconds)?,
                 close_grace_seconds: seconds("feed.close_grace_seconds", config.feed.close_grace_seconds)?,
+            },
+            reconcile: ReconcileSettings {
+                tolerance: units(pool.reconcile.tolerance_base_units)
+                    .map_err(at(key("reconcile.tolerance_base_units")))?,
             },
         },
     })

@@ -276,6 +276,10 @@ keys! {
     TRANSFER_BY_CHANGE = 0x5a, transfer_by_change / parse_transfer_by_change (version: u64, transfer: &TransferId);
     /// What custody last said that it holds.
     CUSTODY_REPORT = 0x5b, custody_report / is_custody_report ();
+    /// A slash, by the effect or the reconciliation that showed it.
+    SLASH = 0x5c, slash / parse_slash (effect: &EffectKey);
+    /// What unbonds from a validator.
+    UNBONDING = 0x5d, unbonding / parse_unbonding (validator: &ValidatorId);
     /// How the eligible total ran through a frozen period.
     OUTFLOW = 0x5f, outflow / parse_outflow (period: u64);
 

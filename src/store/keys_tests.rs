@@ -66,6 +66,8 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         "[a-b:]{1,3}".prop_map(|v| validator(&ValidatorId::new(&v).unwrap())),
         (n.clone(), small.clone()).prop_map(|(a, b)| payout_ack(a, b)),
         (n.clone(), account()).prop_map(|(a, b)| rejected_payout(a, &b)),
+        effect().prop_map(|e| slash(&e)),
+        "[a-b:]{1,3}".prop_map(|v| unbonding(&ValidatorId::new(&v).unwrap())),
         (seconds, n.clone()).prop_map(|(a, b)| staked_series(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| curve_page(a, b)),
         (n.clone(), small.clone()).prop_map(|(a, b)| frozen_curve(a, b)),

@@ -10,7 +10,10 @@ use crate::api::render;
 use crate::api::show;
 use crate::api::status::{ApiError, Problem};
 use crate::app::rebalance::Rebalance;
+use crate::app::reconcile::Resolution;
 use crate::app::{App, Pool};
+use crate::domain::amount::BaseUnits;
+use crate::domain::ids::ValidatorId;
 use crate::pb::v1;
 
 async fn plan(app: &App, pool: &Pool, rebalance: &Rebalance) -> Result<v1::RebalancePlan, ApiError> {
@@ -55,6 +58,13 @@ pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1:
     change(&app, &request, &pool, app.retry_operation(&request, &pool, &operation), present).await
 }
 
+fn pending(pool: &Pool, whom: Option<&ValidatorId>, units: BaseUnits) -> v1::PendingReward {
+    v1::PendingReward {
+        validator: whom.map(|validator| names::show::validator(pool.id(), validator)).unwrap_or_default(),
+        amount: Some(show::amount(&pool.record.asset, units)),
+    }
+}
+
 /// Reconcile.
 pub async fn reconcile(app: Arc<App>, body: v1::ReconcileRequest) -> Result<v1::ReconcileResponse, ApiError> {
     let pool = app.pool(&names::pool(&Path::of("name"), &body.name)?)?;
@@ -64,7 +74,7 @@ pub async fn reconcile(app: Arc<App>, body: v1::ReconcileRequest) -> Result<v1::
         ApiError::Unavailable(Problem::new("NOT_COMPARED", message))
     })?;
     let equations = app.check_equations(&pool).await?;
-    let holds = found.differences.is_empty() && equations.iter().all(|equation| equation.holds);
+    let holds = found.agrees() && equations.iter().all(|equation| equation.holds);
     let asset = &pool.record.asset;
     Ok(v1::ReconcileResponse {
         chain_height: found.height,
@@ -72,5 +82,12 @@ pub async fn reconcile(app: Arc<App>, body: v1::ReconcileRequest) -> Result<v1::
         equations: equations.iter().map(render::ledger::equation).collect(),
         differences: found.differences.iter().map(|one| render::ledger::difference(asset, one)).collect(),
         holds,
+        pending_rewards: found.pending.iter().map(|(whom, units)| pending(&pool, whom.as_ref(), *units)).collect(),
+        resolution: match found.booked {
+            None => v1::ReconcileResolution::Unspecified,
+            Some(Resolution::Slash) => v1::ReconcileResolution::Slash,
+            Some(Resolution::Suspense) => v1::ReconcileResolution::Suspense,
+        }
+        .into(),
     })
 }

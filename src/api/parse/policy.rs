@@ -14,7 +14,7 @@ use crate::domain::policy::{
     AllocationSettings, DEFAULT_FORECAST_PERCENTILE_BPS, DEFAULT_FORECAST_WINDOWS, DEFAULT_MAX_APR_BPS,
     DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS, DEFAULT_OUTFLOW_PER_DAY_BPS, DEFAULT_OUTFLOW_PER_RUN_BPS,
     FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS, PoolPolicy, PoolSettings,
-    ReleaseLimits, ReserveSettings,
+    ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 use crate::domain::time::DAY_SECONDS;
@@ -137,6 +137,7 @@ pub fn with_defaults(asset: &AssetId, chain: &ChainDefaults<'_>, given: Option<&
         allocation: Some(allocation),
         release_limits: Some(given.release_limits.unwrap_or_else(default_limits)),
         feed: Some(given.feed.unwrap_or_default()),
+        reconcile: Some(given.reconcile.unwrap_or_default()),
     }
 }
 
@@ -169,7 +170,14 @@ pub fn settings(
         )?,
         release: release_limits(&release_path, asset, release)?,
         feed: feed(&feed_path, settings.feed.as_ref().ok_or_else(|| feed_path.missing())?, period_seconds)?,
+        reconcile: reconcile(&path.field("reconcile"), asset, settings.reconcile.as_ref())?,
     })
+}
+
+fn reconcile(path: &Path<'_>, asset: &AssetId, given: Option<&v1::ReconcileSettings>) -> Parsed<ReconcileSettings> {
+    let tolerance = given.and_then(|given| given.tolerance.as_ref());
+    let tolerance = amount::optional_amount_of(&path.field("tolerance"), asset, tolerance)?;
+    Ok(ReconcileSettings { tolerance: tolerance.unwrap_or_default() })
 }
 
 fn share(path: &Path<'_>, bps: u32) -> Parsed<u32> {
@@ -331,7 +339,7 @@ fn set_policy(field: &str, from: &v1::Policy, to: &mut v1::Policy) -> bool {
 
 fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings) -> bool {
     let Some((group, field)) = field.split_once('.') else {
-        return copy_field!(field, from => to; reserve allocation release_limits feed);
+        return copy_field!(field, from => to; reserve allocation release_limits feed reconcile);
     };
     match group {
         "reserve" => {
@@ -357,6 +365,11 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
             let from = from.feed.unwrap_or_default();
             let to = to.feed.get_or_insert_default();
             copy_field!(field, from => to; max_skew_seconds max_lateness_seconds close_grace_seconds)
+        }
+        "reconcile" => {
+            let from = from.reconcile.clone().unwrap_or_default();
+            let to = to.reconcile.get_or_insert_default();
+            copy_field!(field, from => to; tolerance)
         }
         _ => false,
     }

@@ -1,11 +1,11 @@
 //! Ledgers, equations, differences.
 
 use crate::api::show;
-use crate::app::reconcile::Difference;
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::equations::EquationResult;
 use crate::domain::ids::AssetId;
 use crate::domain::ledger::{AssetAccount, ClaimAccount, LedgerView};
+use crate::domain::reconciliation::Difference;
 use crate::pb::v1;
 
 /// Every account of a ledger.
@@ -48,12 +48,11 @@ pub fn equation(result: &EquationResult) -> v1::EquationResult {
 /// One thing of which ledger and chain have another figure.
 pub fn difference(asset: &AssetId, difference: &Difference) -> v1::ChainDifference {
     let signed = |units: BaseUnits| Some(show::signed_amount(asset, units.signed()));
-    // Neither is past the largest amount, so that their difference is none past an i128.
-    let apart = difference.chain.signed().get() - difference.ledger.signed().get();
     v1::ChainDifference {
-        ledger_account: difference.account.clone(),
+        ledger_account: difference.of.to_string(),
         ledger_amount: signed(difference.ledger),
         chain_amount: signed(difference.chain),
-        difference: Some(show::signed_amount(asset, SignedUnits::new(apart))),
+        difference: Some(show::signed_amount(asset, difference.apart())),
+        tolerated: difference.tolerated,
     }
 }

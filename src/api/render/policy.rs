@@ -48,7 +48,7 @@ fn decimal_text(numerator: u128, denominator: u128) -> String {
 
 /// Settings.
 pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
-    let PoolSettings { reserve, allocation, release, feed } = settings;
+    let PoolSettings { reserve, allocation, release, feed, reconcile } = settings;
     let amount = |units| Some(show::amount(asset, units));
     let rate = |rate: Option<Decimal>| rate.map(|rate| rate.normalize().to_string()).unwrap_or_default();
     v1::PoolSettings {
@@ -86,6 +86,9 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
             max_skew_seconds: feed.max_skew_seconds,
             max_lateness_seconds: feed.max_lateness_seconds,
             close_grace_seconds: feed.close_grace_seconds,
+        }),
+        reconcile: Some(v1::ReconcileSettings {
+            tolerance: (!reconcile.tolerance.is_zero()).then(|| show::amount(asset, reconcile.tolerance)),
         }),
     }
 }

@@ -48,6 +48,9 @@ pub fn pool(pool: &Pool, view: &PoolView) -> Result<v1::Pool, AmountError> {
         create_time: Some(show::time(record.created_at)),
         as_of_time: Some(show::time(view.at)),
         etag: view.state.version.to_string(),
+        reconciled_height: view.chain.reconciled_height,
+        reconcile_time: (view.chain.reconciled_height > 0).then(|| show::time(view.chain.reconciled_at)),
+        mismatch: view.chain.mismatch.clone().unwrap_or_default(),
     })
 }
 
@@ -76,6 +79,8 @@ fn totals(asset: &AssetId, totals: &Totals) -> v1::PoolTotals {
         weight_added: totals.adjusted.up.to_string(),
         weight_taken: totals.adjusted.down.to_string(),
         uncollected_weight: totals.uncollected.to_string(),
+        slashed_total: Some(sum(asset, totals.slashed)),
+        slash_receivable: amount(totals.slash_receivable),
     }
 }
 

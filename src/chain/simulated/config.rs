@@ -78,6 +78,9 @@ pub struct SimulatedConfig {
     pub limits: ChainLimits,
     /// What every included transaction pays.
     pub fee: BaseUnits,
+    /// What delegating to, undelegating or redelegating from a validator loses of what stays there, by rounding. No effect
+    /// says so.
+    pub rounding_units: BaseUnits,
     /// The yearly reward before commission, in hundredths of a percent of the stake, not compounded.
     pub apr_bps: u32,
     /// Seconds from acceptance to inclusion; the next block at the earliest.
@@ -144,6 +147,7 @@ impl SimulatedConfig {
             withdraw_style: self.withdraw_style,
             limits: self.limits.clone(),
             fee_estimate: self.fee,
+            rounding_units: self.rounding_units,
             simulated: true,
         }
     }
@@ -211,6 +215,7 @@ impl SimulatedConfig {
         out.flag(limits.unbonding_entries_per_account).flag(limits.redelegation);
         out.u64(limits.redelegation_lock_seconds).u32(limits.max_validators);
         out.u64(limits.min_claim_interval_seconds).u128(limits.delegation_unit.get());
+        out.u128(self.rounding_units.get());
         let mut validators: Vec<&ChainValidator> = self.validators.iter().collect();
         validators.sort_by(|a, b| a.id.cmp(&b.id));
         out.u64(validators.len() as u64);

@@ -143,6 +143,10 @@ impl Core {
             self.state.observe()
         };
         observation.liquid = observation.liquid.checked_add(excess).unwrap_or(BaseUnits::MAX);
+        if let Some((validator, missing)) = self.faults.missing_stake() {
+            let lied = observation.delegations.iter_mut().filter(|delegation| delegation.validator == validator);
+            lied.for_each(|delegation| delegation.amount = delegation.amount.saturating_sub(missing));
+        }
         Ok(observation)
     }
 
@@ -323,11 +327,18 @@ impl Core {
                 self.faults.count(name);
                 return Ok(());
             }
-            SimulatedFault::Slash { validator, fraction } => {
+            SimulatedFault::Slash { validator, fraction } | SimulatedFault::SilentSlash { validator, fraction } => {
                 let parts = rate_to_integer(*fraction)
                     .filter(|parts| *parts > 0)
                     .ok_or_else(|| refused("a slash takes more than 0 and at most 1, with at most 18 decimals"))?;
-                (known(validator)?, ValidatorChange::Slash { parts })
+                let silent = matches!(fault, SimulatedFault::SilentSlash { .. });
+                (known(validator)?, ValidatorChange::Slash { parts, silent })
+            }
+            SimulatedFault::Unslash { validator } => (known(validator)?, ValidatorChange::Unslash),
+            SimulatedFault::LyingStake { validator, .. } => {
+                known(validator)?;
+                self.faults.arm(fault);
+                return Ok(());
             }
             SimulatedFault::Jail { validator } => (known(validator)?, ValidatorChange::Jail),
             SimulatedFault::Unjail { validator } => (known(validator)?, ValidatorChange::Unjail),

@@ -48,8 +48,12 @@ impl State {
         self.find(validator).ok_or_else(|| format!("validator {validator} is unknown"))
     }
 
-    fn whole_units(&self, amount: u128) -> Outcome {
+    /// Amounts are whole units, but for all of a stake that is none: a slash may have left it so.
+    fn whole_units(&self, amount: u128, everything: Option<usize>) -> Outcome {
         let unit = self.config.limits.delegation_unit.get();
+        if everything.is_some_and(|index| amount > 0 && amount == self.pairs[index].stake) {
+            return Ok(());
+        }
         if amount == 0 {
             return Err("the amount is zero".into());
         }
@@ -83,7 +87,7 @@ impl State {
 
     fn delegate(&mut self, validator: &ValidatorId, amount: u128, origin: &mut Origin) -> Outcome {
         let index = self.known(validator)?;
-        self.whole_units(amount)?;
+        self.whole_units(amount, None)?;
         self.takes(index, amount, None)?;
         if self.liquid < amount {
             return Err(format!("the liquid balance of {} is below {amount}", self.liquid));
@@ -91,6 +95,7 @@ impl State {
         self.touch(index, origin);
         self.liquid -= amount;
         self.pairs[index].stake += amount;
+        self.round(index);
         self.emit(origin, EffectKind::Delegated { validator: validator.clone(), amount: units(amount) });
         Ok(())
     }
@@ -134,12 +139,13 @@ impl State {
         }
         let taken = if whole { self.pairs[index].stake } else { taken };
         self.pairs[index].stake -= taken;
+        self.round(index);
         taken
     }
 
     fn undelegate(&mut self, validator: &ValidatorId, asked: u128, origin: &mut Origin) -> Outcome {
         let index = self.known(validator)?;
-        self.whole_units(asked)?;
+        self.whole_units(asked, Some(index))?;
         let taken = self.leaving(index, asked, self.config.undelegate)?;
         let limits = self.config.limits.clone();
         let sweeps = self.config.undelegate_withdraws_matured;
@@ -187,7 +193,7 @@ impl State {
         if source == target {
             return Err("the two validators are the same".into());
         }
-        self.whole_units(asked)?;
+        self.whole_units(asked, Some(source))?;
         let taken = self.leaving(source, asked, UndelegateStyle::Exact)?;
         self.takes(target, taken, (taken == self.pairs[source].stake).then_some(source))?;
         let now = self.at();

@@ -27,6 +27,8 @@ pub enum SimulatedFault {
     StaleObserve { blocks: u64, times: u32 },
     /// `observe` reports this much more liquid than there is.
     LyingObserve { excess: BaseUnits, times: u32 },
+    /// `observe` reports this much less staked with the validator than there is.
+    LyingStake { validator: ValidatorId, missing: BaseUnits, times: u32 },
     /// `prepare` builds a transaction that says something else than was asked: an amount one too high, or the claim or
     /// withdrawal turned into sending all that is liquid to custody.
     LyingPrepare { times: u32 },
@@ -37,6 +39,11 @@ pub enum SimulatedFault {
     Flaky { one_in: u32 },
     /// The validator loses this share, more than 0 and at most 1, of everything staked with it or unbonding from it.
     Slash { validator: ValidatorId, fraction: Rate },
+    /// The same, but `effects` never says so.
+    SilentSlash { validator: ValidatorId, fraction: Rate },
+    /// The chain takes back the validator's last slash that was not taken back: what was delegated is so again; so is what
+    /// unbonded, unless its entry is still there. `effects` says so where it said the slash.
+    Unslash { validator: ValidatorId },
     /// The validator is jailed: it earns nothing and takes no new stake.
     Jail { validator: ValidatorId },
     /// A jailed validator becomes active.
@@ -58,10 +65,13 @@ impl SimulatedFault {
             Self::EffectsUnavailable { .. } => "effects_unavailable",
             Self::StaleObserve { .. } => "stale_observe",
             Self::LyingObserve { .. } => "lying_observe",
+            Self::LyingStake { .. } => "lying_stake",
             Self::LyingPrepare { .. } => "lying_prepare",
             Self::Outage { .. } => "outage",
             Self::Flaky { .. } => "flaky",
             Self::Slash { .. } => "slash",
+            Self::SilentSlash { .. } => "silent_slash",
+            Self::Unslash { .. } => "unslash",
             Self::Jail { .. } => "jail",
             Self::Unjail { .. } => "unjail",
             Self::Tombstone { .. } => "tombstone",
@@ -78,6 +88,7 @@ impl SimulatedFault {
             | Self::EffectsUnavailable { times }
             | Self::StaleObserve { times, .. }
             | Self::LyingObserve { times, .. }
+            | Self::LyingStake { times, .. }
             | Self::LyingPrepare { times } => Some(*times),
             _ => None,
         }
@@ -193,6 +204,14 @@ impl Faults {
             _ => None,
         });
         (stale.unwrap_or(0), excess.unwrap_or(BaseUnits::ZERO))
+    }
+
+    /// How much of whose stake this observation leaves out.
+    pub(super) fn missing_stake(&mut self) -> Option<(ValidatorId, BaseUnits)> {
+        self.fire(|fault| match fault {
+            SimulatedFault::LyingStake { validator, missing, .. } => Some((validator.clone(), *missing)),
+            _ => None,
+        })
     }
 
     /// Whether this preparation lies.

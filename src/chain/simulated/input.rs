@@ -9,9 +9,13 @@ use crate::domain::ids::{TransactionId, TransferId, ValidatorId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValidatorChange {
     /// It loses this much of [`super::config::RATE_SCALE`] of all stake with it.
+    /// `silent` ones are in no list of effects.
     Slash {
         parts: u64,
+        silent: bool,
     },
+    /// Its last slash is taken back.
+    Unslash,
     Jail,
     Unjail,
     Tombstone,
@@ -56,7 +60,9 @@ impl Accepted {
             }
             Input::Validator { validator, change } => {
                 let (tag, parts) = match change {
-                    ValidatorChange::Slash { parts } => (4, *parts),
+                    ValidatorChange::Slash { parts, silent: false } => (4, *parts),
+                    ValidatorChange::Slash { parts, silent: true } => (8, *parts),
+                    ValidatorChange::Unslash => (9, 0),
                     ValidatorChange::Jail => (5, 0),
                     ValidatorChange::Unjail => (6, 0),
                     ValidatorChange::Tombstone => (7, 0),
@@ -82,11 +88,12 @@ impl Accepted {
                 amount: BaseUnits::new(input.u128()?).ok()?,
             },
             3 => Input::Donation { amount: BaseUnits::new(input.u128()?).ok()? },
-            tag @ 4..=7 => {
+            tag @ 4..=9 => {
                 let validator = ValidatorId::new(input.text()?).ok()?;
                 let parts = input.u64()?;
                 let change = match tag {
-                    4 => ValidatorChange::Slash { parts },
+                    4 | 8 => ValidatorChange::Slash { parts, silent: tag == 8 },
+                    9 => ValidatorChange::Unslash,
                     5 => ValidatorChange::Jail,
                     6 => ValidatorChange::Unjail,
                     _ => ValidatorChange::Tombstone,

@@ -28,6 +28,7 @@ mod input;
 mod log;
 pub mod presets;
 mod rewards;
+mod slashes;
 mod state;
 #[cfg(test)]
 mod tests;

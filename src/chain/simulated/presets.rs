@@ -62,6 +62,7 @@ fn base(chain: &str, asset: &str, decimals: u32, whole_tokens: u64) -> Simulated
             delegation_unit: BaseUnits::from_u64(1),
         },
         fee: BaseUnits::ZERO,
+        rounding_units: BaseUnits::ZERO,
         apr_bps: 0,
         inclusion_delay_seconds: 0,
         finality_delay_seconds: 0,

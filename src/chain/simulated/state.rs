@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::config::{RATE_SCALE, SimulatedConfig, UnbondingStyle, rate_to_integer};
 use super::input::{Accepted, Input, ValidatorChange};
-use super::rewards::{Pair, share};
+use super::rewards::Pair;
+use super::slashes::Made;
 use crate::chain::{Delegation, Observation, RewardStyle, Unbonding, WithdrawStyle};
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
@@ -26,7 +27,7 @@ pub(super) struct ValidatorState {
     shown: ChainValidator,
     pub(super) status: ValidatorStatus,
     pub(super) commission_parts: u64,
-    others: u128,
+    pub(super) others: u128,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(super) struct Sums {
     pub(super) compounded: u128,
     pub(super) fees: u128,
     pub(super) slashed: u128,
+    /// Of it, taken back.
+    pub(super) unslashed: u128,
     pub(super) donated: u128,
     pub(super) transferred_in: u128,
     pub(super) transferred_out: u128,
@@ -80,7 +83,7 @@ impl Origin {
     }
 
     /// What the chain does without a transaction of ours has a name made of what it is and which one.
-    fn synthetic(what: &str, which: impl std::fmt::Display) -> Self {
+    pub(super) fn synthetic(what: &str, which: impl std::fmt::Display) -> Self {
         Self { transaction: synthetic_id(what, which), operation: None, next: 0 }
     }
 }
@@ -109,6 +112,8 @@ pub(super) struct State {
     pub(super) pairs: Vec<Pair>,
     pub(super) unbondings: Vec<Entry>,
     pub(super) locks: Vec<Lock>,
+    /// Slashes that were not taken back, in their order.
+    pub(super) slashes: Vec<Made>,
     pub(super) last_claim: Option<UnixSeconds>,
     /// Inputs whose block has not come, by block and order of acceptance.
     queue: BTreeMap<(u64, u64), Input>,
@@ -146,6 +151,7 @@ impl State {
             pairs,
             unbondings: Vec::new(),
             locks: Vec::new(),
+            slashes: Vec::new(),
             last_claim: None,
             queue: BTreeMap::new(),
             queued: 0,
@@ -293,7 +299,8 @@ impl State {
         self.settle(index);
         let status = self.validators[index].status;
         match change {
-            ValidatorChange::Slash { parts } => self.slash(index, parts, order),
+            ValidatorChange::Slash { parts, silent } => self.slash(index, parts, silent, order),
+            ValidatorChange::Unslash => self.unslash(index, order),
             ValidatorChange::Tombstone => self.validators[index].status = ValidatorStatus::Tombstoned,
             ValidatorChange::Jail if status != ValidatorStatus::Tombstoned => {
                 self.validators[index].status = ValidatorStatus::Jailed;
@@ -302,28 +309,6 @@ impl State {
                 self.validators[index].status = ValidatorStatus::Active;
             }
             ValidatorChange::Jail | ValidatorChange::Unjail => {}
-        }
-    }
-
-    /// Destroys `parts` of [`RATE_SCALE`] of all stake with a validator and of what unbonds from it, rounded down.
-    fn slash(&mut self, index: usize, parts: u64, order: u64) {
-        let of = |amount: u128| share(amount, parts, RATE_SCALE);
-        let delegated = of(self.pairs[index].stake);
-        self.pairs[index].stake -= delegated;
-        let others = of(self.validators[index].others);
-        self.validators[index].others -= others;
-        let mut unbonding = 0;
-        for entry in self.unbondings.iter_mut().filter(|entry| entry.validator == index && !entry.matured) {
-            let lost = of(entry.amount);
-            entry.amount -= lost;
-            unbonding += lost;
-        }
-        self.totals.slashed += delegated + unbonding;
-        if delegated + unbonding > 0 {
-            let validator = self.validators[index].id.clone();
-            let mut origin = Origin::synthetic("slash", order);
-            let (delegated, unbonding) = (units(delegated), units(unbonding));
-            self.emit(&mut origin, EffectKind::Slashed { validator, delegated, unbonding });
         }
     }
 

@@ -28,7 +28,7 @@ pub struct ChainTotals {
     pub pending_rewards: BaseUnits,
     /// Fees paid, those of failed transactions included.
     pub fees_paid: BaseUnits,
-    /// Stake and unbondings destroyed.
+    /// Stake and unbondings destroyed, less what was given back.
     pub slashed: BaseUnits,
     /// Liquid at the staking address.
     pub liquid: BaseUnits,
@@ -115,7 +115,7 @@ impl State {
             rewards_compounded: units(sums.compounded),
             pending_rewards: units(pending),
             fees_paid: units(sums.fees),
-            slashed: units(sums.slashed),
+            slashed: units(sums.slashed - sums.unslashed),
             liquid: units(self.liquid),
             delegated: units(self.pairs.iter().map(|pair| pair.stake).sum()),
             unbonding: units(entries(false)),

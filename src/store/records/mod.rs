@@ -9,6 +9,7 @@ mod operation;
 mod period;
 mod policy;
 mod service;
+mod slash;
 
 use prost::Message;
 use ruint::aliases::U256;
@@ -20,9 +21,10 @@ pub use distribution::{
 };
 pub use ledger::{LedgerRecord, PostingRecord};
 pub use operation::{CustodyReport, KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
-pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange};
+pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange, Suspect};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
+pub use slash::{SlashRecord, UnbondingRecord};
 
 /// A stored record that can't be read: damage that the checksum did not find, or a newer version's form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

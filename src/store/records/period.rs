@@ -161,6 +161,29 @@ pub struct ChainMark {
     pub reconciled_at: UnixSeconds,
     /// What differed at the last reconciliation; `None` if it held.
     pub mismatch: Option<String>,
+    /// The height of the last slash that was booked; zero if there was none.
+    pub slashed_height: u64,
+    /// The first reading that showed what differs now.
+    pub suspect: Option<Suspect>,
+}
+
+impl ChainMark {
+    /// Whether ledger and chain were found equal since the last slash, and are not known to differ: only then is anything
+    /// delegated.
+    pub fn settled(&self) -> bool {
+        self.mismatch.is_none() && (self.slashed_height == 0 || self.reconciled_height > self.slashed_height)
+    }
+}
+
+/// A reading that showed a difference, and which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its height.
+    pub height: u64,
+    /// The chain's time there.
+    pub at: UnixSeconds,
+    /// BLAKE3 of what differs.
+    pub hash: [u8; 32],
 }
 
 impl Record for ChainMark {
@@ -174,12 +197,24 @@ impl Record for ChainMark {
             reconciled_height: self.reconciled_height,
             reconciled_at: self.reconciled_at.get(),
             mismatch: self.mismatch.clone().unwrap_or_default(),
+            slashed_height: self.slashed_height,
+            suspect_height: self.suspect.map_or(0, |suspect| suspect.height),
+            suspect_at: self.suspect.map_or(0, |suspect| suspect.at.get()),
+            suspect_hash: self.suspect.map(|suspect| suspect.hash.to_vec()).unwrap_or_default(),
         }
         .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: pb::ChainMarkRecord = message(Self::NAME, bytes)?;
+        let suspect = match record.suspect_hash.as_slice() {
+            [] => None,
+            hash => Some(Suspect {
+                height: record.suspect_height,
+                at: UnixSeconds::new(record.suspect_at),
+                hash: field(Self::NAME, "suspect_hash", hash.try_into())?,
+            }),
+        };
         Ok(Self {
             booked_height: record.booked_height,
             booked_at: UnixSeconds::new(record.booked_at),
@@ -187,6 +222,8 @@ impl Record for ChainMark {
             reconciled_height: record.reconciled_height,
             reconciled_at: UnixSeconds::new(record.reconciled_at),
             mismatch: (!record.mismatch.is_empty()).then_some(record.mismatch),
+            slashed_height: record.slashed_height,
+            suspect,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{OperatorGroup, ValidatorId};
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::pb::store::v1 as pb;
@@ -112,7 +112,7 @@ impl Record for PoolState {
     const NAME: &'static str = "pool state";
 
     fn encode(&self) -> Vec<u8> {
-        let PoolSettings { reserve, allocation, release, feed } = &self.settings;
+        let PoolSettings { reserve, allocation, release, feed, reconcile } = &self.settings;
         pb::PoolStateRecord {
             paused: self.paused.is_some(),
             pause_reason: self.paused.clone().unwrap_or_default(),
@@ -145,6 +145,7 @@ impl Record for PoolState {
                 max_apr: release.max_apr.map(|most| most.to_string()),
                 max_apr_change: release.max_apr_change.map(|most| most.to_string()),
                 max_receipts_bps: release.max_receipts_bps,
+                reconcile_tolerance: reconcile.tolerance.to_string(),
             }),
         }
         .encode_to_vec()
@@ -198,6 +199,12 @@ impl Record for PoolState {
                     max_skew_seconds: settings.max_skew_seconds,
                     max_lateness_seconds: settings.max_lateness_seconds,
                     close_grace_seconds: settings.close_grace_seconds,
+                },
+                reconcile: ReconcileSettings {
+                    tolerance: match settings.reconcile_tolerance.as_str() {
+                        "" => BaseUnits::ZERO,
+                        tolerance => units(name, "reconcile_tolerance", tolerance)?,
+                    },
                 },
             },
         })

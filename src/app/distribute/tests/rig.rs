@@ -20,7 +20,7 @@ use crate::domain::ids::{AccountId, AssetId, PoolId, RequestId, TransactionId};
 use crate::domain::ledger::ClaimAccount;
 use crate::domain::period::PeriodIndex;
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -103,6 +103,7 @@ pub fn settings(release: ReleaseLimits) -> PoolSettings {
         },
         release,
         feed: FeedSettings { max_skew_seconds: 60, max_lateness_seconds: 10_000, close_grace_seconds: 600 },
+        reconcile: ReconcileSettings::default(),
     }
 }
 
@@ -213,7 +214,7 @@ impl Rig {
         let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
         let effect = Effect { key, height: 1, at: at(second), operation: None, kind };
         let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
-        effects::book(&self.pool, &mut change, &effect).await.unwrap();
+        effects::book(&self.app, &self.pool, &mut change, &effect).await.unwrap();
         change.commit().await.unwrap();
     }
 
