@@ -254,7 +254,8 @@ impl App {
     async fn posted(&self, pool: &Pool, through: u64) -> Result<Posted, AppError> {
         let mut summed = pool.shown.posted.lock().await;
         while summed.through < through {
-            let range = KeyRange { from: keys::posting(summed.through + 1), to: keys::posting(through.saturating_add(1)) };
+            let range =
+                KeyRange { from: keys::posting(summed.through + 1), to: keys::posting(through.saturating_add(1)) };
             let postings: Vec<PostingRecord> = self.list(pool.control(), range, POSTINGS_PER_READ).await?;
             let Some(last) = postings.last() else { break };
             let through = last.sequence;

@@ -29,12 +29,7 @@ pub(super) enum Booked {
 }
 
 /// Adds the booking of `effect` to `change`, unless it was booked before.
-pub(super) async fn book(
-    app: &App,
-    pool: &Pool,
-    change: &mut Change<'_>,
-    effect: &Effect,
-) -> Result<Booked, AppError> {
+pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<Booked, AppError> {
     let key = keys::booked_effect(&effect.key);
     if change.contains(&key).await? {
         return Ok(Booked::Before);

@@ -26,6 +26,8 @@ pub mod reconcile;
 pub mod request;
 pub mod simulate;
 pub mod slash;
+#[cfg(test)]
+mod slash_tests;
 pub mod step;
 pub mod transfer;
 

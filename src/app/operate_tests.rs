@@ -42,7 +42,7 @@ async fn an_effect_booked_while_the_chain_was_asked_is_not_given_back() {
     let key = EffectKey { transaction: TransactionId::new("tx").unwrap(), index: 0 };
     let effect = Effect { key, height: 1, at: at(1), operation: Some(read_before.id.clone()), kind };
     let mut change = Change::begin(&rig.app, &rig.pool, rig.app.now()).await.unwrap();
-    assert_eq!(effects::book(&rig.pool, &mut change, &effect).await.unwrap(), Booked::Now);
+    assert_eq!(effects::book(&rig.app, &rig.pool, &mut change, &effect).await.unwrap(), Booked::Now);
     change.commit().await.unwrap();
     // The look-up answers with the same effect.
     let found = Finding { effects: vec![effect], height: Some(1), ..Finding::of(OperationEvent::LookupDone) };

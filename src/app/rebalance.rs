@@ -324,7 +324,11 @@ fn holdings(
             holding.pending_in = holding.pending_in.checked_add(amount).map_err(broken)?;
         }
     }
+    let on_chain: BTreeMap<&ValidatorId, BaseUnits> =
+        grounds.observation.delegations.iter().map(|held| (&held.validator, held.amount)).collect();
     for (validator, holding) in &mut holdings {
+        let here = holding.delegated.saturating_sub(holding.pending_out);
+        holding.missing = here.saturating_sub(on_chain.get(validator).copied().unwrap_or_default());
         if per_account {
             (holding.unbonding_room, holding.unbonding_free) = (u32::MAX, u32::MAX);
         } else {

@@ -125,7 +125,8 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     // The effects reach back to the reading before only where all of them were asked for.
     if let Some(before) = before.filter(|before| before.height >= booked_height) {
         let paid = rewards_paid(style, &effects, before.height)?;
-        lost = reconciliation::lost_rewards(&pending(style, &before)?, &paid, &pending(style, &observation)?, tolerance);
+        lost =
+            reconciliation::lost_rewards(&pending(style, &before)?, &paid, &pending(style, &observation)?, tolerance);
     }
     let found = settle(app, pool, &mut change, &observation, tolerance, lost).await?;
     let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();

@@ -11,8 +11,8 @@ use rust_decimal::Decimal;
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
-    LogFormat, LogSettings, PolicySettings, PoolSettings, ReconcileSettings, Preset, Problem, ReserveSettings, RewardSettings,
-    SimulatedSettings, SlashSettings,
+    LogFormat, LogSettings, PolicySettings, PoolSettings, Preset, Problem, ReconcileSettings, ReserveSettings,
+    RewardSettings, SimulatedSettings, SlashSettings,
 };
 
 /// The largest amount that anything may hold, `2^127 - 1` base units.

@@ -36,6 +36,8 @@ pub struct Holding {
     pub pending_in: BaseUnits,
     /// What operations in flight will take away.
     pub pending_out: BaseUnits,
+    /// What of it the chain no longer shows, such as after a slash that is not booked yet: it can't move.
+    pub missing: BaseUnits,
     /// What must not be redelegated yet.
     pub redelegation_locked: BaseUnits,
     /// How many unbondings may be begun there now, so that there is room for the next exits.
@@ -272,8 +274,9 @@ impl Desk {
             total = total.checked_add(start)?;
             seat.start = start.get();
             seat.now = start.get();
-            seat.movable = here.get();
-            seat.redelegable = here.saturating_sub(holding.redelegation_locked).get();
+            let movable = here.saturating_sub(holding.missing);
+            seat.movable = movable.get();
+            seat.redelegable = movable.saturating_sub(holding.redelegation_locked).get();
             seat.unbonding_room = holding.unbonding_room;
             seat.unbonding_free = holding.unbonding_free;
             seat.joins_unbonding = holding.joins_unbonding;

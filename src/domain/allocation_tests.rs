@@ -235,6 +235,7 @@ fn any_request() -> impl Strategy<Value = AllocationRequest> {
                     delegated: units(delegated),
                     pending_in: units(if some == 2 { coming * scale } else { 0 }),
                     pending_out: units((out * scale).min(delegated) * u128::from(some == 2)),
+                    missing: units(if kind > 8 { (coming * scale).min(delegated) } else { 0 }),
                     redelegation_locked: units((locked * scale).min(delegated)),
                     unbonding_room: room,
                     ..Holding::default()
@@ -341,11 +342,12 @@ fn sound(request: &AllocationRequest, out: &Allocation) -> Result<(), TestCaseEr
     // Nothing leaves that is not there, or that is locked; nothing comes to where something leaves.
     for (validator, amount) in &leaves {
         let holding = &request.holdings[validator];
-        prop_assert!(*amount <= holding.delegated.get() - holding.pending_out.get());
+        let here = holding.delegated.get() - holding.pending_out.get();
+        prop_assert!(*amount <= here.saturating_sub(holding.missing.get()));
     }
     for (validator, amount) in &redelegated_out {
         let holding = &request.holdings[validator];
-        let here = holding.delegated.get() - holding.pending_out.get();
+        let here = (holding.delegated.get() - holding.pending_out.get()).saturating_sub(holding.missing.get());
         prop_assert!(*amount <= here.saturating_sub(holding.redelegation_locked.get()));
     }
     for (_, _, sink) in &sinks {

@@ -97,7 +97,6 @@ fn what_leaves_unexplained_stops_the_pool() {
     let asked = fund(Purpose::Principal, 5);
     let context = EffectContext { transfer: Some(&asked), ..EffectContext::default() };
     assert_eq!(effect(&out, &context).unwrap(), outflow);
-
 }
 
 #[test]

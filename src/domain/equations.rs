@@ -262,11 +262,7 @@ pub fn on_chain(view: &LedgerView, chain: &ChainFigures) -> Vec<EquationResult> 
     if !apart.is_empty() {
         by_validator.detail = format!("{detail}; {}", apart.join("; "));
     }
-    vec![
-        near("liquid", wide(chain.liquid), liquid),
-        by_validator,
-        near("unbonding", wide(chain.unbonding), unbonding),
-    ]
+    vec![near("liquid", wide(chain.liquid), liquid), by_validator, near("unbonding", wide(chain.unbonding), unbonding)]
 }
 
 #[cfg(test)]

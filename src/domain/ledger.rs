@@ -245,7 +245,9 @@ impl Reason {
             | Self::PayoutsRejected(revision)
             | Self::UnclaimedReassigned(revision) => format!("{}/{}", revision.period, revision.revision),
             Self::UnexplainedIncrease(height) => height.to_string(),
-            Self::UnexplainedDrop(height, validator) | Self::Rounding(height, validator) => format!("{height}/{validator}"),
+            Self::UnexplainedDrop(height, validator) | Self::Rounding(height, validator) => {
+                format!("{height}/{validator}")
+            }
         }
     }
 }

@@ -96,10 +96,8 @@ pub fn compare(
         .collect();
     let mut found = Vec::new();
     found.extend(Difference::new(Compared::Liquid, liquid, reading.liquid, tolerance));
-    let both: [(fn(ValidatorId) -> Compared, _, _); 2] = [
-        (Compared::Delegated, &delegated, &reading.delegated),
-        (Compared::Unbonding, unbonding, &reading.unbonding),
-    ];
+    let both: [(fn(ValidatorId) -> Compared, _, _); 2] =
+        [(Compared::Delegated, &delegated, &reading.delegated), (Compared::Unbonding, unbonding, &reading.unbonding)];
     for (of, booked, seen) in both {
         let validators: BTreeSet<&ValidatorId> = booked.keys().chain(seen.keys()).collect();
         found.extend(validators.into_iter().filter_map(|validator| {

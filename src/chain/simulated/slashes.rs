@@ -52,7 +52,8 @@ impl State {
         let made = self.slashes.remove(last);
         let (mut delegated, mut unbonding) = (made.delegated, 0);
         for (matures_at, lost) in made.entries {
-            let there = |entry: &&mut Entry| entry.validator == index && !entry.matured && entry.matures_at == matures_at;
+            let there =
+                |entry: &&mut Entry| entry.validator == index && !entry.matured && entry.matures_at == matures_at;
             match self.unbondings.iter_mut().find(there) {
                 Some(entry) => {
                     entry.amount += lost;

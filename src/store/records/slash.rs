@@ -51,10 +51,7 @@ impl Record for SlashRecord {
         let key = required(name, "key", record.key)?;
         let bearer = if record.rewards_absorb { SlashPolicy::RewardsAbsorb } else { SlashPolicy::PlatformAbsorbs };
         Ok(Self {
-            key: EffectKey {
-                transaction: field(name, "key", TransactionId::new(&key.transaction))?,
-                index: key.index,
-            },
+            key: EffectKey { transaction: field(name, "key", TransactionId::new(&key.transaction))?, index: key.index },
             slash: Slash {
                 validator: field(name, "validator", ValidatorId::new(&record.validator))?,
                 delegated: units(name, "delegated", &record.delegated)?,

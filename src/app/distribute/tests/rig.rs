@@ -192,9 +192,13 @@ impl Rig {
     }
 
     pub async fn put(&mut self, name: &str, balance: u64, second: i64) {
+        self.put_units(name, units(balance), second).await;
+    }
+
+    pub async fn put_units(&mut self, name: &str, balance: BaseUnits, second: i64) {
         let (request, app) = (self.request(), self.app.clone());
         let asset: AssetId = self.pool.record.asset.clone();
-        let put = app.put_balance(&request, account(name), asset, units(balance), Some(at(second)));
+        let put = app.put_balance(&request, account(name), asset, balance, Some(at(second)));
         let _ = self.drive(put).await.unwrap();
     }
 

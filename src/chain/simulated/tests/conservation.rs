@@ -20,7 +20,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..6_u8, 0..12_usize, 0..12_usize, 0..1100_u32)
             .prop_map(|(kind, a, b, share)| Step::Operation { kind, a, b, share }),
         1 => (0..200_u32).prop_map(|share| Step::Fund { share }),
-        1 => (0..9_u8, 0..12_usize).prop_map(|(kind, a)| Step::Fault { kind, a }),
+        1 => (0..11_u8, 0..12_usize).prop_map(|(kind, a)| Step::Fault { kind, a }),
         2 => prop_oneof![0..100_i64, 0..DAY, 0..30 * DAY].prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Reopen),
     ];
@@ -67,7 +67,8 @@ async fn live(name: &str, steps: &[Step], seen: &mut Seen) {
                     4 => SimulatedFault::Jail { validator },
                     5 => SimulatedFault::Unjail { validator },
                     6 => SimulatedFault::Tombstone { validator },
-                    7 => SimulatedFault::Donate { amount: amount(999_999_999) },
+                    7 | 9 => SimulatedFault::Unslash { validator },
+                    8 => SimulatedFault::Donate { amount: amount(999_999_999) },
                     _ => SimulatedFault::Flaky { one_in: 50 },
                 };
                 rig.chain.set_fault(fault).await.unwrap();

@@ -203,6 +203,12 @@ impl Rig {
                     delegated -= units(staked);
                     unbonding -= units(leaving);
                 }
+                EffectKind::SlashReversed { slash, delegated: staked, unbonding: leaving, .. } => {
+                    let before = effects.iter().take_while(|before| before.key != effect.key);
+                    assert!(before.filter(|before| before.key == *slash).count() == 1, "what is reversed was told");
+                    delegated += units(staked);
+                    unbonding += units(leaving);
+                }
             }
         }
         let held = [totals.liquid, totals.delegated, totals.unbonding, totals.matured].map(|held| held.get() as i128);

@@ -1,0 +1,6 @@
+//! Slashes, drains and reconciliation of a whole pool on a simulated chain.
+
+mod drain;
+mod reconcile;
+mod slashes;
+mod world;
