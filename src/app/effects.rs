@@ -61,7 +61,7 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         owed,
     };
     let posting = match booking::effect(effect, &context).map_err(|error| broken(effect, &error))? {
-        Booking::Post(posting) => posting,
+        Booking::Post(posting) => *posting,
         Booking::PauseAndReport(discrepancy) => {
             let at = format!("height {}, {}/{}", effect.height, effect.key.transaction, effect.key.index);
             return Ok(Booked::Stop(format!("{discrepancy:?} at {at} is explained by nothing that was done")));

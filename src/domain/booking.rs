@@ -59,7 +59,7 @@ pub struct EffectContext<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Booking {
     /// Post this.
-    Post(Posting),
+    Post(Box<Posting>),
     /// Don't post: stop the pool's outflows and tell the operator.
     PauseAndReport(Discrepancy),
 }
@@ -131,10 +131,10 @@ pub fn release(id: &OperationId, left: BaseUnits) -> Result<Entry, LedgerError> 
 pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, BookingError> {
     let entry = |name, legs: Vec<_>| Entry::new(Reason::Effect(name, effect.key.clone()), legs);
     let ours = context.operation.is_some();
-    let plain = |entry, explained| Ok(Booking::Post(Posting::of(entry, explained)));
+    let plain = |entry, explained| Ok(Booking::Post(Box::new(Posting::of(entry, explained))));
     let unbonds = |entry, explained, validator: &ValidatorId, change| {
         let unbonding = Some((validator.clone(), change));
-        Ok(Booking::Post(Posting { unbonding, ..Posting::of(entry, explained) }))
+        Ok(Booking::Post(Box::new(Posting { unbonding, ..Posting::of(entry, explained) })))
     };
     match &effect.kind {
         EffectKind::TransferIn { amount, .. } => transfer_in(effect, context, *amount),
@@ -151,7 +151,7 @@ pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, B
                 up(A::Delegated(validator.clone()), *amount),
             ];
             let entry = entry(EffectName::Delegated, legs)?;
-            Ok(Booking::Post(Posting { used, ..Posting::of(entry, ours) }))
+            Ok(Booking::Post(Box::new(Posting { used, ..Posting::of(entry, ours) })))
         }
         EffectKind::Undelegated { validator, amount, .. } => {
             let legs = vec![down(A::Delegated(validator.clone()), *amount), up(A::Unbonding, *amount)];
@@ -190,7 +190,7 @@ pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, B
             };
             let entry = entry(EffectName::Slashed, slash.legs()?)?;
             let change = Some((validator.clone(), unbonding.negated()));
-            Ok(Booking::Post(Posting { unbonding: change, slash: Some(slash), ..Posting::of(entry, true) }))
+            Ok(Booking::Post(Box::new(Posting { unbonding: change, slash: Some(slash), ..Posting::of(entry, true) })))
         }
         EffectKind::SlashReversed { validator, delegated, unbonding, .. } => {
             let change = Some((validator.clone(), unbonding.signed()));
@@ -200,12 +200,12 @@ pub fn effect(effect: &Effect, context: &EffectContext<'_>) -> Result<Booking, B
                 let to = [up(A::Delegated(validator.clone()), *delegated), up(A::Unbonding, *unbonding)];
                 let legs = to.into_iter().chain([up(C::Suspense, back)]).collect();
                 let posting = Posting::of(entry(EffectName::SlashReversed, legs)?, false);
-                return Ok(Booking::Post(Posting { suspense: back, unbonding: change, ..posting }));
+                return Ok(Booking::Post(Box::new(Posting { suspense: back, unbonding: change, ..posting })));
             };
             let reversal = slash.reverse(*delegated, *unbonding, context.owed)?;
             let posting = Posting::of(entry(EffectName::SlashReversed, reversal.legs)?, true);
             let (suspense, slash) = (reversal.suspense, Some(reversal.slash));
-            Ok(Booking::Post(Posting { suspense, unbonding: change, slash, ..posting }))
+            Ok(Booking::Post(Box::new(Posting { suspense, unbonding: change, slash, ..posting })))
         }
     }
 }
@@ -238,7 +238,7 @@ fn transfer_in(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) 
     }
     let entry = Entry::new(Reason::Effect(EffectName::TransferIn, effect.key.clone()), legs)?;
     let suspense = money.surplus;
-    Ok(Booking::Post(Posting { transfer, suspense, ..Posting::of(entry, suspense.is_zero()) }))
+    Ok(Booking::Post(Box::new(Posting { transfer, suspense, ..Posting::of(entry, suspense.is_zero()) })))
 }
 
 fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits) -> Result<Booking, BookingError> {
@@ -256,7 +256,7 @@ fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits)
     let used = reserved.min(amount);
     let legs = [down(A::InFlight, used), down(A::Liquid, amount.saturating_sub(used)), up(A::InTransit, amount)];
     let entry = Entry::new(Reason::Effect(EffectName::TransferOut, effect.key.clone()), legs)?;
-    Ok(Booking::Post(Posting { used, transfer: Some(step.transfer), ..Posting::of(entry, used == amount) }))
+    Ok(Booking::Post(Box::new(Posting { used, transfer: Some(step.transfer), ..Posting::of(entry, used == amount) })))
 }
 
 /// Custody acknowledges `amount` of a transfer: sent, of a FUND; received, of a DEFUND. The house's own tokens are in

@@ -29,7 +29,7 @@ fn seen(kind: EffectKind) -> Effect {
 
 fn posting(booking: Booking) -> Posting {
     match booking {
-        Booking::Post(posting) => posting,
+        Booking::Post(posting) => *posting,
         Booking::PauseAndReport(discrepancy) => panic!("{discrepancy:?}"),
     }
 }
@@ -220,7 +220,11 @@ impl Pool {
             operation: operation.map(|at| (&self.operations[at].0, self.operations[at].1)),
             transfer: transfer.map(|at| &self.transfers[at]),
             rounding: units(2),
-            bearer: if self.posted % 2 == 0 { SlashPolicy::PlatformAbsorbs } else { SlashPolicy::RewardsAbsorb },
+            bearer: if self.posted.is_multiple_of(2) {
+                SlashPolicy::PlatformAbsorbs
+            } else {
+                SlashPolicy::RewardsAbsorb
+            },
             ..EffectContext::default()
         };
         let booking = effect(&seen(kind), &context);

@@ -65,6 +65,8 @@ impl Difference {
     }
 }
 
+type ByValidator = BTreeMap<ValidatorId, BaseUnits>;
+
 /// The staking address as one reading shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
@@ -96,15 +98,15 @@ pub fn compare(
         .collect();
     let mut found = Vec::new();
     found.extend(Difference::new(Compared::Liquid, liquid, reading.liquid, tolerance));
-    let both: [(fn(ValidatorId) -> Compared, _, _); 2] =
-        [(Compared::Delegated, &delegated, &reading.delegated), (Compared::Unbonding, unbonding, &reading.unbonding)];
-    for (of, booked, seen) in both {
+    let mut both = |of: fn(ValidatorId) -> Compared, booked: &ByValidator, seen: &ByValidator| {
         let validators: BTreeSet<&ValidatorId> = booked.keys().chain(seen.keys()).collect();
         found.extend(validators.into_iter().filter_map(|validator| {
-            let figure = |map: &BTreeMap<ValidatorId, BaseUnits>| map.get(validator).copied().unwrap_or_default();
+            let figure = |map: &ByValidator| map.get(validator).copied().unwrap_or_default();
             Difference::new(of(validator.clone()), figure(booked), figure(seen), tolerance)
         }));
-    }
+    };
+    both(Compared::Delegated, &delegated, &reading.delegated);
+    both(Compared::Unbonding, unbonding, &reading.unbonding);
     found.extend(Difference::new(Compared::Matured, held(AssetAccount::Matured), reading.matured, tolerance));
     Ok(found)
 }

@@ -174,7 +174,7 @@ async fn no_drain_asks_for_more_than_is_held_after_slashes() {
             let validator = held[usize::from(bytes[0]) % held.len()].clone();
             let fraction = format!("0.{:06}", u32::from(bytes[1]) * 1_000 + u32::from(bytes[2]) + 1);
             world.slash(&validator, &fraction).await;
-            if bytes[3] % 3 == 0 {
+            if bytes[3].is_multiple_of(3) {
                 world.fault(jail(validator.clone())).await;
             }
             // The chain is a block further than the books: plans are made on what the chain holds.
