@@ -372,3 +372,7 @@ impl App {
         Ok((once, done))
     }
 }
+
+#[cfg(test)]
+#[path = "rebalance_tests.rs"]
+mod tests;

@@ -4,6 +4,17 @@ use super::super::amount::{AmountError, BaseUnits};
 use super::super::operation::OperationKind;
 use super::{Allocation, AllocationRequest, Binding, Desk, DrainReason, Move, MoveReason};
 
+/// One part in so many of a validator's stake is what an unbonding from it takes at least, where so much is needed: an
+/// entry is scarcer than an even spread, which new stake restores.
+const WORTH_AN_ENTRY: u128 = 4;
+
+/// The same of a validator that takes one more unbonding only.
+const WORTH_THE_LAST_ENTRY: u128 = 2;
+
+/// One part in so many of a validator's stake may stand where it is not weighed: moving it would lock the rest of where
+/// it goes.
+const DRIFT: u128 = 10;
+
 /// A run in progress.
 struct Run<'a> {
     desk: &'a mut Desk,
@@ -52,9 +63,11 @@ impl Run<'_> {
                 let seat = &self.desk.seats[i];
                 // By weight, a validator gives what it has too much of, but no move is smaller than is worth it.
                 let above = seat.now.saturating_sub(seat.desired);
+                let parts = if seat.unbonding_room <= 1 { WORTH_THE_LAST_ENTRY } else { WORTH_AN_ENTRY };
+                let worth = self.min_move.max(seat.now / parts);
                 let spare = match (by_weight, above) {
                     (true, 0) => 0,
-                    (true, above) => above.max(self.min_move).min(seat.movable),
+                    (true, above) => above.max(worth).min(seat.movable),
                     (false, _) => seat.movable,
                 };
                 let reason = if reason == MoveReason::AboveWeight { MoveReason::ReserveNeed } else { reason };
@@ -166,7 +179,7 @@ impl Run<'_> {
                 self.desk.binding.insert(Binding::RedelegationLocked(id));
             }
             let must = matches!(reason, MoveReason::Drain(_) | MoveReason::AboveCap);
-            if !must && spare < self.min_move {
+            if !must && spare < self.min_move.max(seat.now / DRIFT) {
                 continue;
             }
             for to_cap in [false, true] {

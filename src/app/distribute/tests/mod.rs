@@ -1,4 +1,5 @@
 mod audit;
 mod house;
 mod life;
+mod limits;
 pub(in crate::app) mod rig;

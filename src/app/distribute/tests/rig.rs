@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::app::control::Change;
 use crate::app::{
-    App, AppError, Chain, Once, Pool, Request, Settings, Work, administer, close, distribute, effects, pay,
+    App, AppError, Chain, Descriptor, Once, Pool, Request, Settings, Work, administer, close, distribute, effects, pay,
 };
 use crate::book::{Book, BookConfig, Committer};
 use crate::chain::ChainAdapter;
@@ -150,7 +150,7 @@ impl Rig {
         let (book, committer) = Book::open(store.clone(), Vec::new(), BookConfig::default()).await.unwrap();
         let sender = book.sender();
         let settings = Settings {
-            claim_lead_seconds: 60,
+            claim_lead_seconds: 600,
             observe_interval_seconds: 60,
             max_attempts: 3,
             max_operation_seconds: 600,
@@ -168,6 +168,12 @@ impl Rig {
         drive(&mut committer, app.now(), app.open()).await.unwrap();
         let pool = app.pool(self.pool.id()).unwrap();
         Self { app, pool, committer, ..self }
+    }
+
+    /// The same, connected to a chain that says something else of itself.
+    pub async fn restart_as(mut self, change: impl FnOnce(&mut Descriptor)) -> Self {
+        change(&mut self.chain.descriptor);
+        self.restart().await
     }
 
     /// Makes the store die at the `n`th commit from now on, before or after its effect.
