@@ -264,6 +264,8 @@ pub struct ReserveSettings {
     pub forecast_percentile_bps: u32,
     /// How many windows that looks back over.
     pub forecast_windows: u32,
+    /// The most of the eligible total that the forecast alone keeps liquid, in hundredths of a percent.
+    pub forecast_ceiling_bps: u32,
     /// The share of the reserve target that custody itself is to hold, in hundredths of a percent.
     pub custody_share_bps: u32,
     /// Moves below this share of the eligible total stay off the chain, in hundredths of a percent.

@@ -4,6 +4,7 @@ use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::forecast::{self, Covered, Forecast, ForecastTerms, Outflow};
 use crate::domain::period::{PeriodIndex, PeriodState};
 use crate::domain::policy::ReserveSettings;
+use crate::domain::reserve;
 use crate::store::{Direction, KeyRange, keys};
 
 use super::records::Record;
@@ -24,9 +25,11 @@ fn broken(error: AmountError) -> AppError {
 }
 
 impl Outlook {
-    /// What the reserve is sized for: the forecast, and never less than the configured floor.
-    pub fn expected(&self, settings: &ReserveSettings) -> BaseUnits {
-        self.forecast.outflow.unwrap_or_default().max(settings.reserve_floor)
+    /// What the reserve of a pool of `eligible_total` is sized for.
+    pub fn expected(&self, settings: &ReserveSettings, eligible_total: BaseUnits) -> Result<BaseUnits, AppError> {
+        let ReserveSettings { forecast_ceiling_bps, reserve_floor, .. } = settings;
+        let outflow = self.forecast.outflow;
+        reserve::expected_outflow(outflow, eligible_total, *forecast_ceiling_bps, *reserve_floor).map_err(broken)
     }
 
     /// For how long `reserve` covers what leaves.

@@ -38,14 +38,17 @@ async fn the_floor_counts_until_there_is_history_and_then_what_left() {
     let unbonding_seconds = rig.simulated.config().unbonding_seconds;
     assert_eq!(outlook.terms.window_periods as u64 * LENGTH as u64, unbonding_seconds);
     assert_eq!(outlook.forecast.windows, 6);
-    assert_eq!((outlook.forecast.outflow, outlook.expected(&settings)), (None, units(50)));
+    assert_eq!((outlook.forecast.outflow, outlook.expected(&settings, units(1_000)).unwrap()), (None, units(50)));
     // Of single periods there are seven: the reserve of 106 covers one, and of more nothing is known.
     let covered = outlook.covered(units(106).signed()).unwrap();
     assert_eq!(covered, Covered { periods: 1, bound: CoverBound::History });
 
     dip(&mut rig, 7, 999).await;
     let outlook = rig.app.outlook(&rig.pool, &settings).await.unwrap();
-    assert_eq!((outlook.forecast.outflow, outlook.expected(&settings)), (Some(units(106)), units(106)));
+    assert_eq!(
+        (outlook.forecast.outflow, outlook.expected(&settings, units(1_000)).unwrap()),
+        (Some(units(106)), units(106))
+    );
     assert_eq!(outlook.covered(units(105).signed()).unwrap(), Covered { periods: 0, bound: CoverBound::Reserve });
     settings.forecast_percentile_bps = 5_000;
     assert_eq!(rig.app.outlook(&rig.pool, &settings).await.unwrap().forecast.outflow, Some(units(104)));
@@ -53,7 +56,10 @@ async fn the_floor_counts_until_there_is_history_and_then_what_left() {
     settings.forecast_percentile_bps = 10_000;
     assert_eq!(rig.app.outlook(&rig.pool, &settings).await.unwrap().forecast.outflow, Some(units(106)));
     settings.reserve_floor = units(500);
-    assert_eq!(rig.app.outlook(&rig.pool, &settings).await.unwrap().expected(&settings), units(500));
+    let outlook = rig.app.outlook(&rig.pool, &settings).await.unwrap();
+    assert_eq!(outlook.expected(&settings, units(1_000)).unwrap(), units(500));
+    settings.reserve_floor = units(0);
+    assert_eq!(outlook.expected(&settings, units(100)).unwrap(), units(50), "half of what is there");
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ impl App {
         let eligible_total = view.principal();
         let reserve = reserve::reserve(view, &policy).map_err(broken)?;
         let outlook = self.outlook(pool, settings).await?;
-        let expected = outlook.expected(settings);
+        let expected = outlook.expected(settings, eligible_total)?;
         let reserve_target = reserve::reserve_target(eligible_total, expected, &policy).map_err(broken)?;
         // Everything that unbonds comes back by the horizon, which is never shorter than one unbonding.
         let parts = [AssetAccount::Unbonding, AssetAccount::Matured].map(|account| view.asset(account));

@@ -163,7 +163,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     let outlook = app.outlook(pool, reserve_settings).await?;
     let input = ReserveInput {
         view: &grounds.view,
-        forecast: outlook.expected(reserve_settings),
+        forecast: outlook.expected(reserve_settings, grounds.view.principal())?,
         delegating: under_way(|kind| match kind {
             OperationKind::Delegate { amount, .. } => Some(*amount),
             _ => None,

@@ -55,14 +55,18 @@ struct World {
 }
 
 impl World {
+    /// Without a forecast: it takes more than one window.
     async fn new(config: SimulatedConfig) -> Self {
+        Self::with(config, 1).await
+    }
+
+    async fn with(config: SimulatedConfig, forecast_windows: u32) -> Self {
         let token = 10_u128.pow(config.decimals);
         let defaults = settings(ReleaseLimits::default());
         let settings = PoolSettings {
             reserve: ReserveSettings {
                 hysteresis_bps: 50,
-                // Too few for a forecast: what left in the run would be kept liquid after it.
-                forecast_windows: 1,
+                forecast_windows,
                 min_move: config.limits.min_delegation,
                 max_change_per_run: Some(amount(10 * TOKENS * token)),
                 max_outflow_per_run_bps: crate::domain::policy::DEFAULT_OUTFLOW_PER_RUN_BPS,
@@ -122,6 +126,13 @@ impl World {
 
     async fn policy(&self) -> crate::domain::reserve::ReservePolicy {
         self.rig.app.pool_state(&self.rig.pool).await.unwrap().settings.reserve.policy()
+    }
+
+    async fn reserve_target(&self, view: &LedgerView) -> BaseUnits {
+        let settings = self.rig.app.pool_state(&self.rig.pool).await.unwrap().settings.reserve;
+        let outlook = self.rig.app.outlook(&self.rig.pool, &settings).await.unwrap();
+        let expected = outlook.expected(&settings, view.principal()).unwrap();
+        reserve::reserve_target(view.principal(), expected, &settings.policy()).unwrap()
     }
 
     /// Goes on to `second`, doing everything that is due on the way, and checks the books at each step.
@@ -185,7 +196,7 @@ impl World {
             let coming = [AssetAccount::InTransit, AssetAccount::Unbonding, AssetAccount::Matured];
             let coming = coming.map(|account| view.asset(account)).into_iter().chain([undelegating]);
             let coming = BaseUnits::sum(coming).unwrap();
-            let target = reserve::reserve_target(view.principal(), BaseUnits::ZERO, &policy).unwrap();
+            let target = self.reserve_target(&view).await;
             let slack = i128::try_from(TOKENS * self.token / 20).unwrap();
             let above = reserve.get() + coming.signed().get() - target.signed().get();
             assert!(above <= slack, "{at}: {above} more than is needed comes back");
@@ -327,4 +338,32 @@ async fn nothing_leaves_for_an_address_that_nobody_allowed() {
     world.rig = world.rig.restart_as(|chain| chain.custody_address = allowed).await;
     world.go_to(8 * LENGTH).await;
     assert!(world.view().await.custody().get() > 0);
+}
+
+#[tokio::test]
+async fn what_left_in_a_run_is_kept_liquid_up_to_the_ceiling() {
+    let mut world = World::with(presets::atom(), 90).await;
+    let full = TOKENS * world.token;
+    for n in 0..10 {
+        world.hold(&format!("customer-{n}"), full).await;
+    }
+    world.go_to(RUN_AT).await;
+    for n in 0..8 {
+        world.hold(&format!("customer-{n}"), 0).await;
+    }
+    // Seven windows of four periods are ten periods: until then there is no forecast.
+    world.go_to(9 * LENGTH + TICK).await;
+    let forecast = async |world: &World| world.rig.app.plan_rebalance(&world.rig.pool).await.unwrap();
+    assert_eq!(forecast(&world).await.outlook.forecast.outflow, None);
+    world.go_to(20 * LENGTH).await;
+    let planned = forecast(&world).await;
+    let view = world.view().await;
+    let outflow = planned.outlook.forecast.outflow.unwrap().get();
+    assert!(outflow > full * 79 / 10, "{outflow} left");
+    assert_eq!(planned.plan.reserve_target.get(), view.principal().get() / 2);
+    assert_eq!((planned.covered.periods, planned.covered.bound.name()), (0, "RESERVE"));
+    let staked = view.delegated().unwrap().get();
+    assert!(staked.abs_diff(full) < full / 50, "{staked} is staked: half of what is left");
+    let shown = world.rig.app.pool_view(&world.rig.pool).await.unwrap().totals;
+    assert_eq!((shown.reserve_target, shown.covered), (planned.plan.reserve_target, planned.covered));
 }

@@ -312,6 +312,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     problems.range(&key("reserve.hysteresis_bps"), reserve.hysteresis_bps, 0..=BPS);
     problems.range(&key("reserve.forecast_percentile_bps"), reserve.forecast_percentile_bps, 1..=BPS);
     problems.range(&key("reserve.forecast_windows"), reserve.forecast_windows, 1..=512);
+    problems.range(&key("reserve.forecast_ceiling_bps"), reserve.forecast_ceiling_bps, 1..=BPS);
     problems.range(&key("reserve.max_outflow_per_run_bps"), reserve.max_outflow_per_run_bps, 0..=BPS);
     problems.range(&key("reserve.max_outflow_per_day_bps"), reserve.max_outflow_per_day_bps, 0..=BPS);
     if let Some(address) = &reserve.custody_address
@@ -359,6 +360,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
             max_change_per_run_base_units: max_change,
             forecast_percentile_bps: reserve.forecast_percentile_bps,
             forecast_windows: reserve.forecast_windows,
+            forecast_ceiling_bps: reserve.forecast_ceiling_bps,
             max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
             max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
             custody_address: reserve.custody_address.clone(),

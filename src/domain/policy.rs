@@ -58,6 +58,8 @@ pub struct ReserveSettings {
     pub forecast_percentile_bps: u32,
     /// How many windows that looks back over.
     pub forecast_windows: u32,
+    /// The most of the eligible total that the forecast alone keeps liquid.
+    pub forecast_ceiling_bps: u32,
     /// Unbondings due within this count as reserve; never less than the chain's unbonding time.
     pub horizon_seconds: u64,
     /// The share of the reserve target that custody itself is to hold.
@@ -115,6 +117,11 @@ pub const DEFAULT_FORECAST_PERCENTILE_BPS: u32 = 9_900;
 
 /// How many windows a forecast looks back over where nothing else is said: a quarter of a year of days.
 pub const DEFAULT_FORECAST_WINDOWS: u32 = 90;
+
+/// The most of the eligible total that a forecast keeps liquid where nothing else is said. After a run on the pool the
+/// windows remember that more left than is still there; without a ceiling nothing would be staked for as long as they do,
+/// and those who stayed would earn nothing.
+pub const DEFAULT_FORECAST_CEILING_BPS: u32 = 5_000;
 
 /// The most windows that can be asked for.
 pub const MAX_FORECAST_WINDOWS: u32 = 512;
@@ -248,6 +255,7 @@ impl PoolSettings {
             ("reserve_ratio_bps", reserve.reserve_ratio_bps),
             ("custody_share_bps", reserve.custody_share_bps),
             ("hysteresis_bps", reserve.hysteresis_bps),
+            ("forecast_ceiling_bps", reserve.forecast_ceiling_bps),
             ("max_outflow_per_run_bps", reserve.max_outflow_per_run_bps),
             ("max_outflow_per_day_bps", reserve.max_outflow_per_day_bps),
             ("max_share_bps", allocation.max_share_bps),

@@ -189,6 +189,16 @@ pub fn reserve_target(
     Ok(share(eligible_total, policy.reserve_ratio_bps)?.max(forecast.min(eligible_total)))
 }
 
+/// What a reserve is sized for: the forecast, where there is one, up to its ceiling, and never less than the floor.
+pub fn expected_outflow(
+    forecast: Option<BaseUnits>,
+    eligible_total: BaseUnits,
+    ceiling_bps: u32,
+    floor: BaseUnits,
+) -> Result<BaseUnits, AmountError> {
+    Ok(forecast.unwrap_or_default().min(share(eligible_total, ceiling_bps)?).max(floor))
+}
+
 /// `target = max(0, eligible_total - reserve_target)`.
 pub fn target(eligible_total: BaseUnits, reserve_target: BaseUnits) -> BaseUnits {
     eligible_total.saturating_sub(reserve_target)

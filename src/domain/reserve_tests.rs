@@ -241,6 +241,10 @@ fn the_forecast_and_the_ratio_are_bounded() {
     assert_eq!(reserve_target(units(1_000), units(30), &policy()), Ok(units(100)));
     assert_eq!(reserve_target(units(1_000), units(3_000), &policy()), Ok(units(1_000)), "nobody leaves with more");
     assert_eq!(target(units(1_000), units(3_000)), BaseUnits::ZERO);
+    let expected = |forecast, floor| expected_outflow(forecast, units(1_000), 5_000, units(floor)).map(BaseUnits::get);
+    assert_eq!(expected(Some(units(400)), 50), Ok(400));
+    assert_eq!(expected(Some(units(8_000)), 50), Ok(500), "what left before may be more than is there now");
+    assert_eq!((expected(None, 50), expected(Some(units(8_000)), 700)), (Ok(50), Ok(700)));
     let all = ReservePolicy { reserve_ratio_bps: u32::MAX, ..policy() };
     assert_eq!(reserve_target(BaseUnits::MAX, BaseUnits::ZERO, &all), Ok(BaseUnits::MAX));
 }

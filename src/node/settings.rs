@@ -176,6 +176,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                 min_move: units(pool.reserve.min_move_base_units).map_err(at(key("reserve.min_move_base_units")))?,
                 forecast_percentile_bps: pool.reserve.forecast_percentile_bps,
                 forecast_windows: pool.reserve.forecast_windows,
+                forecast_ceiling_bps: pool.reserve.forecast_ceiling_bps,
                 max_outflow_per_run_bps: pool.reserve.max_outflow_per_run_bps,
                 max_outflow_per_day_bps: pool.reserve.max_outflow_per_day_bps,
                 custody_address: pool

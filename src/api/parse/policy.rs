@@ -11,10 +11,10 @@ use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::AssetId;
 use crate::domain::period::MAX_PERIOD_SECONDS;
 use crate::domain::policy::{
-    AllocationSettings, DEFAULT_FORECAST_PERCENTILE_BPS, DEFAULT_FORECAST_WINDOWS, DEFAULT_MAX_APR_BPS,
-    DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS, DEFAULT_OUTFLOW_PER_DAY_BPS, DEFAULT_OUTFLOW_PER_RUN_BPS,
-    FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS, PoolPolicy, PoolSettings,
-    ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, DEFAULT_FORECAST_CEILING_BPS, DEFAULT_FORECAST_PERCENTILE_BPS, DEFAULT_FORECAST_WINDOWS,
+    DEFAULT_MAX_APR_BPS, DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS, DEFAULT_OUTFLOW_PER_DAY_BPS,
+    DEFAULT_OUTFLOW_PER_RUN_BPS, FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS,
+    PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 use crate::domain::time::DAY_SECONDS;
@@ -204,6 +204,10 @@ fn reserve(path: &Path<'_>, asset: &AssetId, reserve: &v1::ReserveSettings) -> P
             or(reserve.forecast_windows, DEFAULT_FORECAST_WINDOWS),
             1..=MAX_FORECAST_WINDOWS,
         )?,
+        forecast_ceiling_bps: share(
+            &path.field("forecast_ceiling_bps"),
+            or(reserve.forecast_ceiling_bps, DEFAULT_FORECAST_CEILING_BPS),
+        )?,
         max_outflow_per_run_bps: share(&path.field("max_outflow_per_run_bps"), per_run)?,
         max_outflow_per_day_bps: share(&path.field("max_outflow_per_day_bps"), per_day)?,
         custody_address: reserve.custody_address.clone(),
@@ -348,7 +352,7 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
             copy_field!(field, from => to; reserve_ratio_bps reserve_floor horizon_seconds min_move
                 max_change_per_run house_float_target house_float_floor rebalance_interval_seconds custody_share_bps
                 hysteresis_bps forecast_percentile_bps forecast_windows max_outflow_per_run_bps max_outflow_per_day_bps
-                custody_address)
+                custody_address forecast_ceiling_bps)
         }
         "allocation" => {
             let from = from.allocation.clone().unwrap_or_default();

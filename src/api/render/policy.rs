@@ -65,6 +65,7 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
             hysteresis_bps: reserve.hysteresis_bps,
             forecast_percentile_bps: reserve.forecast_percentile_bps,
             forecast_windows: reserve.forecast_windows,
+            forecast_ceiling_bps: reserve.forecast_ceiling_bps,
             max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
             max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
             custody_address: reserve.custody_address.clone(),

@@ -85,6 +85,7 @@ pub fn settings(release: ReleaseLimits) -> PoolSettings {
             reserve_floor: units(0),
             forecast_percentile_bps: 9_900,
             forecast_windows: 90,
+            forecast_ceiling_bps: 5_000,
             horizon_seconds: 0,
             min_move: units(1),
             max_change_per_run: None,
