@@ -185,3 +185,35 @@ async fn a_jailed_validator_is_left() {
     adds_up(&server, "atom").await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_slash_is_told_at_first_and_booked_by_the_second_reading() {
+    let mut server = Setup::new().pool("atom", "").start().await;
+    server.put("alice", "ATOM", MILLION).await;
+    server.at(3 * HOUR).await;
+    let request = v1::ListDelegationsRequest { parent: "pools/atom".to_owned(), ..Default::default() };
+    let staked = server.client.list_delegations(request).await.unwrap().delegations.remove(0);
+    let validator = staked.validator.rsplit('/').next().unwrap().to_owned();
+    let slash = sim::v1::SetFaultRequest {
+        pool: "pools/atom".to_owned(),
+        kind: sim::v1::FaultKind::SilentSlash as i32,
+        validator: validator.clone(),
+        fraction_bps: 500,
+        ..Default::default()
+    };
+    server.client.set_fault(slash).await.unwrap();
+    server.at(4 * HOUR).await;
+    let pool = server.pool("atom").await;
+    assert_eq!(pool.state(), v1::PoolState::Paused);
+    assert!(pool.pause_reason.contains(&format!("delegated/{validator}")), "{}", pool.pause_reason);
+    assert!(pool.pause_reason.contains("was booked as a slash"), "{}", pool.pause_reason);
+    let slashed = units(&server.chain("atom").await.slashed);
+    let totals = pool.totals.unwrap();
+    assert_eq!(units(&totals.slashed_total), slashed);
+    assert_eq!(units(&totals.slash_receivable), 0, "the house bears it");
+    let found = server.reconcile("atom").await;
+    assert!(found.holds && found.resolution() == v1::ReconcileResolution::Unspecified, "{found:#?}");
+    assert!(!found.pending_rewards.is_empty());
+    adds_up(&server, "atom").await;
+    server.stop().await;
+}

@@ -224,3 +224,46 @@ async fn faults_of_the_chain_itself_are_counted_and_checked() {
     }
     rig.audit().await;
 }
+
+#[tokio::test]
+async fn a_slash_taken_back_leaves_everything_as_it_was_and_names_the_slash() {
+    let (mut rig, id, signed) = ready().await;
+    rig.chain.submit(&id, &signed).await.unwrap();
+    rig.settle();
+    let undelegate = rig.undelegate(0, 400_000);
+    rig.done(undelegate).await;
+    let validator = rig.validator(0);
+    let figures = |totals: ChainTotals| (totals.delegated, totals.unbonding, totals.slashed);
+    let before = figures(rig.totals().await);
+    rig.fault(SimulatedFault::Slash { validator: validator.clone(), fraction: "0.01".parse().unwrap() }).await;
+    rig.settle();
+    assert_eq!(figures(rig.totals().await), (amount(594_000), amount(396_000), amount(10_000)));
+    rig.fault(SimulatedFault::Unslash { validator: validator.clone() }).await;
+    rig.fault(SimulatedFault::Unslash { validator }).await;
+    rig.settle();
+    assert_eq!(figures(rig.totals().await), before, "once, however often it is asked for");
+    let effects = rig.effects().await;
+    let told = effects.iter().filter(|effect| matches!(effect.kind, EffectKind::SlashReversed { .. }));
+    assert_eq!(told.count(), 1);
+    rig.audit().await;
+}
+
+#[tokio::test]
+async fn a_silent_slash_is_in_the_balances_and_in_no_effect() {
+    let (rig, id, signed) = ready().await;
+    rig.chain.submit(&id, &signed).await.unwrap();
+    rig.settle();
+    let (validator, effects) = (rig.validator(0), rig.effects().await);
+    rig.fault(SimulatedFault::SilentSlash { validator: validator.clone(), fraction: "0.01".parse().unwrap() }).await;
+    rig.settle();
+    assert_eq!(rig.delegation(0).await.unwrap().amount, amount(990_000));
+    rig.fault(SimulatedFault::Unslash { validator: validator.clone() }).await;
+    rig.settle();
+    assert_eq!(rig.delegation(0).await.unwrap().amount, amount(1_000_000));
+    rig.fault(SimulatedFault::LyingStake { validator, missing: amount(7), times: 1 }).await;
+    assert_eq!(rig.delegation(0).await.unwrap().amount, amount(999_993));
+    assert_eq!(rig.delegation(0).await.unwrap().amount, amount(1_000_000));
+    assert_eq!(rig.effects().await, effects);
+    assert_eq!((rig.fired("silent_slash"), rig.fired("unslash"), rig.fired("lying_stake")), (1, 1, 1));
+    assert!(rig.totals().await.conserved());
+}
