@@ -215,17 +215,19 @@ impl Default for IntervalSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OperationSettings {
-    /// Seconds before the first retry; doubled each time, up to an hour.
+    /// Seconds before the first retry; doubled with each failure in a row, up to an hour.
     pub retry_base_seconds: u64,
     /// How often an operation is built or sent before an operator is asked.
     pub max_attempts: u32,
     /// How old an operation becomes, in seconds, before an operator is asked.
     pub max_age_seconds: u64,
+    /// How long one call of a chain or a signer may take, in milliseconds. One that takes longer counts as not answered.
+    pub call_timeout_ms: u64,
 }
 
 impl Default for OperationSettings {
     fn default() -> Self {
-        Self { retry_base_seconds: 5, max_attempts: 12, max_age_seconds: 86_400 }
+        Self { retry_base_seconds: 5, max_attempts: 12, max_age_seconds: 86_400, call_timeout_ms: 30_000 }
     }
 }
 
