@@ -139,7 +139,7 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         (OperationState::Confirmed, _) => return operator::await_effects(app, pool, &operation, now).await,
         (OperationState::Failed, _) => return Ok(Work::Idle),
         (OperationState::Planned, _) => match exhausted {
-            Some(event) => Finding::of(event),
+            Some(event) => Finding::with(event, &operation.last_error),
             None => return build(app, pool, operation, now).await,
         },
         // Found after a restart: whether the bytes were sent, nobody knows.
@@ -148,13 +148,7 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         (_, Some(kept)) => {
             let found = look_up(pool, &operation, kept).await;
             match exhausted {
-                Some(event) if !matches!(found.event, OperationEvent::LookupDone | OperationEvent::LookupFailed) => {
-                    if operation.state == OperationState::NeedsOperator {
-                        found
-                    } else {
-                        Finding::of(event)
-                    }
-                }
+                Some(event) if gives_up(operation.state, event, found.event) => Finding::with(event, found.error),
                 _ => found,
             }
         }
@@ -165,6 +159,17 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
     }
     let moved = operation.state != state || action == OperationAction::Lookup;
     Ok(if moved { Work::Done } else { Work::Idle })
+}
+
+/// Whether trying ends for a bound, after what the chain said. What it proves to be final goes first; and attempts are used
+/// up only where another one would be made: what it has pending is waited for until the time is up.
+const fn gives_up(state: OperationState, bound: OperationEvent, found: OperationEvent) -> bool {
+    use OperationEvent as E;
+    match (state, found) {
+        (OperationState::NeedsOperator, _) | (_, E::LookupDone | E::LookupFailed) => false,
+        (_, E::LookupPending | E::LookupUnavailable) => matches!(bound, E::TimeExhausted),
+        _ => true,
+    }
 }
 
 /// Builds and signs the transaction of a planned operation, makes it durable, then sends it.

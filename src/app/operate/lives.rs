@@ -344,6 +344,36 @@ async fn time_runs_out_in_every_state() {
 }
 
 #[tokio::test]
+async fn the_last_attempt_is_waited_for() {
+    let (rig, validator) = funded().await;
+    rig.begin("op", OperationKind::Delegate { validator, amount: units(400) }).await;
+    // Built and sent, lost; sent again, lost; sent a third time, the last of the rig's three, and taken.
+    rig.fault(Fault::SubmitLostBefore { times: 2 }).await;
+    let mut second = 61;
+    while rig.of("op").await.attempts < 3 {
+        rig.operate(second).await;
+        second += 1;
+    }
+    assert_eq!(rig.of("op").await.state, OperationState::Submitted);
+    rig.operate(rig.of("op").await.next_attempt_at.get() - at(0).get()).await;
+    assert_ne!(rig.of("op").await.state, OperationState::NeedsOperator, "the chain has it pending");
+    for later in 0..60 {
+        rig.operate(second + later).await;
+    }
+    assert_eq!(rig.of("op").await.state, OperationState::Confirmed);
+
+    // Where none of them arrives, a person is asked, and is told why.
+    let (rig, validator) = funded().await;
+    rig.begin("op", OperationKind::Delegate { validator, amount: units(400) }).await;
+    rig.fault(Fault::SubmitLostBefore { times: u32::MAX }).await;
+    for second in 61..120 {
+        rig.operate(second).await;
+    }
+    let stuck = rig.of("op").await;
+    assert_eq!((stuck.state, stuck.attempts), (OperationState::NeedsOperator, 3));
+}
+
+#[tokio::test]
 async fn an_operation_is_overdue_after_what_is_expected_and_not_before() {
     let (mut rig, validator) = funded().await;
     rig.fault(Fault::Outage { until: at(500_000) }).await;
