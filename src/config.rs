@@ -8,6 +8,7 @@
 //! Everything here is plain types; `node.rs` turns them into those of `domain/`.
 
 mod check;
+mod keys;
 mod raw;
 mod release;
 #[cfg(test)]

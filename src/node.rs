@@ -22,6 +22,7 @@ use crate::api::{self, Api};
 use crate::app::{self, App, AppError, Chain, Request};
 use crate::book::{Book, BookConfig, BookError, Committer};
 use crate::chain::ChainError;
+use crate::chain::bounded::Bounded;
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
 use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, LogFormat};
@@ -178,13 +179,15 @@ async fn open_chains(config: &Config, clock: &Arc<dyn Clock>) -> Result<Chains, 
         let chain_config = settings::simulated(&pool.id, settings)?;
         let path = folder.join(format!("{id}.log"));
         let chain = SimulatedChain::open(&path, chain_config, clock.clone())?;
-        let signer = Arc::new(chain.signer());
+        let longest = Duration::from_millis(config.operations.call_timeout_ms);
+        let signer = Arc::new(Bounded::new(Arc::new(chain.signer()), longest));
         let descriptor = chain.config().descriptor();
         if settings.custody == CustodyMode::Automatic {
             chains.automatic.insert(id.clone(), chain.clone());
         }
         chains.simulated.insert(id, chain.clone());
-        chains.all.push(Chain { descriptor, adapter: Arc::new(chain), signer });
+        let adapter = Arc::new(Bounded::new(Arc::new(chain), longest));
+        chains.all.push(Chain { descriptor, adapter, signer });
     }
     Ok(chains)
 }

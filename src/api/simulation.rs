@@ -81,6 +81,13 @@ fn fault(asset: &AssetId, now: UnixSeconds, body: &sim::SetFaultRequest) -> Resu
         Kind::SubmitLost => SimulatedFault::SubmitLostBefore { times },
         Kind::ReplyLost => SimulatedFault::SubmitLostAfter { times },
         Kind::SubmitLate => SimulatedFault::SubmitLate { after_seconds: needed("seconds", body.seconds)?, times },
+        Kind::DuplicateSubmit => SimulatedFault::DuplicateSubmit { times },
+        Kind::PartialEffect => {
+            let share_bps = field::within(&Path::of("fraction_bps"), body.fraction_bps, 1..=WHOLE_BPS - 1)?;
+            SimulatedFault::PartialEffect { share_bps, times }
+        }
+        Kind::Reorg => SimulatedFault::Reorg { depth: needed("blocks", body.blocks)?, times },
+        Kind::LyingEffect => SimulatedFault::LyingEffect { times },
         Kind::LookupUnavailable => SimulatedFault::LookupUnavailable { times },
         Kind::EffectsUnavailable => SimulatedFault::EffectsUnavailable { times },
         Kind::StaleRead => SimulatedFault::StaleObserve { blocks: needed("blocks", body.blocks)?, times },
@@ -118,6 +125,10 @@ fn kind_of(name: &str) -> sim::FaultKind {
         "submit_lost_before" => Kind::SubmitLost,
         "submit_lost_after" => Kind::ReplyLost,
         "submit_late" => Kind::SubmitLate,
+        "duplicate_submit" => Kind::DuplicateSubmit,
+        "partial_effect" => Kind::PartialEffect,
+        "reorg" => Kind::Reorg,
+        "lying_effect" => Kind::LyingEffect,
         "lookup_unavailable" => Kind::LookupUnavailable,
         "effects_unavailable" => Kind::EffectsUnavailable,
         "stale_observe" => Kind::StaleRead,
@@ -263,7 +274,7 @@ mod tests {
             assert_eq!(kind_of(read(&body).unwrap().name()), kind);
             kinds += 1;
         }
-        assert_eq!(kinds, 18);
+        assert_eq!(kinds, 22);
     }
 
     #[test]
@@ -276,6 +287,8 @@ mod tests {
             (Kind::LyingRead, "amount"),
             (Kind::Donation, "amount"),
             (Kind::Slash, "fraction_bps"),
+            (Kind::PartialEffect, "fraction_bps"),
+            (Kind::Reorg, "blocks"),
             (Kind::Jail, "validator"),
             (Kind::Unspecified, "kind"),
         ];

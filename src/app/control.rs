@@ -13,6 +13,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedChange};
 use crate::store::{Batch, Expectation, StoreError, keys};
 
+use super::metrics::AppMetrics;
 use super::{App, AppError, Once, Pool, Request};
 
 /// A change that is being put together. Dropped without [`Change::commit`], it leaves nothing.
@@ -43,6 +44,11 @@ impl<'a> Change<'a> {
     /// The ledger with everything posted so far.
     pub fn ledger(&self) -> &Ledger {
         &self.record.ledger
+    }
+
+    /// What the steps count.
+    pub(super) fn metrics(&self) -> &'a AppMetrics {
+        &self.app.metrics
     }
 
     /// When the change happens.

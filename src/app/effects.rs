@@ -8,6 +8,7 @@ use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
 use crate::domain::ids::TransferId;
+use crate::domain::operation::{OperationEvent, OperationRefusal, OperationState, transition};
 use crate::store::keys;
 use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord};
 
@@ -82,6 +83,7 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
     }
     if let Some(operation) = &mut operation {
         charge(operation, effect, &posting).map_err(|error| broken(effect, &error))?;
+        check_state(pool, change, operation, effect).await?;
         change.put(keys::operation(&operation.id), operation);
     }
     if let (Some(record), Some(after)) = (&mut transfer, posting.transfer) {
@@ -103,6 +105,34 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
     }
     change.put_bytes(key, &effect.height.to_be_bytes());
     Ok(Booked::Now)
+}
+
+/// What an effect says of an operation that nothing was to come of: it is booked, for it happened, and a person looks.
+async fn check_state(
+    pool: &Pool,
+    change: &mut Change<'_>,
+    operation: &mut OperationRecord,
+    effect: &Effect,
+) -> Result<(), AppError> {
+    if matches!(effect.kind, EffectKind::FeePaid { .. }) {
+        return Ok(());
+    }
+    let said = match transition(operation.state, OperationEvent::LookupDone) {
+        // Sent again it would be done twice.
+        Ok(next) if operation.state == OperationState::Planned => {
+            operation.state = next.state;
+            change.metrics().operations_stuck.inc();
+            "nothing was signed for it, or what was is proved dead; ResolveOperation as DONE if this was it"
+        }
+        Err(OperationRefusal::Contradiction) => "it is FAILED; find out why, and how much is where, before ResumePool",
+        _ => return Ok(()),
+    };
+    let (height, transaction) = (effect.height, &effect.key.transaction);
+    operation.last_error = format!("the chain did it at height {height}, in {transaction}, but {said}");
+    operation.updated_at = change.at();
+    change.metrics().contradictions.inc();
+    let reason = format!("operation {}: {}", operation.id, operation.last_error);
+    super::reconcile::pause_in(pool, change, &reason).await
 }
 
 /// What an effect takes off its operation's reservation, moves for it, and costs it.

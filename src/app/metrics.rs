@@ -41,6 +41,14 @@ pub struct AppMetrics {
     pub operations_planned: Counter,
     /// Operations that need an operator.
     pub operations_stuck: Counter,
+    /// Operations that ended short of what was asked for.
+    pub operations_short: Counter,
+    /// Times that a chain contradicted what was final.
+    pub contradictions: Counter,
+    /// Open operations that are older than expected, by pool.
+    pub operations_overdue: Family<PoolName, Gauge>,
+    /// Operations that need an operator now, by pool.
+    pub operations_needing_operator: Family<PoolName, Gauge>,
     /// Periods frozen by grace, without every watermark.
     pub frozen_by_grace: Counter,
     /// Distributions released.
@@ -80,6 +88,8 @@ impl AppMetrics {
             ("events_rejected", "Balance events rejected", &self.events_rejected),
             ("operations_planned", "Operations planned", &self.operations_planned),
             ("operations_stuck", "Operations that came to need an operator", &self.operations_stuck),
+            ("operations_short", "Operations that ended short of what was asked for", &self.operations_short),
+            ("contradictions", "Times that a chain contradicted what was final", &self.contradictions),
             ("periods_frozen_by_grace", "Periods frozen without every watermark", &self.frozen_by_grace),
             ("distributions_released", "Distributions released", &self.distributions_released),
             ("distributions_held", "Distributions held", &self.distributions_held),
@@ -96,5 +106,12 @@ impl AppMetrics {
         registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
         registry.register("slashes", "Slashes booked", self.slashes.clone());
         registry.register("slashed_base_units", "Base units slashed", self.slashed_base_units.clone());
+        let gauges = [
+            ("operations_overdue", "Open operations that are older than expected", &self.operations_overdue),
+            ("operations_needing_operator", "Operations that need an operator", &self.operations_needing_operator),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
     }
 }

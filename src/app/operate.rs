@@ -4,24 +4,24 @@
 //! does not answer is UNKNOWN and asked again by the operation's id; only identical bytes are ever sent twice, and new
 //! ones are built only after proof that the old ones are dead. The table is `domain::operation::transition`.
 
-use crate::chain::{ChainError, Lookup, Signed};
+mod operator;
+mod settle;
+
+use crate::chain::{ChainError, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
-use crate::domain::effect::Effect;
 use crate::domain::ids::OperationId;
-use crate::domain::operation::{
-    OperationAction, OperationBounds, OperationEvent, OperationKind, OperationState, Transition, transition,
-};
+use crate::domain::operation::{OperationAction, OperationBounds, OperationEvent, OperationKind, OperationState};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{ChainMark, KeptTransaction, OperationRecord};
+use crate::store::records::{KeptTransaction, OperationRecord};
 
 use super::control::Change;
-use super::effects::{self, Booked};
-use super::{App, AppError, Once, Pool, Reason, Request, Work, transfer};
+use super::metrics::PoolName;
+use super::{App, AppError, Pool, Reason, Work};
 
-/// No retry waits longer than this.
-const MAX_RETRY_SECONDS: u64 = 3_600;
+pub use self::operator::Resolution;
+use self::settle::{Finding, look_up, settle, signed};
 
 /// How many operations one step drives.
 const PER_STEP: usize = 64;
@@ -53,6 +53,8 @@ pub(super) fn plan(
         last_error: String::new(),
         signed: None,
         height: None,
+        failures: 0,
+        word: None,
         id,
     };
     change.put_new(keys::operation(&record.id), &record);
@@ -64,7 +66,8 @@ pub(super) fn plan(
 /// Drives every open operation of `pool` that is due at `now`.
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mut due: Vec<OperationRecord> = app.open_operations(pool).await?;
-    due.retain(|operation| operation.next_attempt_at <= now);
+    show(app, pool, &due, now);
+    due.retain(|operation| operation.next_attempt_at <= now && !waits_for_operator(operation));
     if due.is_empty() {
         return Ok(Work::Idle);
     }
@@ -99,9 +102,28 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     failed.map_or(Ok(work), Err)
 }
 
-/// The bounds of trying on a chain: what is expected, and when a person is asked.
-pub(super) fn bounds(app: &App, pool: &Pool) -> OperationBounds {
-    let expected_seconds = pool.chain.descriptor.limits.min_claim_interval_seconds.clamp(60, 600);
+/// Nothing can be asked of one without bytes: it takes no place among those that are visited.
+fn waits_for_operator(operation: &OperationRecord) -> bool {
+    operation.state == OperationState::NeedsOperator && operation.signed.is_none()
+}
+
+/// Shows how many of the open operations are late, and how many need a person.
+fn show(app: &App, pool: &Pool, open: &[OperationRecord], now: UnixSeconds) {
+    let label = PoolName { pool: pool.id().to_string() };
+    let count = |wanted: &dyn Fn(&OperationRecord) -> bool| {
+        i64::try_from(open.iter().filter(|operation| wanted(operation)).count()).unwrap_or(i64::MAX)
+    };
+    let overdue = |operation: &OperationRecord| {
+        !operation.state.ended() && bounds(app, pool, &operation.kind).age(operation.since, now).overdue
+    };
+    app.metrics.operations_overdue.get_or_create(&label).set(count(&overdue));
+    let stuck = |operation: &OperationRecord| operation.state == OperationState::NeedsOperator;
+    app.metrics.operations_needing_operator.get_or_create(&label).set(count(&stuck));
+}
+
+/// The bounds of trying on a chain: what is expected of a kind, and when a person is asked.
+pub(super) fn bounds(app: &App, pool: &Pool, kind: &OperationKind) -> OperationBounds {
+    let expected_seconds = kind.expected_seconds(pool.chain.descriptor.pace);
     OperationBounds {
         max_attempts: app.settings.max_attempts,
         expected_seconds,
@@ -109,32 +131,15 @@ pub(super) fn bounds(app: &App, pool: &Pool) -> OperationBounds {
     }
 }
 
-/// What was learnt of an operation in one visit.
-struct Finding {
-    event: OperationEvent,
-    error: String,
-    effects: Vec<Effect>,
-    height: Option<u64>,
-}
-
-impl Finding {
-    fn of(event: OperationEvent) -> Self {
-        Self { event, error: String::new(), effects: Vec::new(), height: None }
-    }
-
-    fn with(event: OperationEvent, error: impl ToString) -> Self {
-        Self { error: error.to_string(), ..Self::of(event) }
-    }
-}
-
 /// One visit: asks or tells the chain what the state calls for, and commits what was learnt.
 async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: UnixSeconds) -> Result<Work, AppError> {
-    let bounds = bounds(app, pool);
+    let bounds = bounds(app, pool, &operation.kind);
     let exhausted = bounds.exhausted(operation.attempts, bounds.age(operation.since, now));
     let finding = match (operation.state, &operation.signed) {
-        (OperationState::Confirmed | OperationState::Failed, _) => return Ok(Work::Idle),
+        (OperationState::Confirmed, _) => return operator::await_effects(app, pool, &operation, now).await,
+        (OperationState::Failed, _) => return Ok(Work::Idle),
         (OperationState::Planned, _) => match exhausted {
-            Some(event) => Finding::of(event),
+            Some(event) => Finding::with(event, &operation.last_error),
             None => return build(app, pool, operation, now).await,
         },
         // Found after a restart: whether the bytes were sent, nobody knows.
@@ -143,13 +148,7 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         (_, Some(kept)) => {
             let found = look_up(pool, &operation, kept).await;
             match exhausted {
-                Some(event) if !matches!(found.event, OperationEvent::LookupDone | OperationEvent::LookupFailed) => {
-                    if operation.state == OperationState::NeedsOperator {
-                        found
-                    } else {
-                        Finding::of(event)
-                    }
-                }
+                Some(event) if gives_up(operation.state, event, found.event) => Finding::with(event, found.error),
                 _ => found,
             }
         }
@@ -160,6 +159,17 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
     }
     let moved = operation.state != state || action == OperationAction::Lookup;
     Ok(if moved { Work::Done } else { Work::Idle })
+}
+
+/// Whether trying ends for a bound, after what the chain said. What it proves to be final goes first; and attempts are used
+/// up only where another one would be made: what it has pending is waited for until the time is up.
+const fn gives_up(state: OperationState, bound: OperationEvent, found: OperationEvent) -> bool {
+    use OperationEvent as E;
+    match (state, found) {
+        (OperationState::NeedsOperator, _) | (_, E::LookupDone | E::LookupFailed) => false,
+        (_, E::LookupPending | E::LookupUnavailable) => matches!(bound, E::TimeExhausted),
+        _ => true,
+    }
 }
 
 /// Builds and signs the transaction of a planned operation, makes it durable, then sends it.
@@ -219,118 +229,6 @@ async fn resend(app: &App, pool: &Pool, mut operation: OperationRecord, now: Uni
     Ok(Work::Done)
 }
 
-fn signed(kept: &KeptTransaction) -> Signed {
-    Signed {
-        bytes: kept.bytes.clone(),
-        transaction: kept.transaction.clone(),
-        nonce: kept.nonce,
-        expires_at: kept.expires_at,
-    }
-}
-
-async fn look_up(pool: &Pool, operation: &OperationRecord, kept: &KeptTransaction) -> Finding {
-    match pool.chain.adapter.lookup(&operation.id, &signed(kept)).await {
-        Err(error) => Finding::with(OperationEvent::LookupUnavailable, error),
-        Ok(Lookup::AbsentForGood) => Finding::of(OperationEvent::LookupAbsentForGood),
-        Ok(Lookup::Absent) => Finding::of(OperationEvent::LookupAbsent),
-        Ok(Lookup::Pending) => Finding::of(OperationEvent::LookupPending),
-        Ok(Lookup::Done { height, effects }) => {
-            Finding { effects, height: Some(height), ..Finding::of(OperationEvent::LookupDone) }
-        }
-        Ok(Lookup::Failed { height, reason, effects }) => {
-            Finding { effects, height: Some(height), ..Finding::with(OperationEvent::LookupFailed, reason) }
-        }
-    }
-}
-
-/// Commits what was learnt: the next state, the effects, what is given back. `operation` is then what is stored.
-///
-/// `operation` was read before the chain was asked, and meanwhile an operator may have retried it, or a reconciliation
-/// booked its effects. What those have stored counts: a decision on another state is dropped, and the next visit decides
-/// anew.
-async fn settle(
-    app: &App,
-    pool: &Pool,
-    operation: &mut OperationRecord,
-    finding: Finding,
-    now: UnixSeconds,
-) -> Result<OperationAction, AppError> {
-    let Transition { state, action } = transition(operation.state, finding.event)
-        .map_err(|refusal| AppError::Broken(format!("{} in {:?}: {refusal}", operation.id, operation.state)))?;
-    let mut change = Change::begin(app, pool, now).await?;
-    let stored: Option<OperationRecord> = change.read(&keys::operation(&operation.id)).await?;
-    let stored = stored.ok_or_else(|| AppError::Broken(format!("operation {} is missing", operation.id)))?;
-    if stored.state != operation.state {
-        *operation = stored;
-        return Ok(OperationAction::Nothing);
-    }
-    (operation.in_flight, operation.settled, operation.fee) = (stored.in_flight, stored.settled, stored.fee);
-    change.put(keys::operation(&operation.id), operation);
-    if action == OperationAction::Book {
-        for effect in &finding.effects {
-            if let Booked::Stop(reason) = effects::book(app, pool, &mut change, effect).await? {
-                return Err(AppError::Broken(reason));
-            }
-        }
-        if let Some(booked) = change.read(&keys::operation(&operation.id)).await? {
-            *operation = booked;
-        }
-        let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
-        mark.seen_height = mark.seen_height.max(finding.height.unwrap_or(0));
-        change.put(keys::chain_mark(), &mark);
-    }
-    if state == OperationState::Planned {
-        operation.signed = None;
-    }
-    if state.ended() {
-        let entry = booking::release(&operation.id, operation.in_flight)
-            .map_err(|error| AppError::Broken(format!("{}: {error}", operation.id)))?;
-        change.post(&entry, now)?;
-        operation.in_flight = BaseUnits::ZERO;
-        change.delete(keys::open_operation(&operation.id));
-    }
-    if state == OperationState::Failed
-        && let OperationKind::SendToCustody { transfer, .. } = &operation.kind
-    {
-        transfer::operation_failed(&mut change, transfer).await?;
-    }
-    if state != operation.state {
-        announce(app, operation, state, &finding);
-    }
-    operation.state = state;
-    operation.updated_at = now;
-    operation.height = finding.height.or(operation.height);
-    operation.last_error = finding.error;
-    operation.next_attempt_at = next_attempt(app, operation, now);
-    change.put(keys::operation(&operation.id), operation);
-    change.commit().await?;
-    Ok(action)
-}
-
-fn announce(app: &App, operation: &OperationRecord, state: OperationState, finding: &Finding) {
-    let (from, to, event) = (operation.state.name(), state.name(), finding.event.name());
-    if matches!(state, OperationState::NeedsOperator | OperationState::Failed) {
-        tracing::warn!(operation_id = %operation.id, from, to, event, error = %finding.error, "operation");
-    } else {
-        tracing::info!(operation_id = %operation.id, from, to, event, "operation");
-    }
-    if state == OperationState::NeedsOperator {
-        app.metrics.operations_stuck.inc();
-    }
-}
-
-/// When an operation is looked at again: soon while the chain has it, later and later while something fails.
-fn next_attempt(app: &App, operation: &OperationRecord, now: UnixSeconds) -> UnixSeconds {
-    let base = app.settings.retry_base_seconds.max(1);
-    let wait = match operation.state {
-        OperationState::Submitted if operation.last_error.is_empty() => 1,
-        OperationState::NeedsOperator => MAX_RETRY_SECONDS,
-        _ if operation.last_error.is_empty() => 0,
-        _ => base.saturating_mul(1 << operation.attempts.min(12)).min(MAX_RETRY_SECONDS),
-    };
-    now.plus(i64::try_from(wait).unwrap_or(i64::MAX))
-}
-
 impl App {
     /// The operations that have not ended, oldest first.
     pub async fn open_operations(&self, pool: &Pool) -> Result<Vec<OperationRecord>, AppError> {
@@ -349,28 +247,10 @@ impl App {
             AppError::refused(Reason::UnknownOperation, format!("pool {} has no operation {id}", pool.id()))
         })
     }
-
-    /// Lets an operation that needs an operator be tried again, once. The chain is asked before anything is sent.
-    pub async fn retry_operation(&self, request: &Request, pool: &Pool, id: &OperationId) -> Result<Once, AppError> {
-        self.mutate(pool, request, async |change| {
-            let mut operation = self.operation(pool, id).await?;
-            let event = OperationEvent::OperatorRetry { bytes_stored: operation.signed.is_some() };
-            let Transition { state, .. } = transition(operation.state, event).map_err(|refusal| {
-                let message = format!("operation {id} is {}: {refusal}", operation.state.name());
-                AppError::refused(Reason::WrongState, message)
-            })?;
-            operation.state = state;
-            operation.attempts = 0;
-            operation.since = change.at();
-            operation.updated_at = change.at();
-            operation.next_attempt_at = change.at();
-            change.put(keys::operation(id), &operation);
-            Ok(())
-        })
-        .await
-    }
 }
 
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 #[path = "operate_tests.rs"]
 mod tests;

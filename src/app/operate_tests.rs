@@ -1,8 +1,10 @@
 //! What happens to an operation between the moment it is read and the moment its fate is stored.
 
 use super::*;
+use crate::app::Once;
 use crate::app::distribute::tests::rig::{Rig, at, units};
-use crate::domain::effect::{EffectKey, EffectKind};
+use crate::app::effects::{self, Booked};
+use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::ids::{TransactionId, ValidatorId};
 use crate::domain::ledger::AssetAccount;
 use crate::domain::policy::ReleaseLimits;

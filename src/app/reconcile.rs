@@ -416,6 +416,15 @@ fn figures(observation: &Observation, reading: &Reading, tolerance: BaseUnits) -
 /// Stops a pool's outflows, unless they are stopped.
 pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
     let mut change = Change::begin(app, pool, now).await?;
+    pause_in(pool, &mut change, reason).await?;
+    if change.size() == 0 {
+        return Ok(());
+    }
+    change.commit().await
+}
+
+/// The same within a change, so that what calls for it and the pause are durable together.
+pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
     let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
     if state.paused.is_some() {
         return Ok(());
@@ -424,7 +433,7 @@ pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str
     state.paused = Some(reason.to_owned());
     state.version += 1;
     change.put(keys::pool_state(), &state);
-    change.commit().await
+    Ok(())
 }
 
 /// Stops a pool's outflows and says why, also where they are stopped.

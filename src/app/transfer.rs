@@ -95,20 +95,23 @@ fn keep_new(change: &mut Change<'_>, transfer: Transfer, sequence: u64, reason: 
     put(change, &mut record);
 }
 
-/// The operation of a DEFUND has failed: what it did not send will not be sent.
-pub(super) async fn operation_failed(change: &mut Change<'_>, id: &TransferId) -> Result<(), AppError> {
+/// The operation of a DEFUND has ended short of it: what it did not send will not be sent, and the transfer ends once
+/// custody has what was.
+pub(super) async fn operation_ended_short(change: &mut Change<'_>, id: &TransferId) -> Result<(), AppError> {
     let Some(mut record) = change.read::<TransferRecord>(&keys::transfer(id)).await? else { return Ok(()) };
     if record.transfer.ended() {
         return Ok(());
     }
-    let event = if record.transfer.seen.is_zero() { TransferEvent::Cancelled } else { TransferEvent::Finished };
-    // A part that is on its way stays open until custody has it.
-    if let Ok(step) = record.transfer.apply(event) {
-        record.transfer = step.transfer;
-        record.updated_at = change.at();
-        "the operation that sends it has failed".clone_into(&mut record.reason);
-        put(change, &mut record);
-    }
+    let step = record.transfer.apply(TransferEvent::Finished);
+    let step = step.map_err(|error| AppError::Broken(format!("transfer {id}: {error}")))?;
+    let reason = match record.transfer.seen.is_zero() {
+        true => "the operation that sends it has failed",
+        false => "the operation that sends it has sent a part; what is still needed is asked for anew",
+    };
+    reason.clone_into(&mut record.reason);
+    record.transfer = step.transfer;
+    record.updated_at = change.at();
+    put(change, &mut record);
     Ok(())
 }
 

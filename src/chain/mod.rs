@@ -3,6 +3,7 @@
 //!
 //! An adapter may be called from `app/` only, never from an RPC handler.
 
+pub mod bounded;
 pub mod simulated;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use rust_decimal::Decimal;
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::Effect;
 use crate::domain::ids::{AssetId, ChainId, OperationId, TransactionId, ValidatorId};
-use crate::domain::operation::OperationKind;
+use crate::domain::operation::{ChainPace, OperationKind};
 use crate::domain::time::UnixSeconds;
 use crate::domain::validator::ChainValidator;
 
@@ -85,6 +86,8 @@ pub struct Descriptor {
     pub withdraw_style: WithdrawStyle,
     /// Limits.
     pub limits: ChainLimits,
+    /// How soon it does what it took.
+    pub pace: ChainPace,
     /// What one ordinary transaction is expected to cost at most.
     pub fee_estimate: BaseUnits,
     /// What one operation may lose of the stake that it touches by the chain's own rounding: a drop of no more is no slash
@@ -206,6 +209,9 @@ pub trait ChainAdapter: Send + Sync + 'static {
 
     /// Broadcasts. At most one effect per operation id, however often it is called with the same bytes.
     /// Dropping the future leaves the outcome unknown.
+    ///
+    /// `Refused` is a proof that these bytes are nowhere and never will be, since the first one ends the operation: a
+    /// node that says "already known", or whatever else may follow an earlier delivery, is `Ok` or `Unavailable`.
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError>;
 
     /// What became of an operation. `signed` is what was last stored for it. A read.

@@ -199,6 +199,7 @@ fn numbers(problems: &mut Problems, config: &Config) {
     problems.range("operations.retry_base_seconds", tries.retry_base_seconds, 1..=3_600);
     problems.range("operations.max_attempts", tries.max_attempts, 1..=1_000);
     problems.range("operations.max_age_seconds", tries.max_age_seconds, 60..=31 * DAY_SECONDS);
+    problems.range("operations.call_timeout_ms", tries.call_timeout_ms, 100..=600_000);
 }
 
 fn names(problems: &mut Problems, config: &Config) {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::keys::{known_keys, unknown_keys};
 use super::{ConfigError, Preset, Problem};
 
 /// Names of `SOFTSTAKE_` variables that belong to the command line and the tests, not to the settings.
@@ -215,17 +216,19 @@ impl Default for IntervalSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OperationSettings {
-    /// Seconds before the first retry; doubled each time, up to an hour.
+    /// Seconds before the first retry; doubled with each failure in a row, up to an hour.
     pub retry_base_seconds: u64,
     /// How often an operation is built or sent before an operator is asked.
     pub max_attempts: u32,
     /// How old an operation becomes, in seconds, before an operator is asked.
     pub max_age_seconds: u64,
+    /// How long one call of a chain or a signer may take, in milliseconds. One that takes longer counts as not answered.
+    pub call_timeout_ms: u64,
 }
 
 impl Default for OperationSettings {
     fn default() -> Self {
-        Self { retry_base_seconds: 5, max_attempts: 12, max_age_seconds: 86_400 }
+        Self { retry_base_seconds: 5, max_attempts: 12, max_age_seconds: 86_400, call_timeout_ms: 30_000 }
     }
 }
 
@@ -464,36 +467,4 @@ pub(super) fn read(text: Option<&str>, variables: impl Iterator<Item = (String, 
         return Err(ConfigError::Refused(problems));
     }
     merged.try_deserialize().map_err(unreadable)
-}
-
-/// Every key there is, as the tree of a default that has one pool.
-pub(super) fn known_keys() -> Value {
-    let whole = Raw { pools: vec![RawPool::default()], ..Raw::default() };
-    serde_json::to_value(whole).unwrap_or_default()
-}
-
-fn unknown_keys(path: &str, given: &Value, known: &Value, problems: &mut Vec<Problem>) {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => {
-            for (key, value) in given {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                match known.get(key) {
-                    Some(known) => unknown_keys(&path, value, known, problems),
-                    None => {
-                        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                        let problem = format!("there is no such key; the keys here are {}", names.join(", "));
-                        problems.push(Problem { key: path, problem });
-                    }
-                }
-            }
-        }
-        (Value::Array(given), Value::Array(known)) => {
-            for (index, value) in given.iter().enumerate() {
-                if let Some(known) = known.first() {
-                    unknown_keys(&format!("{path}[{index}]"), value, known, problems);
-                }
-            }
-        }
-        _ => {}
-    }
 }

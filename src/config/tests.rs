@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::raw::{Raw, known_keys, read};
+use super::keys::known_keys;
+use super::raw::{Raw, read};
 use super::*;
 
 const SAMPLE: &str = include_str!("../../deploy/softstake.toml");

@@ -98,11 +98,6 @@ pub enum Discrepancy {
         /// How much.
         amount: BaseUnits,
     },
-    /// The chain shows a transfer moving that had ended unsent.
-    EndedTransfer {
-        /// How much.
-        amount: BaseUnits,
-    },
 }
 
 /// What an operation of this kind keeps in flight from when it is planned until it ends.
@@ -245,10 +240,7 @@ fn transfer_out(effect: &Effect, context: &EffectContext<'_>, amount: BaseUnits)
     let Some(defund) = context.transfer.filter(|transfer| transfer.direction == Direction::Defund) else {
         return Ok(Booking::PauseAndReport(Discrepancy::Outflow { amount }));
     };
-    let step = match defund.apply(TransferEvent::Seen(amount)) {
-        Err(TransferRefusal::Ended) => return Ok(Booking::PauseAndReport(Discrepancy::EndedTransfer { amount })),
-        step => step?,
-    };
+    let step = defund.apply(TransferEvent::Seen(amount))?;
     let reserved = match context.operation {
         Some((OperationKind::SendToCustody { .. }, left)) => left,
         _ => BaseUnits::ZERO,

@@ -37,11 +37,49 @@ impl OperationKind {
         }
     }
 
+    /// How much it is to move; `None` where the chain says how much that is.
+    pub const fn asked(&self) -> Option<BaseUnits> {
+        match self {
+            Self::Delegate { amount, .. }
+            | Self::Undelegate { amount, .. }
+            | Self::Redelegate { amount, .. }
+            | Self::SendToCustody { amount, .. } => Some(*amount),
+            Self::Claim { .. } | Self::Withdraw { .. } => None,
+        }
+    }
+
+    /// What was asked for and not done, of one for which the chain has moved `settled` and will move no more.
+    pub fn shortfall(&self, settled: BaseUnits) -> BaseUnits {
+        self.asked().map_or(BaseUnits::ZERO, |asked| asked.saturating_sub(settled))
+    }
+
+    /// Seconds from planning until a chain of this pace has done it, one lost attempt included.
+    pub const fn expected_seconds(&self, pace: ChainPace) -> u64 {
+        let chain = match self {
+            Self::Delegate { .. } | Self::Undelegate { .. } | Self::Redelegate { .. } => pace.stake_move_seconds,
+            Self::Claim { .. } | Self::Withdraw { .. } | Self::SendToCustody { .. } => pace.finality_seconds,
+        };
+        let twice = chain.saturating_mul(2);
+        if twice > LEAST_EXPECTED_SECONDS { twice } else { LEAST_EXPECTED_SECONDS }
+    }
+
     /// Whether it brings tokens back or collects them: below the house float's floor only these run.
     pub const fn is_exit(&self) -> bool {
         !matches!(self, Self::Delegate { .. } | Self::Redelegate { .. })
     }
 }
+
+/// How soon a chain does what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainPace {
+    /// Seconds from a broadcast until an ordinary transaction is final.
+    pub finality_seconds: u64,
+    /// The same for a move of stake: longer where those wait for an epoch.
+    pub stake_move_seconds: u64,
+}
+
+/// Nothing counts as overdue before so many seconds: a few lost answers and their pauses are no alert.
+const LEAST_EXPECTED_SECONDS: u64 = 300;
 
 /// What stands for "all validators" in an operation id.
 const ALL: &str = "all";
@@ -105,7 +143,7 @@ impl OperationState {
         }
     }
 
-    /// Whether it has ended, and keeps nothing in flight.
+    /// Whether it has ended. One that an operator said was done keeps in flight what is not booked yet.
     pub const fn ended(self) -> bool {
         matches!(self, Self::Confirmed | Self::Failed)
     }
@@ -208,6 +246,9 @@ pub enum OperationAction {
     Book,
     /// Give back what is in flight, in the same commit.
     Release,
+    /// Give back what is in flight, once everything that the chain did until now is booked: what was done on an
+    /// operator's word must not be planned again before the books show it.
+    Settle,
     /// Tell the operator.
     Alert,
     /// Nothing until the next step.
@@ -300,7 +341,7 @@ pub const fn transition(state: OperationState, event: OperationEvent) -> Result<
         (S::NeedsOperator, E::LookupFailed) => to(S::Failed, A::Book),
         (S::NeedsOperator, E::OperatorRetry { bytes_stored: true }) => to(S::Unknown, A::Lookup),
         (S::NeedsOperator, E::OperatorRetry { bytes_stored: false }) => to(S::Planned, A::Rebuild),
-        (S::NeedsOperator, E::OperatorResolvedDone) => to(S::Confirmed, A::Release),
+        (S::NeedsOperator, E::OperatorResolvedDone) => to(S::Confirmed, A::Settle),
         (S::NeedsOperator, E::OperatorResolvedFailed) => to(S::Failed, A::Release),
         (
             S::NeedsOperator,

@@ -14,11 +14,25 @@ fn every_pair_is_answered_and_the_end_is_the_end() {
                 assert_eq!(next, Transition { state, action: A::Nothing }, "{state:?} {event:?}");
             }
             if let Ok(Transition { state: next, action }) = answer {
-                let books = matches!(action, A::Book | A::Release);
+                let books = matches!(action, A::Book | A::Release | A::Settle);
                 assert_eq!(books, next.ended() && !state.ended(), "{state:?} {event:?}: booked exactly at the end");
             }
         }
     }
+}
+
+#[test]
+fn what_is_expected_of_a_kind_follows_the_chain() {
+    let pace = ChainPace { finality_seconds: 20, stake_move_seconds: 40_000 };
+    let claim = OperationKind::Claim { validator: None };
+    let amount = BaseUnits::from_u64(7);
+    let move_stake = OperationKind::Undelegate { validator: ValidatorId::new("v").unwrap(), amount };
+    assert_eq!((claim.expected_seconds(pace), move_stake.expected_seconds(pace)), (300, 80_000));
+    assert_eq!((claim.asked(), move_stake.asked()), (None, Some(amount)));
+    let settled = BaseUnits::from_u64(5);
+    assert_eq!(move_stake.shortfall(settled), BaseUnits::from_u64(2));
+    assert_eq!(move_stake.shortfall(BaseUnits::from_u64(9)), BaseUnits::ZERO, "a chain may sweep a rest along");
+    assert_eq!(claim.shortfall(BaseUnits::ZERO), BaseUnits::ZERO);
 }
 
 /// The chain as the table may rely on it, and the bytes that exist.
@@ -140,7 +154,7 @@ fn ten_thousand_random_histories_keep_the_rule() {
                 if next.action == A::Rebuild {
                     prop_assert!(dead);
                 }
-                if matches!(next.action, A::Book | A::Release) {
+                if matches!(next.action, A::Book | A::Release | A::Settle) {
                     ends += 1;
                 }
                 if state.ended() {

@@ -72,7 +72,7 @@ pub struct Transfer {
     pub purpose: Purpose,
     /// The operation that sends a DEFUND.
     pub operation: Option<OperationId>,
-    /// What was asked for.
+    /// What was asked for; once a DEFUND's operation has ended, what it sent.
     pub asked: BaseUnits,
     /// What custody has acknowledged so far.
     pub acknowledged: BaseUnits,
@@ -155,6 +155,8 @@ enum Rule {
     Surplus(BaseUnits),
     /// End it, if nothing is on its way.
     Finish,
+    /// Nothing more will leave: it ends once custody has what was sent.
+    Curtail,
     /// End it as cancelled.
     Cancel,
 }
@@ -172,11 +174,12 @@ const fn rule(direction: Direction, state: TransferState, event: TransferEvent) 
         (D::Defund, S::Requested | S::Sent | S::Received, E::Seen(amount)) => Ok(Rule::Count(amount)),
         (D::Defund, S::Sent, E::Acknowledged(amount)) => Ok(Rule::Count(amount)),
         (D::Defund, S::Received | S::Cancelled, E::Acknowledged(_)) => Err(TransferRefusal::Ended),
-        // The chain shows tokens leaving for a transfer whose operation was proved to have failed.
-        (D::Defund, S::Cancelled, E::Seen(_)) => Err(TransferRefusal::Ended),
+        // The chain shows tokens leaving for a transfer that was given up: they are on their way to custody all the same.
+        (D::Defund, S::Cancelled, E::Seen(amount)) => Ok(Rule::Count(amount)),
         (D::Fund, S::Cancelled, E::Acknowledged(_)) => Err(TransferRefusal::Ended),
         (_, S::Requested, E::Finished | E::Cancelled) => Ok(Rule::Cancel),
-        (_, S::Sent, E::Finished) => Ok(Rule::Finish),
+        (D::Fund, S::Sent, E::Finished) => Ok(Rule::Finish),
+        (D::Defund, S::Sent, E::Finished) => Ok(Rule::Curtail),
         (_, S::Sent, E::Cancelled) => Err(TransferRefusal::AlreadySent),
         (D::Fund, S::Observed, E::Finished | E::Cancelled) => Err(TransferRefusal::Ended),
         (D::Defund, S::Received, E::Finished | E::Cancelled) => Err(TransferRefusal::Ended),
@@ -280,6 +283,10 @@ impl Transfer {
                     return Err(TransferRefusal::StillInTransit);
                 }
                 next.state = self.end();
+            }
+            (Rule::Curtail, _) => {
+                next.asked = self.seen;
+                next.state = next.figured();
             }
             (Rule::Cancel, _) => next.state = TransferState::Cancelled,
         }

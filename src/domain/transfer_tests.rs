@@ -101,6 +101,30 @@ fn a_short_transfer_is_finished_when_nothing_is_on_its_way() {
     assert_eq!(failed.state, S::Cancelled);
 }
 
+#[test]
+fn a_defund_of_which_a_part_was_sent_ends_with_that() {
+    // Sent in part, then the operation ends, then custody has it.
+    let (defund, _) = go(&transfer(Direction::Defund, 100), E::Seen(units(60)));
+    let (defund, _) = go(&defund, E::Finished);
+    assert_eq!((defund.state, defund.asked, defund.outstanding()), (S::Sent, units(60), units(60)));
+    let (defund, _) = go(&defund, E::Acknowledged(units(60)));
+    assert_eq!((defund.state, defund.outstanding()), (S::Received, BaseUnits::ZERO));
+    // Custody has it first.
+    let (defund, _) = go(&transfer(Direction::Defund, 100), E::Seen(units(60)));
+    let (defund, _) = go(&defund, E::Acknowledged(units(60)));
+    let (defund, _) = go(&defund, E::Finished);
+    assert_eq!((defund.state, defund.outstanding()), (S::Received, BaseUnits::ZERO));
+}
+
+#[test]
+fn a_defund_that_was_given_up_and_leaves_all_the_same_is_on_its_way() {
+    let (defund, _) = go(&transfer(Direction::Defund, 5), E::Cancelled);
+    let (defund, _) = go(&defund, E::Seen(units(5)));
+    assert_eq!((defund.state, defund.seen, defund.surplus), (S::Sent, units(5), BaseUnits::ZERO));
+    let (defund, money) = go(&defund, E::Acknowledged(units(5)));
+    assert_eq!((defund.state, money.acknowledged), (S::Received, units(5)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
     /// However a FUND is split and in whichever order the witnesses speak, the books move what each has said.

@@ -38,6 +38,48 @@ async fn a_lost_reply_stakes_nothing_twice_and_a_lost_submission_is_sent_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_resolves_what_nobody_can_ask_the_chain_about() {
+    let mut server = Setup::new().pool("atom", "").start().await;
+    server.fault("atom", sim::v1::FaultKind::LookupUnavailable, u32::MAX).await;
+    server.put("alice", "ATOM", MILLION).await;
+    server.at(4 * HOUR).await;
+    let operations = server.operations("atom").await;
+    let late = of_kind(&operations, Delegate);
+    assert!(!late.is_empty() && late.iter().all(|one| one.overdue && one.evidence.is_empty()), "{late:#?}");
+    server.at(DAY + 6 * HOUR).await;
+    let operations = server.operations("atom").await;
+    let mut stuck = of_kind(&operations, Delegate);
+    stuck.retain(|one| one.state() == v1::OperationState::NeedsOperator);
+    assert!(!stuck.is_empty(), "{operations:#?}");
+    let resolve = |one: &v1::Operation, resolution: v1::OperationResolution| v1::ResolveOperationRequest {
+        request_id: format!("resolve-{}", one.name.rsplit(':').next().unwrap()),
+        name: one.name.clone(),
+        resolution: resolution.into(),
+        transaction: one.transaction.clone(),
+        evidence: "the explorer shows it final".to_owned(),
+    };
+    for one in &stuck {
+        let request = resolve(one, v1::OperationResolution::Done);
+        let answer = server.client.resolve_operation(request.clone()).await.unwrap();
+        assert_eq!(server.client.resolve_operation(request).await.unwrap(), answer);
+        let done = answer.operation.unwrap();
+        assert_eq!(
+            (done.state(), done.evidence.as_str()),
+            (v1::OperationState::Confirmed, "the explorer shows it final")
+        );
+        assert_eq!((units(&done.effective_amount), units(&done.shortfall)), (units(&one.amount), 0));
+    }
+    // What has ended takes no word, and nothing is left out of the books.
+    let mut again = resolve(stuck[0], v1::OperationResolution::Done);
+    again.request_id = "once-more".to_owned();
+    let error = server.client.resolve_operation(again).await.unwrap_err();
+    assert!(error.to_string().contains("the operation has ended"), "{error}");
+    server.at(DAY + 8 * HOUR).await;
+    adds_up(&server, "atom").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_that_is_away_keeps_no_customer_waiting() {
     let mut server = Setup::new().pool("atom", "").start().await;
     server.put("alice", "ATOM", MILLION).await;

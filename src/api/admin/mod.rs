@@ -128,7 +128,7 @@ changes! {
     void_distribution(VoidDistributionRequest) -> VoidDistributionResponse = "AdminService/VoidDistribution",
         distributions::void;
     resolve_operation(ResolveOperationRequest) -> ResolveOperationResponse = "AdminService/ResolveOperation",
-        resolve_operation;
+        operations::resolve;
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "AdminService/RecordReceipt", record_receipt;
     approve(ApproveRequest) -> ApproveResponse = "AdminService/Approve", approve;
     backup(BackupRequest) -> BackupResponse = "AdminService/Backup", backup;
@@ -144,7 +144,6 @@ macro_rules! not_offered {
 }
 
 not_offered! {
-    resolve_operation(ResolveOperationRequest) -> ResolveOperationResponse = "ResolveOperation";
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "RecordReceipt";
     approve(ApproveRequest) -> ApproveResponse = "Approve";
     backup(BackupRequest) -> BackupResponse = "Backup";

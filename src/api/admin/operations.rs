@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{change, id, request};
 use crate::api::answer;
 use crate::api::failure::broken;
-use crate::api::parse::{Path, Together, names};
+use crate::api::parse::{Parsed, Path, Together, field, names};
 use crate::api::render;
 use crate::api::show;
 use crate::api::status::{ApiError, Problem};
+use crate::app::operate;
 use crate::app::rebalance::Rebalance;
 use crate::app::reconcile::Resolution;
 use crate::app::{App, Pool};
@@ -56,6 +57,44 @@ pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1:
         Ok(v1::RetryOperationResponse { operation: Some(render::operation::operation(&pool, &record, age)) })
     };
     change(&app, &request, &pool, app.retry_operation(&request, &pool, &operation), present).await
+}
+
+/// ResolveOperation.
+pub async fn resolve(
+    app: Arc<App>,
+    body: v1::ResolveOperationRequest,
+) -> Result<v1::ResolveOperationResponse, ApiError> {
+    let (id, (pool, operation), resolution, evidence) = (
+        id(&body.request_id),
+        names::operation(&Path::of("name"), &body.name),
+        resolution(&body),
+        field::text(&Path::of("evidence"), &body.evidence, 1..=2_000),
+    )
+        .together()?;
+    let pool = app.pool(&pool)?;
+    let request = request("AdminService/ResolveOperation", id, &body);
+    let present = async {
+        let record = app.operation(&pool, &operation).await?;
+        let age = app.operation_age(&pool, &record);
+        let operation = Some(render::operation::operation(&pool, &record, age));
+        Ok(v1::ResolveOperationResponse { approval: String::new(), operation })
+    };
+    let resolved = app.resolve_operation(&request, &pool, &operation, &resolution, &evidence);
+    change(&app, &request, &pool, resolved, present).await
+}
+
+/// What the evidence proves.
+fn resolution(body: &v1::ResolveOperationRequest) -> Parsed<operate::Resolution> {
+    use v1::OperationResolution as Proved;
+    let transaction = Path::of("transaction");
+    match field::known(&Path::of("resolution"), body.resolution)? {
+        Proved::Unspecified => Err(Path::of("resolution").missing()),
+        Proved::Done => Ok(operate::Resolution::Done(field::transaction(&transaction, &body.transaction)?)),
+        Proved::Absent if body.transaction.is_empty() => Ok(operate::Resolution::Absent),
+        Proved::Absent => {
+            Err(transaction.wrong("TRANSACTION_UNEXPECTED", "is for DONE: of what is ABSENT there is none"))
+        }
+    }
 }
 
 fn pending(pool: &Pool, whom: Option<&ValidatorId>, units: BaseUnits) -> v1::PendingReward {

@@ -64,6 +64,8 @@ pub fn operation(pool: &Pool, record: &OperationRecord, age: OperationAge) -> v1
         OperationKind::SendToCustody { transfer, .. } => names::show::transfer(id, transfer),
         _ => String::new(),
     };
+    let confirmed = record.state == OperationState::Confirmed;
+    let shortfall = amount.filter(|_| confirmed).map(|_| record.kind.shortfall(record.settled));
     let expected = i64::try_from(age.expected_seconds).unwrap_or(i64::MAX);
     v1::Operation {
         name: names::show::operation(id, &record.id),
@@ -85,5 +87,9 @@ pub fn operation(pool: &Pool, record: &OperationRecord, age: OperationAge) -> v1
         expected_time: Some(show::time(record.since.plus(expected))),
         age_seconds: age.seconds,
         simulated: pool.record.simulated,
+        overdue: age.overdue,
+        shortfall: shortfall.map(|short| show::amount(asset, short)),
+        next_attempt_time: (!record.state.ended()).then(|| show::time(record.next_attempt_at)),
+        evidence: record.word.as_ref().map(|word| word.evidence.clone()).unwrap_or_default(),
     }
 }

@@ -168,10 +168,13 @@ impl App {
         Ok(DistributionView { record, period, acknowledged, equations })
     }
 
-    /// How old an operation is, or was when it ended, against what is expected.
+    /// How old an operation is, or was when it ended, against what is expected. One that an operator retried is overdue
+    /// when it is older than expected since then.
     pub fn operation_age(&self, pool: &Pool, record: &OperationRecord) -> OperationAge {
-        let until = if record.state.ended() { record.updated_at } else { self.now() };
-        operate::bounds(self, pool).age(record.created_at, until)
+        let (bounds, ended) = (operate::bounds(self, pool, &record.kind), record.state.ended());
+        let until = if ended { record.updated_at } else { self.now() };
+        let overdue = !ended && bounds.age(record.since, until).overdue;
+        OperationAge { overdue, ..bounds.age(record.created_at, until) }
     }
 
     /// A period with what its freeze sealed.

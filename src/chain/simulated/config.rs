@@ -6,6 +6,7 @@ use super::codec::{Writer, draw};
 use crate::chain::{ChainError, ChainLimits, Descriptor, RewardStyle, WithdrawStyle};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AssetId, ChainId, ValidatorId};
+use crate::domain::operation::ChainPace;
 use crate::domain::time::UnixSeconds;
 use crate::domain::validator::{ChainValidator, ValidatorStatus};
 
@@ -146,10 +147,18 @@ impl SimulatedConfig {
             reward_style: self.reward_style,
             withdraw_style: self.withdraw_style,
             limits: self.limits.clone(),
+            pace: self.pace(),
             fee_estimate: self.fee,
             rounding_units: self.rounding_units,
             simulated: true,
         }
+    }
+
+    /// A transaction is final once its block is; so is a move of stake, whatever the epoch.
+    fn pace(&self) -> ChainPace {
+        let blocks = self.inclusion_delay_seconds.saturating_add(self.block_seconds);
+        let seconds = blocks.saturating_add(self.finality_delay_seconds);
+        ChainPace { finality_seconds: seconds, stake_move_seconds: seconds }
     }
 
     /// Checks what the arithmetic of the chain relies on.

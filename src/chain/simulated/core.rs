@@ -17,6 +17,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::effect::Effect;
 use crate::domain::ids::{OperationId, TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::OperationKind;
+use crate::domain::split::WHOLE_BPS;
 use crate::domain::time::UnixSeconds;
 
 /// Nothing happens later than this many seconds after genesis.
@@ -270,8 +271,19 @@ impl Core {
         if self.state.liquid < fees {
             return Err(refused("the liquid balance can't pay the fee"));
         }
-        let input = Input::Transaction { id: transaction, said, bytes: signed.bytes.clone(), hidden };
-        self.accept(now, height, input)
+        let with_amount = !matches!(said.kind, OperationKind::Claim { .. } | OperationKind::Withdraw { .. });
+        let share_bps = if with_amount { self.faults.share() } else { None };
+        let bytes = signed.bytes.clone();
+        let input = |hidden| {
+            let (id, said, bytes) = (transaction.clone(), said.clone(), bytes.clone());
+            Input::Transaction { id, said, bytes, hidden, share_bps }
+        };
+        self.accept(now, height, input(hidden))?;
+        if self.faults.doubled() {
+            // The copy is not counted among what waits: everyone sees one transaction.
+            self.accept(now, height + 1, input(true))?;
+        }
+        Ok(())
     }
 
     pub(super) fn lookup(&mut self, id: &OperationId, signed: &Signed) -> Result<Lookup, ChainError> {
@@ -279,13 +291,18 @@ impl Core {
         self.faults.lookup(now)?;
         if let Some(included) = self.state.included(id) {
             let height = included.height;
-            let effects = self.state.effects[included.effects.clone()].to_vec();
+            let mut effects = self.state.effects[included.effects.clone()].to_vec();
+            self.faults.exaggerate(&mut effects);
             return Ok(match &included.failure {
                 Some(reason) => Lookup::Failed { height, reason: reason.clone(), effects },
                 None => Lookup::Done { height, effects },
             });
         }
-        if self.state.waiting().any(|(_, operation)| operation == id) {
+        if let Some((height, transaction)) = self.state.waits_for(id) {
+            if let Some(depth) = self.faults.reorg() {
+                let later = height.saturating_add(depth);
+                self.accept(now, later, Input::ThrownBack { id: transaction })?;
+            }
             return Ok(Lookup::Pending);
         }
         // Bytes that can't be read were never and will never be included.
@@ -306,7 +323,9 @@ impl Core {
         }
         let first = self.state.effects.partition_point(|effect| effect.height <= from);
         let end = self.state.effects.partition_point(|effect| effect.height <= to);
-        Ok(self.state.effects[first..end].to_vec())
+        let mut effects = self.state.effects[first..end].to_vec();
+        self.faults.exaggerate(&mut effects);
+        Ok(effects)
     }
 
     pub(super) fn set_fault(&mut self, fault: SimulatedFault) -> Result<(), ChainError> {
@@ -342,6 +361,9 @@ impl Core {
             }
             SimulatedFault::Jail { validator } => (known(validator)?, ValidatorChange::Jail),
             SimulatedFault::Unjail { validator } => (known(validator)?, ValidatorChange::Unjail),
+            SimulatedFault::PartialEffect { share_bps, .. } if *share_bps >= WHOLE_BPS => {
+                return Err(refused("a part is less than the whole of 10000 basis points"));
+            }
             SimulatedFault::Tombstone { validator } => (known(validator)?, ValidatorChange::Tombstone),
             _ => {
                 self.faults.arm(fault);

@@ -2,12 +2,14 @@
 //! one that fails pays its fee, consumes its nonce and does nothing else.
 
 use super::config::{UnbondingStyle, UndelegateStyle};
+use super::rewards::share;
 use super::state::{Entry, Included, Lock, Origin, State, units};
 use super::transaction::Transaction;
 use crate::chain::{RewardStyle, WithdrawStyle};
 use crate::domain::effect::EffectKind;
 use crate::domain::ids::{TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::OperationKind;
+use crate::domain::split::WHOLE_BPS;
 use crate::domain::validator::ValidatorStatus;
 
 type Outcome = Result<(), String>;
@@ -15,7 +17,8 @@ type Outcome = Result<(), String>;
 impl State {
     /// Includes a transaction in the present block, or drops it where the chain would: past its expiry, with a nonce
     /// that is not the next, with a fee that can't be paid, or for an operation that is on the chain already.
-    pub(super) fn include(&mut self, id: TransactionId, said: Transaction) {
+    /// Of one with a share, it does so many basis points of the amount.
+    pub(super) fn include(&mut self, id: TransactionId, said: Transaction, share_bps: Option<u32>) {
         let fee = self.config.fee;
         let expired = said.expires_at < self.at();
         let out_of_turn = said.nonce.is_some_and(|nonce| nonce != self.nonce);
@@ -28,9 +31,31 @@ impl State {
         self.liquid -= fee.get();
         self.totals.fees += fee.get();
         self.emit(&mut origin, EffectKind::FeePaid { amount: fee });
-        let failure = self.execute(&said.kind, &mut origin).err();
+        let kind = share_bps.map_or(Ok(said.kind.clone()), |share_bps| self.part(&said.kind, share_bps));
+        let failure = kind.and_then(|kind| self.execute(&kind, &mut origin)).err();
         let effects = first..self.effects.len();
         self.record(said.operation, Included { transaction: id, height: self.height, effects, failure });
+    }
+
+    /// What a chain does of `kind` that does only `share_bps` of it, rounded down to whole delegation units.
+    fn part(&self, kind: &OperationKind, share_bps: u32) -> Result<OperationKind, String> {
+        let mut part = kind.clone();
+        if let OperationKind::Delegate { amount, .. }
+        | OperationKind::Undelegate { amount, .. }
+        | OperationKind::Redelegate { amount, .. }
+        | OperationKind::SendToCustody { amount, .. } = &mut part
+        {
+            let unit = match kind {
+                OperationKind::SendToCustody { .. } => 1,
+                _ => self.config.limits.delegation_unit.get(),
+            };
+            let moved = share(amount.get(), u64::from(share_bps), u64::from(WHOLE_BPS));
+            *amount = units(moved / unit * unit);
+            if amount.is_zero() {
+                return Err("none of it could be done".into());
+            }
+        }
+        Ok(part)
     }
 
     fn execute(&mut self, kind: &OperationKind, origin: &mut Origin) -> Outcome {

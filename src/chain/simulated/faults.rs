@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::codec::draw;
 use crate::chain::{ChainError, Rate};
 use crate::domain::amount::BaseUnits;
+use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::ids::ValidatorId;
 use crate::domain::time::UnixSeconds;
 
@@ -19,10 +20,20 @@ pub enum SimulatedFault {
     /// `submit` does not answer; the transaction travels unseen (`lookup` says absent) and, unless it expires or is
     /// overtaken, is included `after_seconds` later.
     SubmitLate { after_seconds: u64, times: u32 },
+    /// The network delivers a submission twice. The chain includes it once.
+    DuplicateSubmit { times: u32 },
+    /// A submission of which the chain does only this share, below the whole in basis points: a clamped amount, or a
+    /// batch of which some messages failed. Claims and withdrawals name no amount, and pass it by.
+    PartialEffect { share_bps: u32, times: u32 },
+    /// A transaction that `lookup` has shown as pending vanishes. It comes back unseen so many blocks after the one it
+    /// was meant for, unless it expires or is overtaken.
+    Reorg { depth: u64, times: u32 },
     /// `lookup` does not answer.
     LookupUnavailable { times: u32 },
     /// `effects` does not answer.
     EffectsUnavailable { times: u32 },
+    /// `lookup` or `effects` reports one base unit more than the chain moved.
+    LyingEffect { times: u32 },
     /// `observe` answers as of `blocks` earlier.
     StaleObserve { blocks: u64, times: u32 },
     /// `observe` reports this much more liquid than there is.
@@ -61,6 +72,10 @@ impl SimulatedFault {
             Self::SubmitLostBefore { .. } => "submit_lost_before",
             Self::SubmitLostAfter { .. } => "submit_lost_after",
             Self::SubmitLate { .. } => "submit_late",
+            Self::DuplicateSubmit { .. } => "duplicate_submit",
+            Self::PartialEffect { .. } => "partial_effect",
+            Self::Reorg { .. } => "reorg",
+            Self::LyingEffect { .. } => "lying_effect",
             Self::LookupUnavailable { .. } => "lookup_unavailable",
             Self::EffectsUnavailable { .. } => "effects_unavailable",
             Self::StaleObserve { .. } => "stale_observe",
@@ -84,6 +99,10 @@ impl SimulatedFault {
             Self::SubmitLostBefore { times }
             | Self::SubmitLostAfter { times }
             | Self::SubmitLate { times, .. }
+            | Self::DuplicateSubmit { times }
+            | Self::PartialEffect { times, .. }
+            | Self::Reorg { times, .. }
+            | Self::LyingEffect { times }
             | Self::LookupUnavailable { times }
             | Self::EffectsUnavailable { times }
             | Self::StaleObserve { times, .. }
@@ -232,6 +251,49 @@ impl Faults {
             _ => None,
         });
         Ok(fate.unwrap_or(SubmitFate::Answered))
+    }
+
+    /// The share, in basis points, that the chain is to do of a submission with an amount.
+    pub(super) fn share(&mut self) -> Option<u32> {
+        self.fire(|fault| match fault {
+            SimulatedFault::PartialEffect { share_bps, .. } => Some(*share_bps),
+            _ => None,
+        })
+    }
+
+    /// Whether this submission is delivered twice.
+    pub(super) fn doubled(&mut self) -> bool {
+        self.fire(|fault| matches!(fault, SimulatedFault::DuplicateSubmit { .. }).then_some(())).is_some()
+    }
+
+    /// By how many blocks a pending transaction that is being looked at is thrown back.
+    pub(super) fn reorg(&mut self) -> Option<u64> {
+        self.fire(|fault| match fault {
+            SimulatedFault::Reorg { depth, .. } => Some(*depth),
+            _ => None,
+        })
+    }
+
+    /// Makes the last of `effects` one unit larger than it was, where one is to lie.
+    pub(super) fn exaggerate(&mut self, effects: &mut [Effect]) {
+        let Some(effect) = effects.last_mut() else { return };
+        if self.fire(|fault| matches!(fault, SimulatedFault::LyingEffect { .. }).then_some(())).is_none() {
+            return;
+        }
+        let amount = match &mut effect.kind {
+            EffectKind::TransferIn { amount, .. }
+            | EffectKind::TransferOut { amount, .. }
+            | EffectKind::Delegated { amount, .. }
+            | EffectKind::Undelegated { amount, .. }
+            | EffectKind::Redelegated { amount, .. }
+            | EffectKind::Matured { amount, .. }
+            | EffectKind::Withdrawn { amount }
+            | EffectKind::RewardPaid { amount, .. }
+            | EffectKind::RewardCompounded { amount, .. }
+            | EffectKind::FeePaid { amount } => amount,
+            EffectKind::Slashed { delegated, .. } | EffectKind::SlashReversed { delegated, .. } => delegated,
+        };
+        *amount = amount.checked_add(BaseUnits::from_u64(1)).unwrap_or(BaseUnits::MAX);
     }
 
     pub(super) fn lost() -> ChainError {

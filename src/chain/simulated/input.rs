@@ -4,6 +4,7 @@ use super::codec::{Reader, Writer};
 use super::transaction::{Transaction, peek_signed, transaction_id};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{TransactionId, TransferId, ValidatorId};
+use crate::domain::split::WHOLE_BPS;
 
 /// A change of a validator from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,11 @@ pub(super) enum ValidatorChange {
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// A signed transaction of the staking address. A hidden one travels unseen until its block.
-    Transaction { id: TransactionId, said: Transaction, bytes: Vec<u8>, hidden: bool },
+    /// A signed transaction of the staking address. A hidden one travels unseen until its block; of one with a share
+    /// the chain does so many basis points of its amount.
+    Transaction { id: TransactionId, said: Transaction, bytes: Vec<u8>, hidden: bool, share_bps: Option<u32> },
+    /// A transaction that waits for its block is thrown back to the height of this input, and travels unseen.
+    ThrownBack { id: TransactionId },
     /// Custody sends to the staking address.
     CustodySend { transfer: TransferId, amount: BaseUnits },
     /// A stranger sends to the staking address.
@@ -49,8 +53,11 @@ impl Accepted {
         let mut out = Writer::default();
         out.i64(self.accepted_at).u64(self.height);
         match &self.input {
-            Input::Transaction { bytes, hidden, .. } => {
-                out.u8(1).flag(*hidden).bytes(bytes);
+            Input::Transaction { bytes, hidden, share_bps, .. } => {
+                out.u8(1).flag(*hidden).u32(share_bps.unwrap_or(WHOLE_BPS)).bytes(bytes);
+            }
+            Input::ThrownBack { id } => {
+                out.u8(10).text(id.as_str());
             }
             Input::CustodySend { transfer, amount } => {
                 out.u8(2).text(transfer.as_str()).u128(amount.get());
@@ -80,8 +87,9 @@ impl Accepted {
         let what = match input.u8()? {
             1 => {
                 let hidden = input.flag()?;
+                let share_bps = Some(input.u32()?).filter(|share| *share != WHOLE_BPS);
                 let bytes = input.bytes()?.to_vec();
-                Input::Transaction { id: transaction_id(&bytes)?, said: peek_signed(&bytes)?, bytes, hidden }
+                Input::Transaction { id: transaction_id(&bytes)?, said: peek_signed(&bytes)?, bytes, hidden, share_bps }
             }
             2 => Input::CustodySend {
                 transfer: TransferId::new(input.text()?).ok()?,
@@ -100,6 +108,7 @@ impl Accepted {
                 };
                 Input::Validator { validator, change }
             }
+            10 => Input::ThrownBack { id: TransactionId::new(input.text()?).ok()? },
             _ => return None,
         };
         input.end()?;
@@ -115,7 +124,7 @@ pub(super) struct Genesis {
 }
 
 impl Genesis {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();

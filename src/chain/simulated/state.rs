@@ -195,9 +195,34 @@ impl State {
     }
 
     /// Puts an input into the block it was accepted for.
+    ///
+    /// One that throws a transaction back takes effect at once: it was made while that transaction waited, so that a
+    /// replay, which knows all inputs beforehand, finds it waiting too.
     pub(super) fn enqueue(&mut self, accepted: &Accepted) {
+        if let Input::ThrownBack { id } = &accepted.input {
+            self.throw_back(id, accepted.height);
+            return;
+        }
         self.queue.insert((accepted.height, self.queued), accepted.input.clone());
         self.queued += 1;
+    }
+
+    fn throw_back(&mut self, thrown: &TransactionId, height: u64) {
+        let waits = |input: &Input| matches!(input, Input::Transaction { id, hidden: false, .. } if id == thrown);
+        let Some(place) = self.queue.iter().find(|(_, input)| waits(input)).map(|(place, _)| *place) else { return };
+        if let Some(Input::Transaction { id, said, bytes, share_bps, .. }) = self.queue.remove(&place) {
+            self.queue.insert((height, place.1), Input::Transaction { id, said, bytes, hidden: true, share_bps });
+        }
+    }
+
+    /// The block that everyone sees a transaction waiting for, and its id.
+    pub(super) fn waits_for(&self, wanted: &OperationId) -> Option<(u64, TransactionId)> {
+        self.queue.iter().find_map(|((height, _), input)| match input {
+            Input::Transaction { id, said, hidden: false, .. } if said.operation == *wanted => {
+                Some((*height, id.clone()))
+            }
+            _ => None,
+        })
     }
 
     /// Moves to block `target`, stopping at every block where something happens.
@@ -272,7 +297,9 @@ impl State {
 
     fn apply(&mut self, input: Input, order: u64) {
         match input {
-            Input::Transaction { id, said, .. } => self.include(id, said),
+            Input::Transaction { id, said, share_bps, .. } => self.include(id, said, share_bps),
+            // It took effect when it was accepted.
+            Input::ThrownBack { .. } => {}
             Input::CustodySend { transfer, amount } => {
                 let mut origin = Origin::synthetic("custody", &transfer);
                 self.custody -= amount.get();

@@ -20,7 +20,9 @@ pub use distribution::{
     DistributionRecord, Hold, PayoutAckRecord, PayoutSeal, Progress, RejectedPayoutRecord, TakenReceipts,
 };
 pub use ledger::{LedgerRecord, PostingRecord};
-pub use operation::{CustodyReport, KeptTransaction, OperationRecord, RebalanceMark, ReceiptRecord, TransferRecord};
+pub use operation::{
+    CustodyReport, KeptTransaction, OperationRecord, OperatorWord, RebalanceMark, ReceiptRecord, TransferRecord,
+};
 pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange, Suspect};
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};

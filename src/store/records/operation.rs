@@ -24,6 +24,19 @@ pub struct KeptTransaction {
     pub expires_at: Option<UnixSeconds>,
 }
 
+/// What an operator said became of an operation, with proof from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorWord {
+    /// Whether it was done. If not, it never will be.
+    pub done: bool,
+    /// What did it; `None` where nothing did.
+    pub transaction: Option<TransactionId>,
+    /// The evidence.
+    pub evidence: String,
+    /// When the operator said so: all that the chain did for it has happened by then.
+    pub at: UnixSeconds,
+}
+
 /// An operation from its planning on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationRecord {
@@ -59,6 +72,21 @@ pub struct OperationRecord {
     pub signed: Option<KeptTransaction>,
     /// The height at which it became final.
     pub height: Option<u64>,
+    /// Visits in a row that failed.
+    pub failures: u32,
+    /// How an operator resolved it, if one did.
+    pub word: Option<OperatorWord>,
+}
+
+fn word_from_pb(word: pb::OperatorWordRecord) -> Result<OperatorWord, RecordError> {
+    let name = OperationRecord::NAME;
+    let transaction = (!word.transaction.is_empty()).then(|| TransactionId::new(&word.transaction)).transpose();
+    Ok(OperatorWord {
+        done: word.done,
+        transaction: field(name, "word.transaction", transaction)?,
+        evidence: word.evidence,
+        at: UnixSeconds::new(word.at),
+    })
 }
 
 fn kind_to_pb(kind: &OperationKind, record: &mut pb::OperationRecord) {
@@ -128,6 +156,13 @@ impl Record for OperationRecord {
             fee: self.fee.to_string(),
             last_error: self.last_error.clone(),
             height: self.height,
+            failures: self.failures,
+            word: self.word.as_ref().map(|word| pb::OperatorWordRecord {
+                done: word.done,
+                transaction: word.transaction.as_ref().map(ToString::to_string).unwrap_or_default(),
+                evidence: word.evidence.clone(),
+                at: word.at.get(),
+            }),
             ..pb::OperationRecord::default()
         };
         kind_to_pb(&self.kind, &mut record);
@@ -171,6 +206,8 @@ impl Record for OperationRecord {
             last_error: record.last_error,
             signed,
             height: record.height,
+            failures: record.failures,
+            word: record.word.map(word_from_pb).transpose()?,
         })
     }
 }

@@ -28,6 +28,13 @@ fn operation(kind: OperationKind, state: OperationState, signed: bool) -> Operat
         last_error: "lost".to_owned(),
         signed: signed.then_some(kept),
         height: Some(42),
+        failures: 3,
+        word: signed.then(|| OperatorWord {
+            done: true,
+            transaction: Some(TransactionId::new("ABCD").unwrap()),
+            evidence: "the explorer shows it".to_owned(),
+            at: UnixSeconds::new(6),
+        }),
     }
 }
 

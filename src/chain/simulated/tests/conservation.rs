@@ -20,7 +20,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..6_u8, 0..12_usize, 0..12_usize, 0..1100_u32)
             .prop_map(|(kind, a, b, share)| Step::Operation { kind, a, b, share }),
         1 => (0..200_u32).prop_map(|share| Step::Fund { share }),
-        1 => (0..11_u8, 0..12_usize).prop_map(|(kind, a)| Step::Fault { kind, a }),
+        1 => (0..14_u8, 0..12_usize).prop_map(|(kind, a)| Step::Fault { kind, a }),
         2 => prop_oneof![0..100_i64, 0..DAY, 0..30 * DAY].prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Reopen),
     ];
@@ -69,6 +69,9 @@ async fn live(name: &str, steps: &[Step], seen: &mut Seen) {
                     6 => SimulatedFault::Tombstone { validator },
                     7 | 9 => SimulatedFault::Unslash { validator },
                     8 => SimulatedFault::Donate { amount: amount(999_999_999) },
+                    10 => SimulatedFault::DuplicateSubmit { times: 1 },
+                    11 => SimulatedFault::PartialEffect { share_bps: 6_250, times: 1 },
+                    12 => SimulatedFault::Reorg { depth: 3, times: 1 },
                     _ => SimulatedFault::Flaky { one_in: 50 },
                 };
                 rig.chain.set_fault(fault).await.unwrap();
@@ -107,6 +110,12 @@ async fn live(name: &str, steps: &[Step], seen: &mut Seen) {
                         seen.lost += 1;
                     }
                     asked.push((id, signed));
+                }
+                // Asked at once: what was submitted is seen pending, and may be thrown back for it.
+                if share % 2 == 0
+                    && let Some((id, signed)) = asked.last()
+                {
+                    let _ = rig.chain.lookup(id, signed).await;
                 }
                 if share % 3 == 0 {
                     rig.settle();

@@ -3,6 +3,7 @@
 mod conservation;
 mod durability;
 mod faults;
+mod network;
 mod rewards;
 mod rules;
 mod transactions;

@@ -1,0 +1,195 @@
+//! What operators say of an operation that needs one: try again, or this is what became of it.
+
+use crate::app::control::Change;
+use crate::app::reconcile;
+use crate::app::{App, AppError, Once, Pool, Reason, Request, Work};
+use crate::domain::ids::{OperationId, TransactionId};
+use crate::domain::operation::{
+    OperationAction, OperationEvent, OperationRefusal, OperationState, Transition, transition,
+};
+use crate::domain::time::UnixSeconds;
+use crate::store::keys;
+use crate::store::records::{ChainMark, OperationRecord, OperatorWord};
+
+use super::settle::{end, look_up, settle};
+
+/// How often an operation that an operator said was done is compared with the books, in seconds.
+const COMPARE_SECONDS: i64 = 60;
+
+/// What an operator can prove of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// It took effect, by this transaction, which is final.
+    Done(TransactionId),
+    /// It did not, and never will.
+    Absent,
+}
+
+impl Resolution {
+    const fn event(&self) -> OperationEvent {
+        match self {
+            Self::Done(_) => OperationEvent::OperatorResolvedDone,
+            Self::Absent => OperationEvent::OperatorResolvedFailed,
+        }
+    }
+}
+
+fn wrong_state(operation: &OperationRecord, why: impl std::fmt::Display) -> AppError {
+    let message = format!("operation {} is {}: {why}", operation.id, operation.state.name());
+    AppError::refused(Reason::WrongState, message)
+}
+
+impl App {
+    /// Lets an operation that needs an operator be tried again, once. The chain is asked before anything is sent.
+    pub async fn retry_operation(&self, request: &Request, pool: &Pool, id: &OperationId) -> Result<Once, AppError> {
+        self.mutate(pool, request, async |change| {
+            let mut operation = self.operation(pool, id).await?;
+            let event = OperationEvent::OperatorRetry { bytes_stored: operation.signed.is_some() };
+            let next = transition(operation.state, event).map_err(|refusal| wrong_state(&operation, refusal))?;
+            if next.action == OperationAction::Rebuild && !operation.settled.is_zero() {
+                let moved = operation.settled;
+                let why = format!("the chain has moved {moved} base units for it; ResolveOperation as DONE");
+                return Err(wrong_state(&operation, why));
+            }
+            operation.state = next.state;
+            (operation.attempts, operation.failures) = (0, 0);
+            operation.since = change.at();
+            operation.updated_at = change.at();
+            operation.next_attempt_at = change.at();
+            change.put(keys::operation(id), &operation);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes an operator's word, with proof from elsewhere, on what became of an operation that needs one, once. The
+    /// chain is asked first: what it proves to be final counts, and a word against it is refused.
+    pub async fn resolve_operation(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        id: &OperationId,
+        resolution: &Resolution,
+        evidence: &str,
+    ) -> Result<Once, AppError> {
+        if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
+            return Ok(repeated);
+        }
+        let mut operation = self.operation(pool, id).await?;
+        transition(operation.state, resolution.event()).map_err(|refusal| wrong_state(&operation, refusal))?;
+        let proved = self.prove(pool, &mut operation, resolution).await?;
+        self.mutate(pool, request, async |change| {
+            let mut operation = self.operation(pool, id).await?;
+            let wanted = transition(OperationState::NeedsOperator, resolution.event());
+            if proved && wanted.is_ok_and(|wanted| wanted.state == operation.state) {
+                return Ok(());
+            }
+            let Transition { state, action } =
+                transition(operation.state, resolution.event()).map_err(|refusal| {
+                    let why = match proved {
+                        true => "the chain proves it, so that nothing is left to resolve".to_owned(),
+                        false => refusal.to_string(),
+                    };
+                    wrong_state(&operation, why)
+                })?;
+            let transaction = match resolution {
+                Resolution::Done(transaction) => Some(transaction.clone()),
+                Resolution::Absent => None,
+            };
+            let done = transaction.is_some();
+            operation.word = Some(OperatorWord { done, transaction, evidence: evidence.to_owned(), at: change.at() });
+            operation.state = state;
+            operation.updated_at = change.at();
+            operation.next_attempt_at = change.at();
+            if action == OperationAction::Release {
+                end(change, &mut operation).await?;
+            }
+            tracing::warn!(operation_id = %id, state = state.name(), evidence, "an operation was resolved by an operator");
+            change.put(keys::operation(id), &operation);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks the chain before an operator's word is taken. Whether it proved the end, which is stored then; refused where
+    /// the word can't be so.
+    async fn prove(
+        &self,
+        pool: &Pool,
+        operation: &mut OperationRecord,
+        resolution: &Resolution,
+    ) -> Result<bool, AppError> {
+        let Some(kept) = operation.signed.clone() else { return Ok(false) };
+        let found = look_up(pool, operation, &kept).await;
+        match found.event {
+            OperationEvent::LookupDone | OperationEvent::LookupFailed => {
+                settle(self, pool, operation, found, self.now()).await?;
+                Ok(true)
+            }
+            OperationEvent::LookupPending => {
+                let why = format!("the chain has transaction {} pending; wait until it is final", kept.transaction);
+                Err(wrong_state(operation, why))
+            }
+            OperationEvent::LookupAbsentForGood if *resolution == Resolution::Done(kept.transaction.clone()) => {
+                let why = format!(
+                    "the chain proves that transaction {} never took effect; resolve it as ABSENT, or RetryOperation",
+                    kept.transaction
+                );
+                Err(wrong_state(operation, why))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Visits an operation that an operator said was done and whose effects may not be booked yet. It ends when everything
+/// up to the operator's word is booked; until then its tokens stay in flight, so that nobody spends them twice.
+pub(super) async fn await_effects(
+    app: &App,
+    pool: &Pool,
+    operation: &OperationRecord,
+    now: UnixSeconds,
+) -> Result<Work, AppError> {
+    let Some(word) = &operation.word else {
+        return Err(AppError::Broken(format!("operation {} has ended and is open", operation.id)));
+    };
+    let named = operation.signed.as_ref().filter(|kept| word.transaction.as_ref() == Some(&kept.transaction));
+    let against = match named {
+        Some(kept) => {
+            let found = look_up(pool, operation, kept).await;
+            let refusal = transition(operation.state, found.event).err();
+            (refusal == Some(OperationRefusal::Contradiction)).then_some(found.event)
+        }
+        None => None,
+    };
+    let mut change = Change::begin(app, pool, now).await?;
+    let stored: Option<OperationRecord> = change.read(&keys::operation(&operation.id)).await?;
+    let mut operation = stored.ok_or_else(|| AppError::Broken(format!("operation {} is missing", operation.id)))?;
+    let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+    let booked = mark.booked_height > 0 && mark.booked_at >= word.at;
+    // The books hold all that the chain did, and this is not in it.
+    let missing = booked && named.is_some() && operation.kind.asked().is_some() && operation.settled.is_zero();
+    let error = match against {
+        Some(event) => Some(format!("an operator said that it was done, and the chain says {}", event.name())),
+        None if missing => {
+            let height = mark.booked_height;
+            Some(format!("an operator said that it was done, and the chain shows nothing of it up to height {height}"))
+        }
+        None => None,
+    };
+    operation.next_attempt_at = now.plus(COMPARE_SECONDS);
+    if let Some(error) = error {
+        let reason = format!("operation {}: {error}", operation.id);
+        app.metrics.contradictions.inc();
+        reconcile::pause_in(pool, &mut change, &reason).await?;
+        operation.last_error = error;
+        end(&mut change, &mut operation).await?;
+    } else if booked {
+        operation.last_error = String::new();
+        end(&mut change, &mut operation).await?;
+    }
+    let ended = against.is_some() || booked;
+    change.put(keys::operation(&operation.id), &operation);
+    change.commit().await?;
+    Ok(if ended { Work::Done } else { Work::Idle })
+}

@@ -1,0 +1,139 @@
+//! A chain and a signer that answer in time, or count as not answering: one that hangs must not hold up the others.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Signer, Unsigned};
+use crate::domain::effect::Effect;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::OperationKind;
+
+/// An adapter or a signer of which each call is given up after a while, as [`ChainError::Unavailable`]. A call that is
+/// given up is dropped: of a submission nothing is known then, and a look-up tells.
+#[derive(Clone, Debug)]
+pub struct Bounded<T: ?Sized> {
+    inner: Arc<T>,
+    longest: Duration,
+}
+
+impl<T: ?Sized> Bounded<T> {
+    /// `inner`, with at most `longest` a call.
+    pub fn new(inner: Arc<T>, longest: Duration) -> Self {
+        Self { inner, longest }
+    }
+
+    async fn within<R>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<R, ChainError>> + Send,
+    ) -> Result<R, ChainError> {
+        let answer = tokio::time::timeout(self.longest, call).await;
+        answer.unwrap_or_else(|_| {
+            let longest = self.longest.as_millis();
+            Err(ChainError::Unavailable(format!("{what} took longer than {longest} ms (operations.call_timeout_ms)")))
+        })
+    }
+}
+
+#[async_trait]
+impl<T: ChainAdapter + ?Sized> ChainAdapter for Bounded<T> {
+    async fn descriptor(&self) -> Result<Descriptor, ChainError> {
+        self.within("descriptor", self.inner.descriptor()).await
+    }
+
+    async fn observe(&self) -> Result<Observation, ChainError> {
+        self.within("observe", self.inner.observe()).await
+    }
+
+    async fn prepare(&self, id: &OperationId, kind: &OperationKind) -> Result<Unsigned, ChainError> {
+        self.within("prepare", self.inner.prepare(id, kind)).await
+    }
+
+    async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {
+        self.within("submit", self.inner.submit(id, signed)).await
+    }
+
+    async fn lookup(&self, id: &OperationId, signed: &Signed) -> Result<Lookup, ChainError> {
+        self.within("lookup", self.inner.lookup(id, signed)).await
+    }
+
+    async fn effects(&self, from: u64, to: u64) -> Result<Vec<Effect>, ChainError> {
+        self.within("effects", self.inner.effects(from, to)).await
+    }
+}
+
+#[async_trait]
+impl<T: Signer + ?Sized> Signer for Bounded<T> {
+    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError> {
+        self.within("sign", self.inner.sign(id, unsigned)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::TransactionId;
+    use std::future::pending;
+
+    /// Answers nothing, ever.
+    struct Silent;
+
+    #[async_trait]
+    impl ChainAdapter for Silent {
+        async fn descriptor(&self) -> Result<Descriptor, ChainError> {
+            pending().await
+        }
+
+        async fn observe(&self) -> Result<Observation, ChainError> {
+            pending().await
+        }
+
+        async fn prepare(&self, _: &OperationId, _: &OperationKind) -> Result<Unsigned, ChainError> {
+            pending().await
+        }
+
+        async fn submit(&self, _: &OperationId, _: &Signed) -> Result<(), ChainError> {
+            pending().await
+        }
+
+        async fn lookup(&self, _: &OperationId, _: &Signed) -> Result<Lookup, ChainError> {
+            pending().await
+        }
+
+        async fn effects(&self, _: u64, _: u64) -> Result<Vec<Effect>, ChainError> {
+            pending().await
+        }
+    }
+
+    #[async_trait]
+    impl Signer for Silent {
+        async fn sign(&self, _: &OperationId, _: &Unsigned) -> Result<Signed, ChainError> {
+            pending().await
+        }
+    }
+
+    fn given_up<R: std::fmt::Debug>(answer: Result<R, ChainError>) {
+        let Err(ChainError::Unavailable(why)) = answer else { panic!("{answer:?}") };
+        assert!(why.ends_with("took longer than 250 ms (operations.call_timeout_ms)"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_call_that_hangs_counts_as_not_answered() {
+        let silent = Bounded::new(Arc::new(Silent), Duration::from_millis(250));
+        let id = OperationId::new("op").unwrap();
+        let kind = OperationKind::Claim { validator: None };
+        let unsigned = Unsigned { bytes: Vec::new(), intent: kind.clone(), nonce: None, expires_at: None };
+        let transaction = TransactionId::new("tx").unwrap();
+        let signed = Signed { bytes: Vec::new(), transaction, nonce: None, expires_at: None };
+        given_up(silent.descriptor().await);
+        given_up(silent.observe().await);
+        given_up(silent.prepare(&id, &kind).await);
+        given_up(silent.submit(&id, &signed).await);
+        given_up(silent.lookup(&id, &signed).await);
+        given_up(silent.effects(0, 1).await);
+        given_up(silent.sign(&id, &unsigned).await);
+    }
+}
