@@ -4,8 +4,9 @@ use crate::domain::policy::ReleaseLimits;
 
 async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result<ApprovalRecord, AppError> {
     let (request, app, asset) = (rig.request(), rig.app.clone(), rig.pool.record.asset.clone());
-    let proposed =
-        rig.drive(app.correct_balance(&request, (account(name), asset), units(balance), at(second), "why", "ops")).await;
+    let proposed = rig
+        .drive(app.correct_balance(&request, (account(name), asset), units(balance), at(second), "why", "ops"))
+        .await;
     proposed.map(|(_, record)| record)
 }
 

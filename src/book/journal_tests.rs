@@ -157,7 +157,11 @@ fn a_correction_comes_back() {
     let mut bytes = Vec::new();
     write(&record(correction.until, false), &mut Before::default(), &mut bytes);
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(hex, "07090000000000000005616c6963650100000000000000020201010200000000000000ffffffffffffffffffffffffffffffff03000000000000000000000000000000040000000000000005000000060000000000000001070800", "the layout is frozen");
+    assert_eq!(
+        hex,
+        "07090000000000000005616c6963650100000000000000020201010200000000000000ffffffffffffffffffffffffffffffff03000000000000000000000000000000040000000000000005000000060000000000000001070800",
+        "the layout is frozen"
+    );
     assert_eq!(read(&mut Take(&bytes), &mut Before::default()), Some(record(correction.until, false)));
     let mut open = Vec::new();
     write(&record(None, true), &mut Before::default(), &mut open);
