@@ -16,8 +16,10 @@ async fn approve(rig: &mut Rig, record: &ApprovalRecord) -> Result<ApprovalRecor
     approved.map(|(_, record)| record)
 }
 
-async fn weight(rig: &Rig, name: &str) -> u128 {
-    rig.app.position(&rig.pool, &account(name)).await.unwrap().weight
+/// What the open period is going to give: its weight so far, less what will be collected from it.
+async fn weight(rig: &Rig, name: &str) -> i128 {
+    let position = rig.app.position(&rig.pool, &account(name)).await.unwrap();
+    i128::try_from(position.weight).unwrap() - i128::try_from(position.uncollected_weight).unwrap()
 }
 
 fn reason<T: std::fmt::Debug>(outcome: Result<T, AppError>) -> Reason {

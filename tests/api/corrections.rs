@@ -52,7 +52,8 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     let weight = async |server: &Server| {
         let position = server.position("alice", "atom").await;
         let second = position.as_of_time.unwrap().seconds - time(DAY).seconds;
-        (position.time_weight.parse::<i128>().unwrap(), MILLION as i128 * i128::from(second))
+        let big = |text: &str| text.parse::<i128>().unwrap();
+        (big(&position.time_weight) - big(&position.uncollected_weight), MILLION as i128 * i128::from(second))
     };
     let (before, natural) = weight(&server).await;
     assert_eq!(before, natural);
@@ -72,8 +73,8 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     assert_eq!(reason_of(&again), "WRONG_STATE");
     let (after, natural) = weight(&server).await;
     assert_eq!(natural - after, MILLION as i128 * i128::from(4 * HOUR));
-    let taken = server.pool("atom").await.totals.unwrap().weight_taken;
-    assert_eq!(taken, (MILLION * 4 * HOUR as u128).to_string());
+    let uncollected = server.pool("atom").await.totals.unwrap().uncollected_weight;
+    assert_eq!(uncollected, (MILLION * 4 * HOUR as u128).to_string());
     let still = server.explain("atom", FIRST, "alice").await;
     assert_eq!((still.weight, still.payout.unwrap().amount), (paid.weight, paid.payout.unwrap().amount), "it stays");
     assert!(server.pool("atom").await.equations.iter().all(|equation| equation.holds));
@@ -83,6 +84,7 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     assert_eq!(natural - after, MILLION as i128 * i128::from(4 * HOUR));
     server.close(2 * DAY).await;
     server.reconciled("atom").await;
+    assert_eq!(server.pool("atom").await.totals.unwrap().uncollected_weight, "0");
     let alice = server.explain("atom", "2026-11-23", "alice").await;
     assert_eq!(alice.weight, (MILLION * (DAY - 4 * HOUR) as u128).to_string());
 

@@ -280,7 +280,9 @@ async fn a_history_says_from_when_on_it_is_exact() {
     let keep = 2 * LENGTH + i64::from(LIMITS.max_lateness_seconds);
     let mut rig = Rig::open(1).await;
     rig.send(batch(1, vec![event("a", 5, 10), event("b", 6, 10)]), 10).await.unwrap();
+    checkpoint(&mut rig, 10).await;
     rig.send(batch(3, vec![event("a", 7, 600)]), 600).await.unwrap();
+    checkpoint(&mut rig, 600).await;
     rig.send(batch(4, vec![event("a", 8, 900)]), 900).await.unwrap();
     let history = async |rig: &Rig, name: &str| rig.book.position_history(POOL, &account(name)).await.unwrap().unwrap();
     let whole = history(&rig, "a").await;
