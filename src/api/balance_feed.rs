@@ -4,10 +4,12 @@ mod stream;
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::admin::OPERATOR;
 use super::parse::{Parsed, Path, Together, amount, field, names};
 use super::streaming::{self, Outgoing};
 use super::{Api, account, answer, detached, reading, request, show};
 use crate::app::enrol::{self, Enrol};
+use crate::app::records::ApprovalState;
 use crate::domain::enrolment::{Decision, EnrolmentEntry};
 use crate::domain::feed::RejectReason;
 use crate::pb::v1;
@@ -15,6 +17,9 @@ use crate::pb::v1::balance_feed_service_server::BalanceFeedService;
 
 /// The longest terms version, jurisdiction and reason code, in characters.
 const MAX_CODE_CHARS: usize = 64;
+
+/// The longest reason of a correction, in characters.
+const MAX_REASON_CHARS: usize = 500;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -81,9 +86,30 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::CorrectBalanceRequest>,
     ) -> Result<Response<v1::CorrectBalanceResponse>, Status> {
-        let id = call.into_inner().request_id;
-        detached("BalanceFeedService/CorrectBalance", &id, async {
-            Err(super::ApiError::not_offered("CorrectBalance"))
+        let (api, body) = (self.0.clone(), call.into_inner());
+        detached("BalanceFeedService/CorrectBalance", &body.request_id.clone(), async move {
+            let (id, account, (asset, balance), at, reason) = (
+                field::request_id(&Path::of("request_id"), &body.request_id),
+                field::account(&Path::of("account"), &body.account),
+                amount::amount(&Path::of("balance"), body.balance.as_ref()),
+                field::time(&Path::of("event_time"), body.event_time.as_ref()),
+                field::text(&Path::of("reason"), &body.reason, 1..=MAX_REASON_CHARS),
+            )
+                .together()?;
+            let app = &*api.app;
+            let request = request("BalanceFeedService/CorrectBalance", id, &body);
+            let named = (account.clone(), asset.clone());
+            let (once, approval) = app.correct_balance(&request, named, balance, at, &reason, OPERATOR).await?;
+            let present = async {
+                let waits = approval.state == ApprovalState::Pending;
+                let pool = app.pool(&approval.correction.pool)?;
+                let position = app.position(&pool, &account).await?;
+                Ok(v1::CorrectBalanceResponse {
+                    approval: if waits { names::show::approval(approval.number) } else { String::new() },
+                    position: Some(account::show_position(&position, &pool)),
+                })
+            };
+            answer(app, &request, None, once, present).await
         })
         .await
     }
@@ -156,6 +182,7 @@ fn show_rejected(sequence: u64, reason: RejectReason) -> v1::RejectedEvent {
         RejectReason::PoolTotalTooLarge => Shown::PoolTotalTooLarge,
         RejectReason::NotOwner => Shown::NotOwner,
         RejectReason::PeriodNotOpen => Shown::PeriodNotOpen,
+        RejectReason::Overtaken => Shown::Overtaken,
     };
     v1::RejectedEvent { sequence, reason: shown.into(), message: reason.to_string() }
 }
@@ -167,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_rejection_is_told_by_its_own_number() {
-        for number in 1..=7 {
+        for number in 1..=8 {
             let reason = RejectReason::from_code(number, BaseUnits::from_u64(9)).unwrap();
             let shown = show_rejected(5, reason);
             assert_eq!((shown.sequence, shown.reason), (5, i32::from(number)));

@@ -49,7 +49,8 @@ impl From<Refusal> for ApiError {
             | Reason::UnknownTransfer
             | Reason::UnknownPeriod
             | Reason::UnknownDistribution
-            | Reason::UnknownPayout => Self::NotFound(problem),
+            | Reason::UnknownPayout
+            | Reason::UnknownApproval => Self::NotFound(problem),
             Reason::AlreadyExists | Reason::RequestIdReused | Reason::SequenceReused => Self::AlreadyExists(problem),
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
             // The same events are taken once the period is open.
@@ -65,6 +66,8 @@ impl From<Refusal> for ApiError {
             | Reason::AckOutOfRange
             | Reason::AmountMismatch
             | Reason::EtagMismatch
+            | Reason::ArchiveTooShort
+            | Reason::NothingToCorrect
             | Reason::SimulationOnly => Self::Precondition(problem),
         }
     }

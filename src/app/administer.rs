@@ -205,8 +205,8 @@ impl App {
         if self.feed.source(&id).is_some() || id.as_str() == PUT_BALANCE_NAME {
             return Err(AppError::refused(Reason::AlreadyExists, format!("source {id} is registered already")));
         }
-        // Beside those that are registered, the enrolment log and PutBalance are sources.
-        if self.feed.sources().len() + 2 >= MAX_SOURCES {
+        // Beside those that are registered, the enrolment log, PutBalance and the corrections are sources.
+        if self.feed.sources().len() + 3 >= MAX_SOURCES {
             let message = format!("there are {MAX_SOURCES} sources, retired and own ones included; no more fit");
             return Err(AppError::refused(Reason::WrongState, message));
         }

@@ -28,6 +28,8 @@ pub enum Reason {
     UnknownDistribution,
     /// No such payout.
     UnknownPayout,
+    /// No such approval.
+    UnknownApproval,
     /// The thing to create is there already.
     AlreadyExists,
     /// The request id was used with another body.
@@ -54,6 +56,10 @@ pub enum Reason {
     AckOutOfRange,
     /// The etag is not the current one.
     EtagMismatch,
+    /// The events that this asks about are no longer kept.
+    ArchiveTooShort,
+    /// The position held that already, or earned the same with what it held.
+    NothingToCorrect,
     /// A value breaks a rule.
     InvalidValue,
     /// The amount is not the expected one.
@@ -80,6 +86,7 @@ impl Reason {
             Self::UnknownPeriod => "UNKNOWN_PERIOD",
             Self::UnknownDistribution => "UNKNOWN_DISTRIBUTION",
             Self::UnknownPayout => "UNKNOWN_PAYOUT",
+            Self::UnknownApproval => "UNKNOWN_APPROVAL",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::SequenceGap => "SEQUENCE_GAP",
@@ -93,6 +100,8 @@ impl Reason {
             Self::HashMismatch => "HASH_MISMATCH",
             Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
             Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::ArchiveTooShort => "ARCHIVE_TOO_SHORT",
+            Self::NothingToCorrect => "NOTHING_TO_CORRECT",
             Self::InvalidValue => "INVALID_VALUE",
             Self::AmountMismatch => "AMOUNT_MISMATCH",
             Self::Overloaded => "OVERLOADED",

@@ -275,7 +275,7 @@ fn rejected(reason: RejectReason) -> AppError {
         RejectReason::TooOld | RejectReason::FromFuture | RejectReason::PeriodNotOpen => "event_time",
         RejectReason::UnknownAsset => "balance.asset",
         RejectReason::BalanceTooLarge { .. } | RejectReason::PoolTotalTooLarge => "balance.base_units",
-        RejectReason::NotOwner => "account",
+        RejectReason::NotOwner | RejectReason::Overtaken => "account",
     };
     let metadata = vec![("rejected", reason.name().to_owned())];
     AppError::Refused(Refusal { reason: Reason::EventRejected, message: reason.to_string(), field, metadata })

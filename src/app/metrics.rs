@@ -37,6 +37,10 @@ pub struct AppMetrics {
     pub events_accepted: Counter,
     /// Balance events rejected.
     pub events_rejected: Counter,
+    /// Corrections proposed.
+    pub corrections_proposed: Counter,
+    /// Corrections made.
+    pub corrections_made: Counter,
     /// Operations planned.
     pub operations_planned: Counter,
     /// Operations that need an operator.
@@ -86,6 +90,8 @@ impl AppMetrics {
             ("step_failures", "Steps that failed and will be tried again", &self.step_failures),
             ("events_accepted", "Balance events accepted", &self.events_accepted),
             ("events_rejected", "Balance events rejected", &self.events_rejected),
+            ("corrections_proposed", "Corrections of balances proposed", &self.corrections_proposed),
+            ("corrections_made", "Corrections of balances approved and entered", &self.corrections_made),
             ("operations_planned", "Operations planned", &self.operations_planned),
             ("operations_stuck", "Operations that came to need an operator", &self.operations_stuck),
             ("operations_short", "Operations that ended short of what was asked for", &self.operations_short),

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod close;
 pub mod collect;
 pub mod control;
+pub mod correct;
 pub mod distribute;
 pub mod effects;
 pub mod enrol;
@@ -134,6 +135,8 @@ pub struct App {
     feed: ingest::Feed,
     /// Serialises changes of the service partition.
     service_lock: Mutex<()>,
+    /// Serialises proposals and approvals, up to the book.
+    approvals: Mutex<()>,
     /// Metrics of the steps.
     pub metrics: metrics::AppMetrics,
 }
@@ -159,6 +162,7 @@ impl App {
             pools: RwLock::default(),
             feed: ingest::Feed::default(),
             service_lock: Mutex::new(()),
+            approvals: Mutex::new(()),
             metrics: metrics::AppMetrics::default(),
         }
     }

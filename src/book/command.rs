@@ -9,8 +9,10 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
+use super::journal::write_correction;
 use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
+use crate::domain::correction::Correction;
 use crate::domain::eligibility::StandingChange;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::AccountId;
@@ -109,6 +111,19 @@ pub struct HandOver {
     pub from: SourceNumber,
     /// The source that is to own it.
     pub to: SourceNumber,
+}
+
+/// One entry of the log of corrections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionCorrection {
+    /// The pool's number.
+    pub pool: u16,
+    /// Its sequence in the log of corrections, from 1.
+    pub sequence: u64,
+    /// Whose position.
+    pub account: AccountId,
+    /// What it changes.
+    pub correction: Correction,
 }
 
 /// What became of a command about a period or an owner.
@@ -245,6 +260,11 @@ pub(crate) enum Command {
         hand_over: HandOver,
         answer: Answer<PeriodOutcome>,
     },
+    Correct {
+        correction: PositionCorrection,
+        body: u64,
+        answer: Answer<EventsOutcome>,
+    },
 }
 
 impl Command {
@@ -253,7 +273,7 @@ impl Command {
         match self {
             Self::Events { events, .. } => events.len().max(1),
             Self::Enrolment { enrolment, .. } => enrolment.changes.len().max(1),
-            Self::Open { .. } | Self::Freeze { .. } | Self::HandOver { .. } => 1,
+            Self::Open { .. } | Self::Freeze { .. } | Self::HandOver { .. } | Self::Correct { .. } => 1,
         }
     }
 
@@ -270,7 +290,9 @@ impl Command {
     pub(crate) fn refuse(self, refusal: Refusal) {
         // Whoever asked may have gone; then nobody wants the answer.
         match self {
-            Self::Events { answer, .. } | Self::Enrolment { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Events { answer, .. } | Self::Enrolment { answer, .. } | Self::Correct { answer, .. } => {
+                drop(answer.send(Err(refusal)));
+            }
             Self::Open { answer, .. } | Self::Freeze { answer, .. } | Self::HandOver { answer, .. } => {
                 drop(answer.send(Err(refusal)));
             }
@@ -343,6 +365,14 @@ impl BookSender {
         Ok(Receipt(receipt))
     }
 
+    /// Hands in an entry of the log of corrections.
+    pub fn submit_correction(&self, correction: PositionCorrection) -> Result<Receipt<EventsOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        let body = correction_hash(&correction);
+        self.submit(Command::Correct { correction, body, answer })?;
+        Ok(Receipt(receipt))
+    }
+
     /// Whether a command of so many events would be taken now.
     pub fn has_room(&self, events: usize) -> bool {
         let queued = self.queued_events();
@@ -396,6 +426,14 @@ fn enrolment_hash(enrolment: &Enrolment) -> u64 {
         body.u8(change.change.clear.bits());
         body.i64(change.at.get());
     }
+    short_hash(&body)
+}
+
+fn correction_hash(command: &PositionCorrection) -> u64 {
+    let mut body = Vec::with_capacity(192);
+    body.u16(command.pool);
+    body.short_text(command.account.as_str());
+    write_correction(&command.correction, &mut body);
     short_hash(&body)
 }
 

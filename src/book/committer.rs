@@ -109,7 +109,10 @@ impl Committer {
 
     /// Takes from the queue what one group may need.
     fn drain(&mut self) {
-        self.rejects.extend(lock(&self.shared.found).drain(..));
+        let mut found = lock(&self.shared.found);
+        lock(&self.shared.pending).extend(found.iter().map(|(source, sequence, _)| (*source, *sequence)));
+        self.rejects.extend(found.drain(..));
+        drop(found);
         let mut events: usize = self.backlog.iter().map(Command::weight).sum();
         while events < self.shared.config.group_events {
             let Ok(command) = self.queue.try_recv() else { break };
@@ -237,6 +240,10 @@ impl Committer {
             pool.settle();
             metrics.show(pool.spec.number, &read(&pool.meta));
         }
+        let mut pending = lock(&self.shared.pending);
+        if !self.rejects.is_empty() || !pending.is_empty() {
+            *pending = self.rejects.iter().map(|(source, sequence, _)| (*source, *sequence)).collect();
+        }
         let mut known = lock(&self.shared.sources);
         let mut published = write(&self.shared.published);
         for (number, value) in sources {
@@ -318,6 +325,9 @@ pub(crate) fn rejection(
             (account, *source, *sequence, *at, Some(*balance))
         }
         Record::Standing { account, sequence, at, .. } => (account, SourceNumber::ENROLMENT, *sequence, *at, None),
+        Record::Correction { account, sequence, correction, .. } => {
+            (account, SourceNumber::CORRECTION, *sequence, correction.at, Some(correction.balance))
+        }
         Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return None,
     };
     let (account, asset) = (account.as_str().to_owned(), String::new());

@@ -7,6 +7,7 @@
 
 use super::bytes::{Put, Take};
 use crate::domain::amount::BaseUnits;
+use crate::domain::correction::{Basis, Correction};
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode, Standing, StandingChange};
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::AccountId;
@@ -64,6 +65,17 @@ pub enum Record {
         /// The source that owns it now.
         to: SourceNumber,
     },
+    /// What was held before a later event is corrected.
+    Correction {
+        /// Whose.
+        account: AccountId,
+        /// Its sequence in the log of corrections.
+        sequence: u64,
+        /// What it changes.
+        correction: Correction,
+        /// That it is too much for the pool's total: decided before it was journalled.
+        pool_full: bool,
+    },
     /// A period opens.
     Open(OpenPeriod),
     /// The oldest open period is frozen.
@@ -73,6 +85,29 @@ pub enum Record {
         /// The last sequence of each source before the cut.
         cursors: Vec<(SourceNumber, u64)>,
     },
+}
+
+impl Record {
+    /// Whose position it is about, where it is about one.
+    pub const fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::Balance { account, .. }
+            | Self::Standing { account, .. }
+            | Self::HandOver { account, .. }
+            | Self::Correction { account, .. } => Some(account),
+            Self::Open(_) | Self::Freeze { .. } => None,
+        }
+    }
+
+    /// Its source and its sequence there, where it has them: by these it is known whether it was rejected.
+    pub const fn sequence(&self) -> Option<(SourceNumber, u64)> {
+        match self {
+            Self::Balance { source, sequence, .. } => Some((*source, *sequence)),
+            Self::Standing { sequence, .. } => Some((SourceNumber::ENROLMENT, *sequence)),
+            Self::Correction { sequence, .. } => Some((SourceNumber::CORRECTION, *sequence)),
+            Self::HandOver { .. } | Self::Open(_) | Self::Freeze { .. } => None,
+        }
+    }
 }
 
 /// What was committed together.
@@ -198,6 +233,7 @@ const STANDING: u8 = 3;
 const OPEN: u8 = 4;
 const FREEZE: u8 = 5;
 const HAND_OVER: u8 = 6;
+const CORRECTION: u8 = 7;
 
 fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
     match record {
@@ -224,6 +260,13 @@ fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
             out.u64(index.0);
             write_cursors(cursors, out);
         }
+        Record::Correction { account, sequence, correction, pool_full } => {
+            out.u8(CORRECTION);
+            out.u64(*sequence);
+            out.short_text(account.as_str());
+            write_correction(correction, out);
+            out.u8(u8::from(*pool_full));
+        }
         Record::HandOver { account, from, to } => {
             out.u8(HAND_OVER);
             out.u16(from.0);
@@ -231,6 +274,37 @@ fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
             out.short_text(account.as_str());
         }
     }
+}
+
+/// Writes what a correction changes.
+pub(crate) fn write_correction(correction: &Correction, out: &mut Vec<u8>) {
+    let Correction { at, balance, until, oldest, next, basis } = correction;
+    out.i64(at.get());
+    out.short_u128(balance.get());
+    out.u8(u8::from(until.is_some()));
+    out.i64(until.unwrap_or_default().get());
+    out.i128(*oldest);
+    out.i128(*next);
+    out.u64(basis.oldest.0);
+    out.u32(basis.last_second);
+    out.u64(basis.last_sequence);
+    out.short_u128(basis.available.get());
+    out.u8(basis.standing.bits());
+}
+
+fn read_correction(take: &mut Take<'_>) -> Option<Correction> {
+    let at = UnixSeconds::new(take.i64()?);
+    let balance = BaseUnits::new(take.short_u128()?).ok()?;
+    let (ends, until) = (take.u8()? == 1, UnixSeconds::new(take.i64()?));
+    let (oldest, next) = (take.i128()?, take.i128()?);
+    let basis = Basis {
+        oldest: PeriodIndex(take.u64()?),
+        last_second: take.u32()?,
+        last_sequence: take.u64()?,
+        available: BaseUnits::new(take.short_u128()?).ok()?,
+        standing: Standing::from_bits(take.u8()?)?,
+    };
+    Some(Correction { at, balance, until: ends.then_some(until), oldest, next, basis })
 }
 
 fn write_when(sequence: u64, at: UnixSeconds, before: &mut Before, out: &mut Vec<u8>) {
@@ -269,6 +343,12 @@ fn read(take: &mut Take<'_>, before: &mut Before) -> Option<Record> {
         }
         OPEN => Record::Open(read_period(take)?),
         FREEZE => Record::Freeze { index: PeriodIndex(take.u64()?), cursors: read_cursors(take)? },
+        CORRECTION => {
+            let sequence = take.u64()?;
+            let account = AccountId::new(take.short_text()?).ok()?;
+            let correction = read_correction(take)?;
+            Record::Correction { account, sequence, correction, pool_full: take.u8()? == 1 }
+        }
         HAND_OVER => {
             let (from, to) = (SourceNumber(take.u16()?), SourceNumber(take.u16()?));
             Record::HandOver { account: AccountId::new(take.short_text()?).ok()?, from, to }

@@ -132,3 +132,38 @@ fn a_hand_over_comes_back() {
     assert_eq!(read(&mut Take(&bytes), &mut Before::default()), Some(record));
     assert_eq!(read(&mut Take(&bytes[..6]), &mut Before::default()), None);
 }
+
+#[test]
+fn a_correction_comes_back() {
+    let basis = Basis {
+        oldest: PeriodIndex(4),
+        last_second: 5,
+        last_sequence: 6,
+        available: BaseUnits::from_u64(7),
+        standing: Standing::RESTRICTED,
+    };
+    let correction = Correction {
+        at: UnixSeconds::new(1),
+        balance: BaseUnits::from_u64(258),
+        until: Some(UnixSeconds::new(2)),
+        oldest: -1,
+        next: 3,
+        basis,
+    };
+    let record = |until, pool_full| {
+        let correction = Correction { until, ..correction };
+        Record::Correction { account: account("alice"), sequence: 9, correction, pool_full }
+    };
+    let mut bytes = Vec::new();
+    write(&record(correction.until, false), &mut Before::default(), &mut bytes);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(
+        hex,
+        "07090000000000000005616c6963650100000000000000020201010200000000000000ffffffffffffffffffffffffffffffff03000000000000000000000000000000040000000000000005000000060000000000000001070800",
+        "the layout is frozen"
+    );
+    assert_eq!(read(&mut Take(&bytes), &mut Before::default()), Some(record(correction.until, false)));
+    let mut open = Vec::new();
+    write(&record(None, true), &mut Before::default(), &mut open);
+    assert_eq!(read(&mut Take(&open), &mut Before::default()), Some(record(None, true)));
+}

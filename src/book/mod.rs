@@ -16,6 +16,7 @@ pub mod column;
 mod command;
 mod committer;
 mod hash;
+mod history;
 mod journal;
 pub mod metrics;
 mod pages;
@@ -26,18 +27,20 @@ mod records;
 mod recover;
 mod replay;
 mod sealing;
+mod single;
 mod stage;
 mod trim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use command::{
     BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
-    MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, Receipt, Refusal,
+    MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, PositionCorrection, Receipt, Refusal,
 };
 pub use committer::{Committer, Work};
+pub use history::PositionHistory;
 pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
@@ -166,6 +169,8 @@ pub(crate) struct Shared {
     published: RwLock<BTreeMap<SourceNumber, SourceState>>,
     /// Rejections that replaying found again, on their way to the committer.
     found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
+    /// The rejections that the committer has yet to write down.
+    pending: Mutex<BTreeSet<(SourceNumber, u64)>>,
     failed: AtomicBool,
 }
 

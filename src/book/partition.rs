@@ -193,18 +193,30 @@ impl Partition {
         effects: &mut Effects,
     ) -> Verdict {
         let account = match record {
-            Record::Balance { pool_full: true, .. } => return Verdict::Rejected(RejectReason::PoolTotalTooLarge),
-            Record::Balance { account, .. } | Record::Standing { account, .. } => account.as_str(),
+            Record::Balance { pool_full: true, .. } | Record::Correction { pool_full: true, .. } => {
+                return Verdict::Rejected(RejectReason::PoolTotalTooLarge);
+            }
+            Record::Balance { account, .. } | Record::Standing { account, .. } | Record::Correction { account, .. } => {
+                account.as_str()
+            }
             Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
         };
         let Some(calendar) = &self.calendar else { return Verdict::Rejected(RejectReason::PeriodNotOpen) };
         let oldest = calendar.oldest.index;
-        let change = |position: &mut Position, rest: &mut Rest| match record {
+        let next = calendar.next.map_or(oldest, |next| next.index);
+        let mut adjusted_next = Adjusted::default();
+        let mut change = |position: &mut Position, rest: &mut Rest| match record {
             Record::Balance { source, sequence, at, balance, .. } => {
                 let change = BalanceChange { source: *source, sequence: *sequence, balance: *balance, at: *at };
                 position.apply_balance(calendar, now, change, rest)
             }
             Record::Standing { change, at, .. } => position.apply_standing(calendar, now, *change, *at, rest),
+            Record::Correction { correction, .. } => {
+                position.apply_correction(calendar, correction, rest).map(|(applied, next)| {
+                    adjusted_next = next;
+                    applied
+                })
+            }
             Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => Err(RejectReason::PeriodNotOpen),
         };
         let slot = slot.unwrap_or_else(|| AccountHash::of(account.as_bytes()).slot);
@@ -225,6 +237,7 @@ impl Partition {
                 }
                 applied
             }
+            None if matches!(record, Record::Correction { .. }) => Err(RejectReason::Overtaken),
             None => {
                 let mut position = Position::default();
                 let applied = change(&mut position, &mut rest);
@@ -250,6 +263,9 @@ impl Partition {
                 }
                 if adjusted != Adjusted::default() {
                     effects.adjusted.push((oldest, adjusted));
+                }
+                if adjusted_next != Adjusted::default() {
+                    effects.adjusted.push((next, adjusted_next));
                 }
                 effects.owed += rest.get().saturating_sub(rest_before.get());
                 effects.collected += rest_before.get().saturating_sub(rest.get());

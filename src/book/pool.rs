@@ -125,7 +125,7 @@ impl Pool {
             for (n, record) in records.iter().enumerate() {
                 let slot = slots.get(n).copied();
                 verdicts.push(match record {
-                    Record::Balance { .. } | Record::Standing { .. } => {
+                    Record::Balance { .. } | Record::Standing { .. } | Record::Correction { .. } => {
                         rows.apply(group, now, record, slot, &mut effects)
                     }
                     Record::HandOver { account, from, to } => rows.hand_over(group, account.as_str(), *from, *to),

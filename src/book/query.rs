@@ -345,6 +345,15 @@ impl Book {
         }))
     }
 
+    /// A period as it was frozen, once it is sealed whole. Reads the store.
+    pub async fn frozen_snapshot(&self, pool: u16, index: PeriodIndex) -> Result<Option<OpenPeriod>, BookError> {
+        let Some(pool) = self.pool(pool) else { return Ok(None) };
+        let control = pool.control();
+        let stored = self.shared.store.get(control, &keys::freeze_seal(index.0)).await?;
+        let damaged = BookError::Damaged { what: "the seal of a period", partition: control.0 };
+        stored.map(|stored| decode_frozen(&stored).map(|record| record.period).ok_or(damaged)).transpose()
+    }
+
     /// The frozen weights of one chunk, by ordinal: those of `chunk * 256` and on. Empty past the last. Reads the store.
     pub async fn weight_chunk(
         &self,

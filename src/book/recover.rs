@@ -60,6 +60,7 @@ impl Book {
             sources: Mutex::new(sources),
             published: RwLock::new(published),
             found: Mutex::new(found),
+            pending: Mutex::default(),
             failed: AtomicBool::new(false),
         });
         let backlog = VecDeque::new();

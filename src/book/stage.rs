@@ -10,7 +10,7 @@ use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
-use super::{Enrolment, HandOver, lock, read};
+use super::{Enrolment, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::calendar::Calendar;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
@@ -169,6 +169,9 @@ impl Committer {
                     self.take_period(&mut forming, pool, Record::Freeze { index, cursors }, decided, answer)
                 }
                 Command::HandOver { hand_over, answer } => self.take_hand_over(&mut forming, hand_over, answer),
+                Command::Correct { correction, body, answer } => {
+                    self.take_correction(&mut forming, correction, body, answer)
+                }
             };
             if refused {
                 self.shared.config.metrics.refused.inc();
@@ -362,37 +365,6 @@ impl Committer {
         false
     }
 
-    /// Puts a hand-over into the group, alone: what it is decided on is what it is applied to. Says whether it was
-    /// refused.
-    fn take_hand_over(&self, forming: &mut Forming, hand_over: HandOver, answer: Answer<PeriodOutcome>) -> bool {
-        let HandOver { pool: number, account, from, to } = hand_over;
-        let Some(pool) = read(&self.shared.pools).get(&number).cloned() else {
-            return refuse(answer, Refusal::UnknownPool { pool: number });
-        };
-        let known = |source: SourceNumber| lock(&self.shared.sources).contains_key(&source);
-        if let Some(unknown) = [from, to].into_iter().find(|source| !known(*source)) {
-            return refuse(answer, Refusal::UnknownSource { number: unknown });
-        }
-        let hash = AccountHash::of(account.as_str().as_bytes());
-        let partition = hash.partition(pool.partitions.len());
-        let row = pool.partitions.get(partition).and_then(|rows| {
-            let rows = read(rows);
-            rows.find(account.as_str()).and_then(|ordinal| rows.row(ordinal).copied())
-        });
-        let Some(mut row) = row else { return refuse(answer, Refusal::UnknownPosition { pool: number }) };
-        let outcome = match row.hand_over(from, to) {
-            Ok(true) => PeriodOutcome::Done,
-            Ok(false) => PeriodOutcome::AlreadyDone,
-            Err(_) => return refuse(answer, Refusal::NotOwner),
-        };
-        if outcome == PeriodOutcome::Done {
-            let record = Record::HandOver { account, from, to };
-            forming.add(number, partition, forming.jobs.len(), hash.slot, record);
-        }
-        forming.jobs.push(Job::Period { answer, outcome });
-        false
-    }
-
     /// Turns a formed group into one commit: the journals first, the service partition last.
     fn finish(&self, now: UnixSeconds, forming: Forming) -> Staged {
         let pools = read(&self.shared.pools);
@@ -451,14 +423,24 @@ impl Committer {
 }
 
 impl Forming {
-    fn note(&mut self, source: SourceNumber, sequence: u64) {
+    pub(super) fn note(&mut self, source: SourceNumber, sequence: u64) {
         self.sources.insert(source);
         self.fresh.entry(source).or_insert(sequence);
         self.events += 1;
         self.bytes += MAX_RECORD_BYTES;
     }
 
-    fn add(&mut self, pool: u16, partition: usize, job: usize, slot: u64, record: Record) {
+    /// The job that comes next.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Lets someone wait for the group.
+    pub(super) fn wait(&mut self, job: Job) {
+        self.jobs.push(job);
+    }
+
+    pub(super) fn add(&mut self, pool: u16, partition: usize, job: usize, slot: u64, record: Record) {
         let part = self.parts.entry((pool, partition)).or_default();
         part.records.push(record);
         part.slots.push(slot);
@@ -467,12 +449,12 @@ impl Forming {
 }
 
 /// Answers with a refusal. Whoever asked may have gone.
-fn refuse<T>(answer: Answer<T>, refusal: Refusal) -> bool {
+pub(super) fn refuse<T>(answer: Answer<T>, refusal: Refusal) -> bool {
     drop(answer.send(Err(refusal)));
     true
 }
 
-fn outcome_of(admission: Admission) -> EventsOutcome {
+pub(super) fn outcome_of(admission: Admission) -> EventsOutcome {
     let Admission { repeated, already_applied } = admission;
     EventsOutcome { repeated, already_applied, ..EventsOutcome::default() }
 }

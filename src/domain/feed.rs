@@ -6,13 +6,15 @@ use std::fmt;
 use super::amount::BaseUnits;
 use super::time::UnixSeconds;
 
-/// A producer of balance events, by the number it was registered under; 0 is the enrolment log.
+/// A producer of balance events, by the number it was registered under. Those below 16 are softstake's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceNumber(pub u16);
 
 impl SourceNumber {
     /// The enrolment log, which has a sequence of its own and owns no position.
     pub const ENROLMENT: Self = Self(0);
+    /// The log of approved corrections, which has a sequence of its own and owns no position.
+    pub const CORRECTION: Self = Self(2);
 }
 
 impl fmt::Display for SourceNumber {
@@ -44,6 +46,8 @@ pub enum RejectReason {
     NotOwner,
     /// The time lies in a period that has not been opened.
     PeriodNotOpen,
+    /// A correction that rests on a point of its position that is past.
+    Overtaken,
 }
 
 /// The largest total that a pool may hold, `2^120` base units, so that sums over a pool always fit.
@@ -60,6 +64,7 @@ impl RejectReason {
             Self::PoolTotalTooLarge => "POOL_TOTAL_TOO_LARGE",
             Self::NotOwner => "NOT_OWNER",
             Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
+            Self::Overtaken => "OVERTAKEN",
         }
     }
 
@@ -73,6 +78,7 @@ impl RejectReason {
             Self::PoolTotalTooLarge => 5,
             Self::NotOwner => 6,
             Self::PeriodNotOpen => 7,
+            Self::Overtaken => 8,
         }
     }
 
@@ -86,6 +92,7 @@ impl RejectReason {
             5 => Self::PoolTotalTooLarge,
             6 => Self::NotOwner,
             7 => Self::PeriodNotOpen,
+            8 => Self::Overtaken,
             _ => return None,
         })
     }
@@ -101,6 +108,9 @@ impl fmt::Display for RejectReason {
             Self::PoolTotalTooLarge => write!(f, "the pool's total would pass {MAX_POOL_TOTAL} base units"),
             Self::NotOwner => f.write_str("the position belongs to another source"),
             Self::PeriodNotOpen => f.write_str("the time lies in a period that has not been opened"),
+            Self::Overtaken => {
+                f.write_str("the position has changed since the correction was computed; propose it again")
+            }
         }
     }
 }
@@ -300,10 +310,10 @@ mod tests {
 
     #[test]
     fn reasons_keep_their_numbers() {
-        for code in 1..=7 {
+        for code in 1..=8 {
             assert_eq!(RejectReason::from_code(code, BaseUnits::ZERO).map(RejectReason::code), Some(code));
         }
         assert_eq!(RejectReason::from_code(0, BaseUnits::ZERO), None);
-        assert_eq!(RejectReason::from_code(8, BaseUnits::ZERO), None);
+        assert_eq!(RejectReason::from_code(9, BaseUnits::ZERO), None);
     }
 }

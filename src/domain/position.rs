@@ -7,11 +7,13 @@
 //! Every weight fits 128 bits. With `limit` that of period N, `floor((2^127 - 1) / (period + max_lateness seconds))`,
 //! nothing earns on more than `limit` in N, so that N itself gives at most `limit x period seconds`. Late events that
 //! come while N is the oldest follow each other in time and reach back `max_lateness` seconds at most: what they add is,
-//! over all of them, at most `limit x max_lateness seconds`. Together that is below `2^127`.
+//! over all of them, at most `limit x max_lateness seconds`. Together that is below `2^127`. A correction is refused where
+//! the weight would pass `2^127` by it.
 
 use super::adjustment::{Adjusted, Rest};
 use super::amount::{BaseUnits, MAX_BASE_UNITS};
 use super::calendar::{Calendar, FrozenRun};
+use super::correction::{Basis, Correction, corrected};
 use super::eligibility::{Standing, StandingChange, eligible};
 use super::feed::{RejectReason, SourceNumber};
 use super::period::{OpenPeriod, PeriodIndex};
@@ -219,6 +221,68 @@ impl Position {
         }))
     }
 
+    /// The point that a correction of this position rests on.
+    pub fn basis(&self, calendar: &Calendar) -> Basis {
+        Basis {
+            oldest: calendar.oldest.index,
+            last_second: self.last_second,
+            last_sequence: self.last_sequence,
+            available: self.available(),
+            standing: self.standing,
+        }
+    }
+
+    /// Takes a correction, and says what it did, in the oldest unfrozen period and in the one after it. On a rejection
+    /// nothing changes. Where it ends at a later event, it changes weights alone: frozen periods stay as they are, and
+    /// their part goes into the oldest unfrozen one, with its rest. Else it is the balance from then on, too.
+    pub fn apply_correction(
+        &mut self,
+        calendar: &Calendar,
+        correction: &Correction,
+        rest: &mut Rest,
+    ) -> Result<(Applied, Adjusted), RejectReason> {
+        let basis = self.basis(calendar);
+        let ends = correction.until.is_some();
+        if basis.oldest != correction.basis.oldest || (!ends && basis != correction.basis) {
+            return Err(RejectReason::Overtaken);
+        }
+        let limit = calendar.balance_limit();
+        if correction.balance > limit {
+            return Err(RejectReason::BalanceTooLarge { limit });
+        }
+        let second = u32::try_from(correction.at.since(calendar.origin)).map_err(|_| RejectReason::PeriodNotOpen)?;
+        if correction.at >= calendar.open_until() {
+            return Err(RejectReason::PeriodNotOpen);
+        }
+        let (mut after, mut owed, mut next) = (*self, *rest, Adjusted::default());
+        if correction.next != 0 {
+            if !after.crossed() {
+                return Err(RejectReason::Overtaken);
+            }
+            let weight = corrected(after.weight, correction.next, limit)?;
+            next = Adjusted { up: weight.saturating_sub(after.weight), down: after.weight.saturating_sub(weight) };
+            after.weight = weight;
+        }
+        if correction.oldest > 0 {
+            corrected(*after.oldest_weight(), correction.oldest, limit)?;
+        }
+        let adjusted = owed.adjust(after.oldest_weight(), correction.oldest);
+        let since = after.since(calendar);
+        let timing = Timing {
+            second: if ends { after.last_second } else { second.max(after.last_second) },
+            effective: if ends { since } else { correction.at.max(since) },
+            clamped: false,
+            late_from: None,
+        };
+        let entered = after.enter(calendar, &timing, &mut owed, |position| {
+            if !ends {
+                position.available = correction.balance.get();
+            }
+        });
+        (*self, *rest) = (after, owed);
+        Ok((Applied { adjusted, ..entered }, next))
+    }
+
     /// Hands the position over to another source, and says whether that changed anything. Balance and weight stay; the
     /// sequences of the new owner count from here on.
     pub fn hand_over(&mut self, from: SourceNumber, to: SourceNumber) -> Result<bool, RejectReason> {
@@ -269,7 +333,7 @@ impl Position {
     }
 
     /// From when on the position's weight is not summed yet.
-    fn since(&self, calendar: &Calendar) -> UnixSeconds {
+    pub fn since(&self, calendar: &Calendar) -> UnixSeconds {
         self.last_at(calendar).max(self.current(calendar).bounds.start)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::app::{App, AppError, Pool, Work, enrol, step};
+use crate::app::{App, AppError, Pool, Work, correct, enrol, step};
 use crate::domain::time::UnixSeconds;
 
 use super::custody::CustodyDesk;
@@ -33,6 +33,10 @@ impl Driver {
         match enrol::step(&self.app).await {
             Ok(work) => worked += u64::from(work == Work::Done),
             Err(error) => self.failed("enrolment", &error),
+        }
+        match correct::step(&self.app).await {
+            Ok(work) => worked += u64::from(work == Work::Done),
+            Err(error) => self.failed("corrections", &error),
         }
         if let Err(error) = self.app.finish_intents().await {
             self.failed("put-balance", &error);

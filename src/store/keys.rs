@@ -217,6 +217,10 @@ keys! {
     COUNTER = 0x0d, counter / parse_counter (name: &str);
     /// How far the journals of a pool's book are acknowledged: a group and a chain per partition.
     JOURNAL_HEADS = 0x0e, journal_heads / parse_journal_heads (pool_number: u16);
+    /// What waits for a second person, or has had one.
+    APPROVAL = 0x0f, approval / parse_approval (number: u64);
+    /// An approved correction.
+    CORRECTION = 0x10, correction / parse_correction (sequence: u64);
 
     // A pool's control partition.
 

@@ -44,6 +44,8 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         ("[a-b]{1,3}", "[A-B]{1,3}")
             .prop_map(|(c, a)| pool_of_asset(&ChainId::new(&c).unwrap(), &AssetId::new(&a).unwrap())),
         n.clone().prop_map(audit),
+        n.clone().prop_map(approval),
+        n.clone().prop_map(correction),
         scope().prop_map(|s| counter(&s)),
     ];
     let control = prop_oneof![

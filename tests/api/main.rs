@@ -4,6 +4,7 @@
 
 mod bad_feed;
 mod bad_input;
+mod corrections;
 mod durable;
 mod faults;
 mod harness;

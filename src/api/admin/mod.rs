@@ -1,5 +1,6 @@
 //! AdminService: what operators change. A file per kind of thing; here is only which call goes where.
 
+mod approvals;
 mod distributions;
 mod operations;
 mod pools;
@@ -22,7 +23,7 @@ use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
 
 /// Who acts, as long as there are no principals: plain text is served on loopback only.
-const OPERATOR: &str = "operator";
+pub(super) const OPERATOR: &str = "operator";
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -91,9 +92,9 @@ macro_rules! changes {
 
             async fn list_approvals(
                 &self,
-                _call: Request<v1::ListApprovalsRequest>,
+                call: Request<v1::ListApprovalsRequest>,
             ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
-                reading("AdminService/ListApprovals", async { Err(ApiError::not_offered("ListApprovals")) }).await
+                reading("AdminService/ListApprovals", approvals::list(&self.0.app, call.into_inner())).await
             }
 
             async fn list_audit_events(
@@ -130,7 +131,7 @@ changes! {
     resolve_operation(ResolveOperationRequest) -> ResolveOperationResponse = "AdminService/ResolveOperation",
         operations::resolve;
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "AdminService/RecordReceipt", record_receipt;
-    approve(ApproveRequest) -> ApproveResponse = "AdminService/Approve", approve;
+    approve(ApproveRequest) -> ApproveResponse = "AdminService/Approve", approvals::approve;
     backup(BackupRequest) -> BackupResponse = "AdminService/Backup", backup;
 }
 
@@ -145,6 +146,5 @@ macro_rules! not_offered {
 
 not_offered! {
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "RecordReceipt";
-    approve(ApproveRequest) -> ApproveResponse = "Approve";
     backup(BackupRequest) -> BackupResponse = "Backup";
 }

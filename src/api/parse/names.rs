@@ -186,6 +186,11 @@ pub mod show {
         format!("sources/{source}")
     }
 
+    /// An approval.
+    pub fn approval(number: u64) -> String {
+        format!("approvals/{number}")
+    }
+
     /// A position.
     pub fn position(account: &AccountId, pool: &PoolId) -> String {
         format!("accounts/{account}/positions/{pool}")

@@ -27,7 +27,7 @@ pub struct Listed<T> {
 
 impl<T> Listed<T> {
     /// The first `size` of `entries`, which were read one further to know whether there are more.
-    pub(super) fn cut(mut entries: Vec<T>, size: usize) -> Self {
+    pub(in crate::app) fn cut(mut entries: Vec<T>, size: usize) -> Self {
         let more = entries.len() > size;
         entries.truncate(size);
         Self { entries, more }

@@ -273,3 +273,30 @@ async fn damage_and_gaps_are_named() {
     let error = rig.book.archived_events(POOL, 0, 0, 99).await.unwrap_err();
     assert!(matches!(error, BookError::JournalBroken { group: 6, .. }), "{error}");
 }
+
+/// What is no longer kept can't be told, and what the position itself says still is.
+#[tokio::test]
+async fn a_history_says_from_when_on_it_is_exact() {
+    let keep = 2 * LENGTH + i64::from(LIMITS.max_lateness_seconds);
+    let mut rig = Rig::open(1).await;
+    rig.send(batch(1, vec![event("a", 5, 10), event("b", 6, 10)]), 10).await.unwrap();
+    checkpoint(&mut rig, 10).await;
+    rig.send(batch(3, vec![event("a", 7, 600)]), 600).await.unwrap();
+    checkpoint(&mut rig, 600).await;
+    rig.send(batch(4, vec![event("a", 8, 900)]), 900).await.unwrap();
+    let history = async |rig: &Rig, name: &str| rig.book.position_history(POOL, &account(name)).await.unwrap().unwrap();
+    let whole = history(&rig, "a").await;
+    assert_eq!((whole.known_from, whole.timeline.held().len()), (at(0), 4), "nothing, then three balances");
+    checkpoint(&mut rig, 900).await;
+    let archived = history(&rig, "a").await;
+    assert_eq!(archived.timeline, whole.timeline, "trimming keeps the history");
+    checkpoint(&mut rig, 601 + keep).await;
+    rig.send(batch(5, vec![event("a", 9, 950)]), 950).await.unwrap();
+    checkpoint(&mut rig, 601 + keep).await;
+    let cut = history(&rig, "a").await;
+    // The oldest group that is kept is of 900 or later, and nothing before it may lie more than 30 seconds ahead of it.
+    assert!(cut.known_from >= at(900) && cut.known_from <= at(950), "{}", cut.known_from);
+    assert_eq!(cut.timeline.last_balance(), Some(BaseUnits::from_u64(9)));
+    let silent = history(&rig, "b").await;
+    assert_eq!((silent.known_from, silent.timeline.last_balance()), (at(10), Some(BaseUnits::from_u64(6))));
+}

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::eligibility::{Standing, StandingChange, eligible};
+use crate::domain::eligibility::{StandingChange, eligible};
 
 /// Steps of a random history: which account, which balance, after how long.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) fn name(account: usize) -> String {
 pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
     let mut acts = vec![Act::Open(period_with(0, 20), 0), Act::Open(period_with(1, 60), 0)];
     let (mut clock, mut sequence, mut enrolments, mut frozen) = (0i64, 0u64, 0u64, 0u64);
-    let mut last = [0i64; 9];
+    let (mut last, mut corrections) = ([0i64; 9], 0u64);
     for step in steps {
         clock += step.wait;
         while clock >= (frozen as i64 + 1) * LENGTH + 90 {
@@ -50,6 +50,14 @@ pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
                 acts.push(Act::Enrol(Enrolment { sequence: enrolments, changes: vec![change] }, clock));
             }
             2 if checkpoints => acts.push(Act::Checkpoint),
+            8 | 9 => {
+                corrections += 1;
+                // From anywhere in the pool's life; some are about right now.
+                let second = clock * i64::from(step.wait as u16 % 8) / 7;
+                let name = name(step.account);
+                let asked = Asked { sequence: corrections, name, second, balance: step.balance };
+                acts.push(Act::Correct(asked, clock));
+            }
             kind => {
                 sequence += 1;
                 // A few go back, within the skew and past it, and some reach into frozen periods.
@@ -91,11 +99,42 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
+/// What was accepted of one account, with the times at which it counts.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    balances: Vec<(i64, u64)>,
+    standings: Vec<(i64, Standing)>,
+    last: i64,
+    standing_last: bool,
+}
+
+impl Marks {
+    fn weigh(&self, from: i64, to: i64, policy: &EligibilityPolicy) -> u128 {
+        let breaks = self.balances.iter().map(|mark| mark.0).chain(self.standings.iter().map(|mark| mark.0));
+        let mut breaks: Vec<i64> = breaks.filter(|at| from < *at && *at < to).chain([from, to]).collect();
+        breaks.sort_unstable();
+        let stretch = |pair: &[i64]| {
+            let balance = self.balances.iter().rev().find(|mark| mark.0 <= pair[0]).map_or(0, |mark| mark.1);
+            let standing = self.standings.iter().rev().find(|mark| mark.0 <= pair[0]).map_or(Standing::NONE, |m| m.1);
+            eligible(BaseUnits::from_u64(balance), standing, policy).get() * (pair[1] - pair[0]) as u128
+        };
+        breaks.windows(2).map(stretch).sum()
+    }
+
+    fn correct(&mut self, asked: &Asked) {
+        self.balances.retain(|mark| mark.0 != asked.second);
+        let place = self.balances.partition_point(|mark| mark.0 < asked.second);
+        if place == self.balances.len() {
+            self.last = self.last.max(asked.second);
+        }
+        self.balances.insert(place, (asked.second, asked.balance));
+    }
+}
+
 /// The weight of every account in every frozen period, from what was accepted by then: all that is due up to that
 /// period, as known when it freezes, less what was paid before.
 fn model(acts: &[Act], frozen: u64) -> Vec<BTreeMap<String, u128>> {
-    let mut marks: BTreeMap<String, Vec<(i64, u64, Standing)>> = BTreeMap::new();
-    let mut last: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+    let mut accounts: BTreeMap<String, Marks> = BTreeMap::new();
     let mut paid: Vec<BTreeMap<String, u128>> = Vec::new();
     let (mut oldest, mut policies) = (0i64, BTreeMap::new());
     let seconds = |moment: UnixSeconds| moment.get() - at(0).get();
@@ -104,46 +143,39 @@ fn model(acts: &[Act], frozen: u64) -> Vec<BTreeMap<String, u128>> {
             Act::Open(period, _) => drop(policies.insert(period.index.0, period.policy)),
             Act::Freeze(index, _) => {
                 oldest = (*index as i64 + 1) * LENGTH;
-                let weigh = |marks: &[(i64, u64, Standing)], index: u64| -> u128 {
-                    let (start, end) = (index as i64 * LENGTH, (index as i64 + 1) * LENGTH);
-                    let until = |i: usize| marks.get(i + 1).map_or(i64::MAX, |next| next.0);
-                    let stretch = |(i, (from, balance, standing)): (usize, &(i64, u64, Standing))| {
-                        let held = (until(i).min(end) - (*from).max(start)).max(0);
-                        eligible(BaseUnits::from_u64(*balance), *standing, &policies[&index]).get() * held as u128
-                    };
-                    marks.iter().enumerate().map(stretch).sum()
-                };
-                let due = |(name, marks): (&String, &Vec<(i64, u64, Standing)>)| {
-                    let due: u128 = (0..=*index).map(|index| weigh(marks, index)).sum();
+                let due = |(name, marks): (&String, &Marks)| {
+                    let of =
+                        |index: u64| marks.weigh(index as i64 * LENGTH, (index as i64 + 1) * LENGTH, &policies[&index]);
+                    let due: u128 = (0..=*index).map(of).sum();
                     let before: u128 = paid.iter().map(|paid| paid.get(name).copied().unwrap_or(0)).sum();
                     (name.clone(), due.saturating_sub(before))
                 };
-                paid.push(marks.iter().map(due).collect());
+                paid.push(accounts.iter().map(due).collect());
             }
             Act::Events(batch, now) => {
                 for event in &batch.events {
-                    let name = event.account.as_str().to_owned();
-                    let (before, standing_last) = last.get(&name).copied().unwrap_or_default();
+                    let mut marks = accounts.get(event.account.as_str()).cloned().unwrap_or_default();
                     let when = seconds(event.at);
-                    let too_late = before.max(when) < oldest && when < (*now).max(oldest) - 10_000;
-                    if (before - when > 60 && !standing_last) || too_late {
+                    let too_late = marks.last.max(when) < oldest && when < (*now).max(oldest) - 10_000;
+                    if (marks.last - when > 60 && !marks.standing_last) || too_late {
                         continue;
                     }
-                    last.insert(name.clone(), (before.max(when), false));
-                    let marks = marks.entry(name).or_default();
-                    let standing = marks.last().map_or(Standing::NONE, |mark| mark.2);
-                    marks.push((before.max(when), event.balance.get() as u64, standing));
+                    (marks.last, marks.standing_last) = (marks.last.max(when), false);
+                    marks.balances.push((marks.last, event.balance.get() as u64));
+                    accounts.insert(event.account.as_str().to_owned(), marks);
                 }
             }
             Act::Enrol(enrolment, _) => {
                 for change in &enrolment.changes {
-                    let name = change.account.as_str().to_owned();
-                    let (before, _) = last.get(&name).copied().unwrap_or_default();
-                    let when = before.max(seconds(change.at));
-                    last.insert(name.clone(), (when, true));
-                    let marks = marks.entry(name).or_default();
-                    let (balance, standing) = marks.last().map_or((0, Standing::NONE), |mark| (mark.1, mark.2));
-                    marks.push((when, balance, change.change.apply(standing)));
+                    let marks = accounts.entry(change.account.as_str().to_owned()).or_default();
+                    (marks.last, marks.standing_last) = (marks.last.max(seconds(change.at)), true);
+                    let standing = marks.standings.last().map_or(Standing::NONE, |mark| mark.1);
+                    marks.standings.push((marks.last, change.change.apply(standing)));
+                }
+            }
+            Act::Correct(asked, _) => {
+                if let Some(marks) = accounts.get_mut(&asked.name) {
+                    marks.correct(asked);
                 }
             }
             Act::Checkpoint => {}

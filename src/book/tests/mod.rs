@@ -11,7 +11,8 @@ use ruint::aliases::U256;
 
 use super::*;
 use crate::domain::amount::BaseUnits;
-use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::correction::{Basis, Correction, differences};
+use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode, Standing};
 use crate::domain::ids::AccountId;
 use crate::domain::period::{OpenPeriod, PeriodBounds, TimeLimits};
 use store::MemStore;
@@ -61,6 +62,16 @@ enum Act {
     Open(OpenPeriod, i64),
     Freeze(u64, i64),
     Checkpoint,
+    Correct(Asked, i64),
+}
+
+/// A correction as a test asks for it: `sequence`, whose, from when on, how much.
+#[derive(Clone, Debug)]
+struct Asked {
+    sequence: u64,
+    name: String,
+    second: i64,
+    balance: u64,
 }
 
 /// A store that a test can take up again after its death.
@@ -152,6 +163,19 @@ impl<S: Mortal> RigOver<S> {
                 receipt.await.map_err(|e| e.to_string())?;
                 stepped.map_err(|e| e.to_string())?;
             }
+            Act::Correct(asked, when) => {
+                now = at(*when);
+                let done = self.book.source_state(SourceNumber::CORRECTION).unwrap_or_default().durable_sequence;
+                if done < asked.sequence {
+                    let correction = self.correction(asked).await.map_err(|e| e.to_string())?;
+                    let (sequence, account) = (asked.sequence, account(&asked.name));
+                    let command = PositionCorrection { pool: POOL, sequence, account, correction };
+                    let receipt = sender.submit_correction(command).unwrap();
+                    let stepped = self.committer.step(now).await;
+                    receipt.await.map_err(|e| e.to_string())?;
+                    stepped.map_err(|e| e.to_string())?;
+                }
+            }
             Act::Open(period, when) => {
                 now = at(*when);
                 let receipt = sender.open_period(POOL, *period).unwrap();
@@ -171,6 +195,29 @@ impl<S: Mortal> RigOver<S> {
             }
         }
         Ok(())
+    }
+
+    /// What an asked correction changes now. Of an account without a position nothing: it will be rejected.
+    async fn correction(&self, asked: &Asked) -> Result<Correction, BookError> {
+        let (from, balance) = (at(asked.second), BaseUnits::from_u64(asked.balance));
+        let Some(history) = self.book.position_history(POOL, &account(&asked.name)).await? else {
+            let (last_second, last_sequence) = (0, 0);
+            let (oldest, available, standing) = (PeriodIndex(0), BaseUnits::ZERO, Standing::NONE);
+            let basis = Basis { oldest, last_second, last_sequence, available, standing };
+            return Ok(Correction { at: from, balance, until: None, oldest: 0, next: 0, basis });
+        };
+        let calendar = &history.calendar;
+        let mut periods: Vec<OpenPeriod> = [Some(calendar.oldest), calendar.next].into_iter().flatten().collect();
+        for index in 0..calendar.oldest.index.0 {
+            periods.extend(self.book.frozen_snapshot(POOL, PeriodIndex(index)).await?);
+        }
+        assert!(history.known_from <= from);
+        let until = history.timeline.next_after(from);
+        let summed = until.unwrap_or(history.summed_until).min(history.summed_until);
+        let held = history.timeline.held();
+        let found = differences(&held, from, summed, balance, &periods, calendar.oldest.index).unwrap();
+        let oldest = found.frozen + found.oldest;
+        Ok(Correction { at: from, balance, until, oldest, next: found.next, basis: history.basis })
     }
 
     /// Does it, through however many crashes.

@@ -2,6 +2,7 @@
 //!
 //! Called by `app/`. A record that was written can always be read back, by this version and every later one.
 
+mod approval;
 mod distribution;
 mod enrolment;
 mod ledger;
@@ -16,6 +17,7 @@ use ruint::aliases::U256;
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
 
+pub use approval::{ApprovalRecord, ApprovalState, AskedCorrection, CorrectionRecord};
 pub use distribution::{
     DistributionRecord, Hold, PayoutAckRecord, PayoutSeal, Progress, RejectedPayoutRecord, TakenReceipts,
 };

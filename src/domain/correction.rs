@@ -1,0 +1,173 @@
+//! Corrections: what goes before a position's last event.
+//!
+//! The feed can't go back behind a position's last event, and a correction does: it says that the balance that held from
+//! some moment until the position's next event was another one. What that changes in the weights of all periods since is
+//! told as two differences, one for each open period; periods that are frozen stay as they are, and their part is put
+//! into the oldest open one, as that of a late event is.
+
+use super::amount::BaseUnits;
+use super::eligibility::Standing;
+use super::feed::RejectReason;
+use super::period::{OpenPeriod, PeriodIndex};
+use super::time::UnixSeconds;
+
+/// The most that corrections may bring the weight of an open period to: what the period itself and late events can add
+/// beside still fits.
+pub const MAX_CORRECTED_WEIGHT: u128 = 1 << 127;
+
+/// What a position held from a moment on, until the next such moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Since when.
+    pub from: UnixSeconds,
+    /// The balance.
+    pub balance: BaseUnits,
+    /// What besides decides whether it earns.
+    pub standing: Standing,
+}
+
+/// The point of a position that a correction was computed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// The oldest unfrozen period.
+    pub oldest: PeriodIndex,
+    /// The time of the position's last event, in seconds since the pool's origin.
+    pub last_second: u32,
+    /// The last sequence of its source that was accepted.
+    pub last_sequence: u64,
+    /// The balance after the last event.
+    pub available: BaseUnits,
+    /// The standing after the last event.
+    pub standing: Standing,
+}
+
+/// A correction with everything that it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// From when on the balance is another one.
+    pub at: UnixSeconds,
+    /// That balance.
+    pub balance: BaseUnits,
+    /// The time of the position's next event. `None` where there is none: it is the balance from then on.
+    pub until: Option<UnixSeconds>,
+    /// By how much the weight of the oldest unfrozen period changes, for it and for all that are frozen, in base units x
+    /// seconds.
+    pub oldest: i128,
+    /// By how much the weight of the period after it changes.
+    pub next: i128,
+    /// What it rests on. One that changes the balance from now on counts for this very point; of another one, only the
+    /// oldest unfrozen period must still be the same.
+    pub basis: Basis,
+}
+
+/// What a correction changes in weights, in base units x seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// In periods that are frozen.
+    pub frozen: i128,
+    /// In the oldest unfrozen one.
+    pub oldest: i128,
+    /// In the one after it.
+    pub next: i128,
+}
+
+impl Differences {
+    /// All of it; `None` where it does not fit.
+    pub fn total(&self) -> Option<i128> {
+        self.frozen.checked_add(self.oldest)?.checked_add(self.next)
+    }
+}
+
+/// By how much the weights of `periods` would be others, had the position held `balance` from `at` until `until`.
+///
+/// `held` is in the order of time; before its first moment nothing was held. Each period counts under its own policy and
+/// its own balance limit, whole seconds of it that lie between `at` and `until`. `None` where a sum does not fit.
+pub fn differences(
+    held: &[Held],
+    at: UnixSeconds,
+    until: UnixSeconds,
+    balance: BaseUnits,
+    periods: &[OpenPeriod],
+    oldest: PeriodIndex,
+) -> Option<Differences> {
+    let mut found = Differences::default();
+    for period in periods {
+        let (from, to) = (at.max(period.bounds.start), until.min(period.bounds.end));
+        let mut moments: Vec<UnixSeconds> = vec![from];
+        moments.extend(held.iter().map(|held| held.from).filter(|moment| from < *moment && *moment < to));
+        moments.push(to.max(from));
+        let mut sum = 0i128;
+        for (start, end) in moments.iter().zip(moments.iter().skip(1)) {
+            let there = held.iter().rev().find(|held| held.from <= *start);
+            let (before, standing) =
+                there.map_or((BaseUnits::ZERO, Standing::NONE), |held| (held.balance, held.standing));
+            let eligible = |balance| period.eligible(balance, standing).signed().get();
+            let change = eligible(balance) - eligible(before);
+            sum = sum.checked_add(change.checked_mul(i128::from(end.since(*start)))?)?;
+        }
+        let slot = match period.index.cmp(&oldest) {
+            std::cmp::Ordering::Less => &mut found.frozen,
+            std::cmp::Ordering::Equal => &mut found.oldest,
+            std::cmp::Ordering::Greater => &mut found.next,
+        };
+        *slot = slot.checked_add(sum)?;
+    }
+    Some(found)
+}
+
+/// The balance history of a position, put together from what was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    balances: Vec<(UnixSeconds, BaseUnits)>,
+    standings: Vec<(UnixSeconds, Standing)>,
+}
+
+impl Timeline {
+    /// The balance from `at` on, which is not before the last one.
+    pub fn balance(&mut self, at: UnixSeconds, balance: BaseUnits) {
+        self.balances.push((at, balance));
+    }
+
+    /// The standing from `at` on, which is not before the last one.
+    pub fn standing(&mut self, at: UnixSeconds, standing: Standing) {
+        self.standings.push((at, standing));
+    }
+
+    /// A correction that was made: the balance from `at` until the next event.
+    pub fn correct(&mut self, correction: &Correction) {
+        let covered = |at: UnixSeconds| at >= correction.at && correction.until.is_none_or(|until| at < until);
+        self.balances.retain(|(at, _)| !covered(*at));
+        let place = self.balances.partition_point(|(at, _)| *at < correction.at);
+        self.balances.insert(place, (correction.at, correction.balance));
+    }
+
+    /// The balance after everything.
+    pub fn last_balance(&self) -> Option<BaseUnits> {
+        self.balances.last().map(|(_, balance)| *balance)
+    }
+
+    /// The first balance after `at`: the position's next event.
+    pub fn next_after(&self, at: UnixSeconds) -> Option<UnixSeconds> {
+        self.balances.iter().map(|(moment, _)| *moment).find(|moment| *moment > at)
+    }
+
+    /// What was held, in the order of time. Where a standing was told before any balance, nothing was held.
+    pub fn held(&self) -> Vec<Held> {
+        let mut moments: Vec<UnixSeconds> = self.balances.iter().map(|(at, _)| *at).collect();
+        moments.extend(self.standings.iter().map(|(at, _)| *at));
+        moments.sort_unstable();
+        moments.dedup();
+        let at = |from: UnixSeconds| Held {
+            from,
+            balance: self.balances.iter().rev().find(|(at, _)| *at <= from).map_or(BaseUnits::ZERO, |(_, held)| *held),
+            standing: self.standings.iter().rev().find(|(at, _)| *at <= from).map_or(Standing::NONE, |(_, held)| *held),
+        };
+        moments.into_iter().map(at).collect()
+    }
+}
+
+/// Whether a weight may become this by a correction.
+pub(super) fn corrected(weight: u128, difference: i128, limit: BaseUnits) -> Result<u128, RejectReason> {
+    let after = weight.checked_add_signed(difference).filter(|after| *after <= MAX_CORRECTED_WEIGHT);
+    after.ok_or(RejectReason::BalanceTooLarge { limit })
+}
