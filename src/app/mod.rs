@@ -29,6 +29,7 @@ pub mod slash;
 #[cfg(test)]
 mod slash_tests;
 pub mod step;
+pub mod tick;
 pub mod transfer;
 
 use std::collections::BTreeMap;
