@@ -36,7 +36,7 @@ pub(super) fn chains(rng: &mut Rng) -> Vec<(&'static str, SimulatedConfig)> {
     while chosen.len() < POOLS && !left.is_empty() {
         let (name, divisor) = left.remove(rng.index(left.len()));
         let Some(preset) = presets::preset(name) else { continue };
-        let mut config = preset.with_seed(rng.next()).scaled(divisor);
+        let mut config = preset.with_seed(rng.bits()).scaled(divisor);
         config.genesis_at = Some(UnixSeconds::new(START - 600));
         let validators = usize::try_from(rng.between(5, 8)).unwrap_or(5);
         config.validators.truncate(validators);
@@ -85,6 +85,7 @@ pub(super) fn settings(rng: &mut Rng, config: &SimulatedConfig) -> Result<PoolSe
             reserve_floor: units(token * u128::from(rng.below(500)))?,
             forecast_percentile_bps: bps(rng, 5_000, 10_000),
             forecast_windows: bps(rng, 1, 30),
+            forecast_ceiling_bps: [10_000, 5_000][rng.index(2)],
             horizon_seconds: rng.below(20_000),
             min_move: units(token)?,
             max_change_per_run: most.map(units).transpose()?,

@@ -9,13 +9,13 @@ impl Rng {
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut state = seed ^ 0x5eed_0f50_f757_a43e;
         for byte in purpose.bytes() {
-            state = Self(state ^ u64::from(byte)).next();
+            state = Self(state ^ u64::from(byte)).bits();
         }
         Self(state)
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Rng {
 
     /// A number below `end`; 0 where `end` is 0. The bias is below `end / 2^64`, which no story sees.
     pub fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
+        if end == 0 { 0 } else { self.bits() % end }
     }
 
     /// An index below `length`; 0 where there is none.
@@ -35,7 +35,7 @@ impl Rng {
 
     /// An amount below `end`; 0 where `end` is 0.
     pub fn amount_below(&mut self, end: u128) -> u128 {
-        let wide = (u128::from(self.next()) << 64) | u128::from(self.next());
+        let wide = (u128::from(self.bits()) << 64) | u128::from(self.bits());
         if end == 0 { 0 } else { wide % end }
     }
 
@@ -48,7 +48,7 @@ impl Rng {
     /// uniform numbers, with a standard deviation of 3.6 (a factor of twelve).
     pub fn log_normal(&mut self, median: u128) -> u128 {
         // In units of 2^-16: the sum is centred on 0, with a standard deviation of one.
-        let centred: i64 = (0..12).map(|_| (self.next() >> 48) as i64).sum::<i64>() - 6 * 65_536;
+        let centred: i64 = (0..12).map(|_| (self.bits() >> 48) as i64).sum::<i64>() - 6 * 65_536;
         let exponent = centred * 36 / 10;
         let fraction = exponent.rem_euclid(65_536).unsigned_abs();
         let doublings = exponent.div_euclid(65_536);
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_purpose_fix_the_numbers() {
-        let draw = |seed, purpose| Rng::new(seed, purpose).next();
+        let draw = |seed, purpose| Rng::new(seed, purpose).bits();
         assert_eq!(draw(1, "a"), draw(1, "a"));
         assert_ne!(draw(1, "a"), draw(2, "a"));
         assert_ne!(draw(1, "a"), draw(1, "b"));

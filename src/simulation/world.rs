@@ -269,7 +269,7 @@ impl World {
         let aim = if self.rng.below(4) == 0 { Aim::Inner } else { Aim::Story };
         let after = if aim == Aim::Inner { 0 } else { self.rng.below(10) };
         let image = Image::ALL[self.rng.index(Image::ALL.len())];
-        let doom = Doom { aim, after, image, draw: self.rng.next(), kill: self.rng.below(3) > 0 };
+        let doom = Doom { aim, after, image, draw: self.rng.bits(), kill: self.rng.below(3) > 0 };
         self.note(|| format!("doomed: {doom:?}"));
         self.disk.doom(doom);
         true
@@ -343,7 +343,7 @@ impl World {
             let again = faults && attempt < MAX_RESTARTS && self.rng.below(4) == 0;
             if again {
                 let image = Image::ALL[self.rng.index(Image::ALL.len())];
-                let (after, draw) = (self.rng.below(3), self.rng.next());
+                let (after, draw) = (self.rng.below(3), self.rng.bits());
                 self.disk.doom(Doom {
                     aim: if self.rng.below(2) == 0 { Aim::Story } else { Aim::Inner },
                     after,
