@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("app", &["book", "chain", "store", "domain", "clock"]),
     ("book", &["store", "domain"]),
     ("chain", &["domain", "pb"]),
-    ("cli", &["node", "pb", "config", "client"]),
+    ("cli", &["node", "pb", "config", "client", "simulation"]),
     ("client", &["pb"]),
     ("clock", &[]),
     ("config", &[]),

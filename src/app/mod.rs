@@ -30,6 +30,7 @@ pub mod slash;
 #[cfg(test)]
 mod slash_tests;
 pub mod step;
+pub mod tick;
 pub mod transfer;
 
 use std::collections::BTreeMap;

@@ -253,6 +253,11 @@ impl App {
         Ok((record.version, groups.unwrap_or_default()))
     }
 
+    /// The hash of a pool's positions, the same for any number of partitions; `None` for a pool that the book does not have.
+    pub fn state_hash(&self, pool: u16) -> Option<ruint::aliases::U256> {
+        self.book.state_hash(pool)
+    }
+
     /// A chain that the configuration names.
     pub fn chain(&self, id: &ChainId) -> Option<&Descriptor> {
         self.chains.get(id).map(|chain| &chain.descriptor)

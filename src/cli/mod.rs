@@ -2,6 +2,7 @@
 
 mod demo;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
+    /// Simulates whole worlds with every fault, each from a seed, and checks every promise.
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Parses this process's arguments and runs the command. Exit status 0 is success, 1 a failure, 2 a wrong command line.
@@ -34,6 +37,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
+        Command::Simulate(args) => Ok(simulate::run(&args)),
     };
     match result {
         Ok(code) => code,

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
+use crate::app::tick::Desk;
 use crate::app::transfer::Acknowledgement;
 use crate::app::{App, AppError, Pool, Request, Work};
 use crate::chain::simulated::SimulatedChain;
@@ -13,9 +16,10 @@ pub(super) struct CustodyDesk {
     pub(super) chains: BTreeMap<PoolId, SimulatedChain>,
 }
 
-impl CustodyDesk {
+#[async_trait]
+impl Desk for CustodyDesk {
     /// Sends what was asked for, and acknowledges what was sent and what arrived.
-    pub(super) async fn step(&self, app: &App, pool: &Pool) -> Result<Work, AppError> {
+    async fn step(&self, app: &App, pool: &Pool) -> Result<Work, AppError> {
         let Some(chain) = self.chains.get(pool.id()) else { return Ok(Work::Idle) };
         let mut work = Work::Idle;
         for record in app.open_transfers(pool).await? {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{HOUR, PoolPlan};
-use super::rng::Rng;
+use crate::simulation::rng::Rng;
 
 /// One change of one balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

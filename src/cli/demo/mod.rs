@@ -12,7 +12,6 @@ mod plan;
 mod population;
 mod reference;
 mod report;
-mod rng;
 mod server;
 mod story;
 mod tables;

@@ -1,8 +1,8 @@
 //! Who holds what when the run begins: a seeded population with the skew of a real one.
 
 use super::amounts::one_token;
-use super::rng::Rng;
 use crate::config::Preset;
+use crate::simulation::rng::Rng;
 
 /// Above what 96 bits hold: 79,228 NEAR in yoctoNEAR.
 const PAST_96_BITS: u128 = 1 << 96;

@@ -1,21 +1,21 @@
-//! The demo's only source of chance: splitmix64, so that a seed gives the same days everywhere.
+//! The only source of chance of the simulator and of the demo: splitmix64, so that a seed gives the same story everywhere.
 
 /// A seeded generator.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// A generator for one purpose of one seed: another purpose draws other numbers.
-    pub(super) fn new(seed: u64, purpose: &str) -> Self {
+    pub fn new(seed: u64, purpose: &str) -> Self {
         let mut state = seed ^ 0x5eed_0f50_f757_a43e;
         for byte in purpose.bytes() {
-            state = Self(state ^ u64::from(byte)).next();
+            state = Self(state ^ u64::from(byte)).bits();
         }
         Self(state)
     }
 
     /// The next 64 bits.
-    pub(super) fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,32 +23,32 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `end`; 0 where `end` is 0. The bias is below `end / 2^64`, which no demo sees.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
+    /// A number below `end`; 0 where `end` is 0. The bias is below `end / 2^64`, which no story sees.
+    pub fn below(&mut self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.bits() % end }
     }
 
     /// An index below `length`; 0 where there is none.
-    pub(super) fn index(&mut self, length: usize) -> usize {
+    pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
     /// An amount below `end`; 0 where `end` is 0.
-    pub(super) fn amount_below(&mut self, end: u128) -> u128 {
-        let wide = (u128::from(self.next()) << 64) | u128::from(self.next());
+    pub fn amount_below(&mut self, end: u128) -> u128 {
+        let wide = (u128::from(self.bits()) << 64) | u128::from(self.bits());
         if end == 0 { 0 } else { wide % end }
     }
 
     /// A number from `from` to `to`, both included.
-    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
+    pub fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to.saturating_sub(from).saturating_add(1))
     }
 
     /// An amount spread log-normally about `median`, by integers alone: the exponent of two is the sum of twelve
     /// uniform numbers, with a standard deviation of 3.6 (a factor of twelve).
-    pub(super) fn log_normal(&mut self, median: u128) -> u128 {
+    pub fn log_normal(&mut self, median: u128) -> u128 {
         // In units of 2^-16: the sum is centred on 0, with a standard deviation of one.
-        let centred: i64 = (0..12).map(|_| (self.next() >> 48) as i64).sum::<i64>() - 6 * 65_536;
+        let centred: i64 = (0..12).map(|_| (self.bits() >> 48) as i64).sum::<i64>() - 6 * 65_536;
         let exponent = centred * 36 / 10;
         let fraction = exponent.rem_euclid(65_536).unsigned_abs();
         let doublings = exponent.div_euclid(65_536);
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_purpose_fix_the_numbers() {
-        let draw = |seed, purpose| Rng::new(seed, purpose).next();
+        let draw = |seed, purpose| Rng::new(seed, purpose).bits();
         assert_eq!(draw(1, "a"), draw(1, "a"));
         assert_ne!(draw(1, "a"), draw(2, "a"));
         assert_ne!(draw(1, "a"), draw(1, "b"));

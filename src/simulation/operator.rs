@@ -1,0 +1,322 @@
+//! What happens in a step, and the operator among those who make it happen.
+
+use crate::app::enrol::Enrol;
+use crate::domain::distribution::{AfterVoid, DistributionState};
+use crate::domain::enrolment::Decision;
+use crate::domain::ids::OperatorGroup;
+use crate::domain::operation::OperationState;
+use crate::domain::period::PeriodIndex;
+use crate::store::records::ValidatorChoice;
+
+use super::calls::{Ask, CallState};
+use super::founding::{self, ACCOUNTS, POOLS};
+use super::world::{Stop, World};
+
+/// What a step may be, and how often of a thousand.
+const ACTIONS: &[(&str, u64)] = &[
+    ("change_balances", 250),
+    ("feeds_interleaved", 90),
+    ("feed_nonsense", 30),
+    ("feed_wrongly", 25),
+    ("feed_again", 25),
+    ("run_on_a_pool", 6),
+    ("set_enrolment", 30),
+    ("hand_over", 20),
+    ("retire_source", 2),
+    ("take_payouts", 70),
+    ("work_custody", 120),
+    ("report_custody", 8),
+    ("operate", 45),
+    ("approve_or_void", 35),
+    ("pause_or_resume", 30),
+    ("close_period", 15),
+    ("update_pool", 20),
+    ("put_validator", 20),
+    ("rebalance", 15),
+    ("plan_rebalance", 15),
+    ("reconcile", 12),
+    ("ask_for_the_unknown", 12),
+    ("repeat_request", 30),
+    ("checkpoint", 30),
+    ("chain_fault", 90),
+    ("chain_restarts", 3),
+    ("clock", 12),
+];
+
+impl World {
+    /// One drawn action, after some time.
+    pub(super) async fn act(&mut self) -> Result<(), Stop> {
+        self.pass_time();
+        let all: u64 = ACTIONS.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.rng.below(all);
+        let mut action = "";
+        for (name, weight) in ACTIONS {
+            action = name;
+            if drawn < *weight {
+                break;
+            }
+            drawn -= weight;
+        }
+        self.note(|| format!("-- {action}"));
+        self.coverage.hit("action", action);
+        self.carry_out(action).await
+    }
+
+    async fn carry_out(&mut self, action: &str) -> Result<(), Stop> {
+        let pool = self.rng.index(POOLS);
+        match action {
+            "change_balances" => self.business().await,
+            "feeds_interleaved" => self.interleave().await,
+            "feed_nonsense" => {
+                self.tell_nonsense();
+                Ok(())
+            }
+            "feed_wrongly" => self.send_wrongly().await,
+            "feed_again" => self.send_again().await,
+            "run_on_a_pool" => self.run_on_pool().await,
+            "set_enrolment" => self.enrol().await,
+            "hand_over" => self.change_owner().await,
+            "retire_source" => self.retire().await,
+            "take_payouts" => self.take_payouts(pool).await,
+            "work_custody" => self.work_custody(pool, false).await,
+            "report_custody" => self.report_custody().await,
+            "operate" => self.operate(pool).await,
+            "approve_or_void" => self.decide(pool, false).await,
+            "pause_or_resume" => self.pause_or_resume(pool).await,
+            "close_period" => self.close(pool).await,
+            "update_pool" => self.update_pool(pool).await,
+            "put_validator" => self.put_validator(pool).await,
+            "rebalance" => self.ask(Ask::Rebalance { pool }).await.map(|_| ()),
+            "plan_rebalance" => self.plan(pool).await,
+            "reconcile" => self.reconcile(pool).await,
+            "ask_for_the_unknown" => self.ask_for_the_unknown(pool).await,
+            "repeat_request" => self.repeat_call().await,
+            "checkpoint" => self.checkpoint().await,
+            "chain_fault" => self.chain_fault(pool).await,
+            "chain_restarts" => self.chain_restarts(pool).await,
+            _ => {
+                self.clock_jumps();
+                Ok(())
+            }
+        }
+    }
+
+    /// A call was answered: those who asked act on it.
+    pub(super) fn answered(&mut self, ask: &Ask, state: CallState) -> Result<(), Stop> {
+        let done = state == CallState::Done;
+        match ask {
+            Ask::PutBalance { pool, account, balance, .. } => {
+                self.put_balance_answered(*pool, *account, *balance, state);
+            }
+            Ask::HandOver { pool, account, from, to } if done => self.handed_over(*pool, *account, *from, *to),
+            Ask::RetireSource(name) if done => self.source_retired(name.as_str()),
+            Ask::AckPayouts { pool, period, revision, through, .. } if done => {
+                self.payouts_acknowledged(*pool, *period, *revision, *through);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn business(&mut self) -> Result<(), Stop> {
+        let count = if self.rng.below(12) == 0 { 40 } else { self.rng.between(1, 5) };
+        self.change_balances(count).await?;
+        // Now and then it is told later.
+        if self.rng.below(5) == 0 {
+            return Ok(());
+        }
+        let source = self.rng.index(self.ledger.put_balance());
+        self.send_feeds(&[source], true).await
+    }
+
+    async fn interleave(&mut self) -> Result<(), Stop> {
+        let all: Vec<usize> = (0..self.ledger.put_balance()).collect();
+        let vouch = self.rng.below(3) > 0;
+        self.send_feeds(&all, vouch).await?;
+        self.tidy_holdings().await
+    }
+
+    async fn enrol(&mut self) -> Result<(), Stop> {
+        let account = self.names.accounts[self.rng.index(ACCOUNTS)].clone();
+        let pool = (self.rng.below(3) > 0).then(|| self.names.pools[self.rng.index(POOLS)].clone());
+        let decision = [Decision::OptIn, Decision::OptIn, Decision::OptOut, Decision::Restrict, Decision::Unrestrict]
+            [self.rng.index(5)];
+        let (terms_version, jurisdiction) = ("2026-01".to_owned(), "DE".to_owned());
+        let enrol = Enrol { account, pool, decision, terms_version, jurisdiction, reason_code: "simulated".to_owned() };
+        self.ask(Ask::SetEnrolment(Box::new(enrol))).await.map(|_| ())
+    }
+
+    async fn change_owner(&mut self) -> Result<(), Stop> {
+        let (pool, account) = (self.rng.index(POOLS), self.rng.index(ACCOUNTS));
+        let to = self.rng.index(self.names.sources.len());
+        if self.rng.below(6) == 0 {
+            // From one that does not own it.
+            let owner = self.ledger.holding(pool, account).map_or(0, |holding| holding.owner);
+            let from = (owner + 1) % self.names.sources.len();
+            if from != to {
+                self.ask(Ask::HandOver { pool, account, from, to }).await?;
+            }
+            return Ok(());
+        }
+        self.hand_over(pool, account, to).await
+    }
+
+    async fn retire(&mut self) -> Result<(), Stop> {
+        let last = self.ledger.put_balance() - 1;
+        let name = self.names.sources[last].clone();
+        self.ask(Ask::RetireSource(name)).await?;
+        self.tidy_holdings().await
+    }
+
+    /// Looks after the operations that need an operator.
+    pub(super) async fn operate(&mut self, pool: usize) -> Result<(), Stop> {
+        let of = self.pool(pool)?;
+        let open = self.ask_app("operations", async move |app| app.open_operations(&of).await).await?;
+        let open = open.unwrap_or_default();
+        for operation in &open {
+            if operation.state == OperationState::NeedsOperator {
+                self.ask(Ask::Retry { pool, id: operation.id.clone() }).await?;
+            }
+        }
+        // One that needs nobody can't be retried.
+        if self.rng.below(5) == 0
+            && let Some(operation) = open.first()
+        {
+            self.ask(Ask::Retry { pool, id: operation.id.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides on what is held. `faithful`: approves it.
+    pub(super) async fn decide(&mut self, pool: usize, faithful: bool) -> Result<(), Stop> {
+        for record in self.distributions(pool).await? {
+            let (period, revision) = (record.period, record.revision);
+            let open = matches!(
+                record.state,
+                DistributionState::Computed | DistributionState::Held | DistributionState::Approved
+            );
+            if !open {
+                continue;
+            }
+            let chance = if faithful { 99 } else { self.rng.below(10) };
+            match (record.state, chance) {
+                (_, 0 | 1) => {
+                    let mode = if chance == 0 { AfterVoid::Carry } else { AfterVoid::Recompute };
+                    self.coverage.hit("action", if chance == 0 { "void_carry" } else { "void_recompute" });
+                    self.ask(Ask::Void { pool, period, revision, mode }).await?;
+                }
+                (DistributionState::Held, 2) => {
+                    let hash = crate::domain::payout::SetHash::EMPTY;
+                    self.ask(Ask::Approve { pool, period, revision, hash }).await?;
+                }
+                (DistributionState::Held, _) => {
+                    let hash = record.hash;
+                    self.ask(Ask::Approve { pool, period, revision, hash }).await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause_or_resume(&mut self, pool: usize) -> Result<(), Stop> {
+        let pause = self.rng.below(4) == 0;
+        let reason = pause.then(|| "an operator's".to_owned());
+        self.ask(Ask::Pause { pool, reason }).await.map(|_| ())
+    }
+
+    async fn close(&mut self, pool: usize) -> Result<(), Stop> {
+        let of = self.pool(pool)?;
+        let open = self.ask_app("open periods", async move |app| app.open_periods(&of).await).await?;
+        let open = open.unwrap_or_default();
+        let drawn = open.get(self.rng.index(open.len())).map(|period| period.index);
+        let index = drawn.unwrap_or(PeriodIndex(0));
+        self.ask(Ask::Close { pool, index }).await.map(|_| ())
+    }
+
+    async fn update_pool(&mut self, pool: usize) -> Result<(), Stop> {
+        let config = self.chains[pool].config.clone();
+        let of = self.pool(pool)?;
+        let state = self.ask_app("the pool's state", async move |app| app.pool_state(&of).await).await?;
+        let Some(state) = state else { return Ok(()) };
+        let etag = match self.rng.below(4) {
+            0 => Some(state.version + 1),
+            1 => None,
+            _ => Some(state.version),
+        };
+        let policy = if self.rng.below(2) == 0 { Some(founding::policy(&mut self.rng, &config)?) } else { None };
+        let mut settings =
+            if self.rng.below(2) == 0 { Some(founding::settings(&mut self.rng, &config)?) } else { None };
+        if self.rng.below(10) == 0
+            && let Some(settings) = &mut settings
+        {
+            settings.allocation.max_share_bps = 0;
+        }
+        let (policy, settings) = (policy.map(Box::new), settings.map(Box::new));
+        self.ask(Ask::Update { pool, etag, policy, settings }).await.map(|_| ())
+    }
+
+    async fn put_validator(&mut self, pool: usize) -> Result<(), Stop> {
+        let validators = &self.chains[pool].config.validators;
+        let Some(id) = validators.get(self.rng.index(validators.len())).map(|validator| validator.id.clone()) else {
+            return Ok(());
+        };
+        let group = OperatorGroup::new(if self.rng.below(2) == 0 { "north" } else { "south" });
+        let weight = u32::try_from(self.rng.between(0, 5)).unwrap_or(1);
+        let removed = self.rng.below(4) == 0;
+        let choice = ValidatorChoice { id, weight, group: group.ok(), removed };
+        let etag = (self.rng.below(6) == 0).then(|| "no such etag".to_owned());
+        self.ask(Ask::PutValidator { pool, etag, choice }).await.map(|_| ())
+    }
+
+    async fn plan(&mut self, pool: usize) -> Result<(), Stop> {
+        let of = self.pool(pool)?;
+        let plan = self.ask_app("a plan", async move |app| app.plan_rebalance(&of).await).await?;
+        for reason in plan.map(|plan| plan.plan.reasons).unwrap_or_default() {
+            self.coverage.hit("plan reason", reason.name());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reconcile(&mut self, pool: usize) -> Result<(), Stop> {
+        let of = self.pool(pool)?;
+        let found = self.ask_app("reconcile", async move |app| app.reconcile(&of).await).await?;
+        let differs = found.flatten().is_some_and(|found| !found.differences.is_empty());
+        self.coverage.hit("action", if differs { "reconcile_finds_a_difference" } else { "reconcile_finds_none" });
+        Ok(())
+    }
+
+    /// Asks for things that are not there, and for what is not due.
+    async fn ask_for_the_unknown(&mut self, pool: usize) -> Result<(), Stop> {
+        use super::Problem;
+        use crate::app::transfer::Acknowledgement;
+        use crate::domain::ids::{OperationId, TransferId, ValidatorId};
+        let hash = crate::domain::payout::SetHash::EMPTY;
+        let period = PeriodIndex(1_000);
+        let ask = match self.rng.below(9) {
+            0 => Ask::Rebalance { pool: POOLS + 7 },
+            1 => Ask::Retry { pool, id: OperationId::new("atom:claim:999:all").map_err(Problem::of)? },
+            2 => {
+                let id = TransferId::new("fund-999999").map_err(Problem::of)?;
+                Ask::AckTransfer { pool, id, word: Acknowledgement::Rejected("unknown".to_owned()) }
+            }
+            3 => Ask::Approve { pool, period, revision: 1, hash },
+            4 => Ask::Close { pool, index: period },
+            5 => {
+                let id = ValidatorId::new("nobody").map_err(Problem::of)?;
+                let choice = ValidatorChoice { id, weight: 1, group: None, removed: false };
+                Ask::PutValidator { pool, etag: None, choice }
+            }
+            6 => Ask::RegisterSource(self.names.sources[self.rng.index(self.names.sources.len())].clone()),
+            7 => Ask::RetireSource(self.names.no_source.clone()),
+            _ => Ask::HandOver { pool, account: ACCOUNTS + 1, from: 0, to: 1 },
+        };
+        self.ask(ask).await.map(|_| ())
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), Stop> {
+        let (begin, steps) = (self.rng.below(3) > 0, u32::try_from(self.rng.between(1, 40)).unwrap_or(1));
+        let Some(engine) = &mut self.engine else { return Err(Stop::Killed) };
+        Ok(engine.checkpoint(begin, steps).await?)
+    }
+}
