@@ -136,6 +136,7 @@ fn position(view: &PositionView) -> Position {
         standing: flags(view.standing),
         owner: view.owner.map(|owner| owner.0),
         last_event_at: view.last_event_at.get(),
+        uncollected: view.uncollected,
     }
 }
 
@@ -186,6 +187,8 @@ async fn frozen(book: &Book, pool: &Pool, index: PeriodIndex) -> Result<Option<F
     Ok(Some(Frozen {
         weights,
         weight_total: sealed.total.sum,
+        added: sealed.adjusted.up,
+        taken: sealed.adjusted.down,
         count: sealed.total.count,
         positive: sealed.total.positive,
         eligible_at_start: sealed.start_total.get(),

@@ -30,7 +30,7 @@ pub(super) fn fates(input: &Input, history: &History, findings: &mut Findings) {
 }
 
 /// Compares every position as it stands after the last record.
-pub(super) fn positions(input: &Input, history: &History, findings: &mut Findings) {
+pub(super) fn positions(input: &Input, history: &History, rests: &BTreeMap<String, U256>, findings: &mut Findings) {
     let told: BTreeMap<&str, _> = input.positions.iter().map(|told| (told.account.as_str(), told)).collect();
     if told.len() != input.positions.len() {
         findings.say(About::default(), "the engine shows an account twice".to_owned());
@@ -48,6 +48,8 @@ pub(super) fn positions(input: &Input, history: &History, findings: &mut Finding
         findings.same(about, "the owner", &told.owner, &account.owner);
         let last_at = last.map_or(history.origin, |last| last.said);
         findings.same(about, "the time of the last event", &told.last_event_at, &last_at);
+        let rest = rests.get(name).copied().unwrap_or_default();
+        findings.same(about, "the weight still to be collected", &told.uncollected, &rest);
     }
     for name in told.keys().filter(|name| !history.accounts.contains_key(**name)) {
         let message = "the engine has a position of it, the auditor has none".to_owned();
@@ -81,6 +83,8 @@ pub(super) fn periods(input: &Input, history: &History, weighed: &BTreeMap<u64, 
             findings.say(About { account: Some(account), ..about }, message);
         }
         findings.same(about, "the sum of the frozen weights", &told.weight_total, &weighed.total());
+        findings.same(about, "the weight that late events added", &told.added, &weighed.added);
+        findings.same(about, "the weight that late events took", &told.taken, &weighed.taken);
         findings.same(about, "the positions frozen", &told.count, &(weighed.weights.len() as u64));
         findings.same(about, "the positions with a weight", &told.positive, &weighed.positive());
         findings.same(about, "the eligible total at its start", &told.eligible_at_start, &weighed.opening);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::finding::{About, Findings};
 use super::input::{Flags, Group, Input, Opened, Record};
+use super::weigh::limit;
 
 /// What became of a balance event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Mark {
     pub(super) from: i64,
     /// The oldest open period when it came.
     pub(super) oldest: u64,
+    /// Where it reaches into frozen periods: from when on.
+    pub(super) late_from: Option<i64>,
     pub(super) balance: u128,
     pub(super) standing: Flags,
     /// Whether it is of the enrolment log.
@@ -61,7 +64,8 @@ struct Reader<'a, 'b> {
     findings: &'a mut Findings,
     partition: usize,
     open: VecDeque<Opened>,
-    frozen_any: bool,
+    /// The frozen periods, oldest first.
+    past: Vec<Opened>,
     /// The last sequence of each source that was read, and the cut of the last freeze.
     last: BTreeMap<u16, u64>,
     cut: BTreeMap<u16, u64>,
@@ -87,7 +91,7 @@ impl History {
                 findings,
                 partition,
                 open: VecDeque::new(),
-                frozen_any: false,
+                past: Vec::new(),
                 last: BTreeMap::new(),
                 cut: BTreeMap::new(),
                 seen: &mut seen,
@@ -177,10 +181,8 @@ impl<'b> Reader<'_, 'b> {
         if known.owner.is_some_and(|owner| owner != source) {
             return Err("NOT_OWNER");
         }
-        // floor((2^127 - 1) / (period + max_lateness seconds)), by whichever open period allows the least.
-        let limits =
-            self.open.iter().map(|open| (i128::MAX / i128::from(open.end - open.start + open.max_lateness)) as u128);
-        if limits.min().is_some_and(|limit| balance > limit) {
+        // By whichever open period allows the least.
+        if self.open.iter().any(|open| balance > limit(open)) {
             return Err("BALANCE_TOO_LARGE");
         }
         let before = known.marks.last().copied();
@@ -233,20 +235,34 @@ impl<'b> Reader<'_, 'b> {
             return Err("TOO_OLD");
         }
         let said = at.max(last);
-        let late = self.frozen_any && said < oldest.start;
-        if late && !of_standing && at < now - oldest.max_lateness {
+        let late = !self.past.is_empty() && said < oldest.start;
+        let reach = self.reach(oldest, now);
+        if late && !of_standing && at < reach {
             return Err("TOO_OLD");
         }
         let held = before.unwrap_or(Mark {
             said: origin,
             from: origin,
             oldest: 0,
+            late_from: None,
             balance: 0,
             standing: Flags::default(),
             of_standing: false,
         });
-        let mark = Mark { said, from: said.max(oldest.start), oldest: oldest.index, ..held };
+        // An enrolment from before the lateness counts from there on.
+        let late_from = late.then(|| said.max(reach));
+        let mark = Mark { said, from: said.max(oldest.start), oldest: oldest.index, late_from, ..held };
         Ok((mark, (back > 0, late)))
+    }
+
+    /// How far back an event of now may reach: the lateness before now, or before the oldest open period where the clock
+    /// stands before that, and not past the last 32 runs of frozen periods in which one balance counts for the same.
+    fn reach(&self, oldest: &Opened, now: i64) -> i64 {
+        let rules = |period: &Opened| (period.minimum, period.cap, period.opt_in, limit(period));
+        let turns = self.past.windows(2).filter(|pair| matches!(pair, [one, next] if rules(one) != rules(next)));
+        let starts: Vec<i64> = self.past.iter().take(1).chain(turns.map(|pair| &pair[1])).map(|it| it.start).collect();
+        let known_from = starts.iter().rev().nth(31).or(starts.first()).copied().unwrap_or(oldest.start);
+        (now.max(oldest.start) - oldest.max_lateness).max(known_from)
     }
 
     fn hand_over(&mut self, account: &str, from: u16, to: u16) {
@@ -277,7 +293,9 @@ impl<'b> Reader<'_, 'b> {
 
     fn freeze(&mut self, index: u64, cursors: &BTreeMap<u16, u64>) {
         let about = About::period(index);
-        let oldest = self.open.pop_front().map(|oldest| oldest.index);
+        let frozen = self.open.pop_front();
+        self.past.extend(frozen);
+        let oldest = frozen.map(|frozen| frozen.index);
         if oldest != Some(index) || self.open.is_empty() {
             let message = format!("partition {} froze it while {oldest:?} was the oldest open one", self.partition);
             self.findings.say(about, message);
@@ -294,6 +312,5 @@ impl<'b> Reader<'_, 'b> {
         let what = format!("the cut of its freeze in partition {}", self.partition);
         self.findings.same(about, &what, cursors, known);
         self.cut = cursors.clone();
-        self.frozen_any = true;
     }
 }

@@ -189,6 +189,10 @@ pub struct Frozen {
     pub weights: BTreeMap<String, u128>,
     /// Their sum.
     pub weight_total: U256,
+    /// What late events added to them.
+    pub added: U256,
+    /// What late events took from them.
+    pub taken: U256,
     /// How many there are.
     pub count: u64,
     /// How many are above zero.
@@ -306,4 +310,6 @@ pub struct Position {
     pub owner: Option<u16>,
     /// The time of its last event.
     pub last_event_at: i64,
+    /// What late events took that no weight has given yet, in base units x seconds.
+    pub uncollected: U256,
 }

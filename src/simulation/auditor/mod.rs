@@ -23,9 +23,9 @@ use history::History;
 pub fn audit(input: &Input) -> Vec<Finding> {
     let mut findings = finding::Findings::new(&input.pool);
     let history = History::read(input, &mut findings);
-    let weights = weigh::weigh(&history);
+    let (weights, rests) = weigh::weigh(&history);
     compare::fates(input, &history, &mut findings);
-    compare::positions(input, &history, &mut findings);
+    compare::positions(input, &history, &rests, &mut findings);
     compare::periods(input, &history, &weights, &mut findings);
     money::distributions(input, &history, &weights, &mut findings);
     findings.into_list()

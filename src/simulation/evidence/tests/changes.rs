@@ -109,6 +109,12 @@ fn one_figure_that_is_off_by_one_is_named() {
             Box::new(|it| assert!(seal(it).weights.insert("stranger".to_owned(), 0).is_none())),
         ),
         ("the sum of the frozen weights", Box::new(|it| seal(it).weight_total += U256::from(1))),
+        ("the weight that late events added", Box::new(|it| seal(it).added += U256::from(1))),
+        ("the weight that late events took", Box::new(|it| seal(it).taken += U256::from(1))),
+        (
+            "account customer-2: the weight still to be collected",
+            Box::new(|it| position_of(it, "customer-2").uncollected += U256::from(1)),
+        ),
         ("the positions frozen", Box::new(|it| seal(it).count += 1)),
         ("the positions with a weight", Box::new(|it| seal(it).positive += 1)),
         ("the eligible total at its start", Box::new(|it| seal(it).eligible_at_start += 1)),

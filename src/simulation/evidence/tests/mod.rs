@@ -48,6 +48,13 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
                 count(format!("late {late}"));
             }
         }
+        for frozen in input.periods.iter().filter_map(|period| period.frozen.as_ref()) {
+            let adjusted = [("added", frozen.added), ("taken", frozen.taken)];
+            adjusted.into_iter().filter(|(_, weight)| !weight.is_zero()).for_each(|(name, _)| count(name.to_owned()));
+        }
+        if input.positions.iter().any(|position| !position.uncollected.is_zero()) {
+            count("uncollected".to_owned());
+        }
         for it in input.distributions.iter().filter(|it| it.sealed) {
             count(format!("{:?}", it.state));
             let Figures { carry_in, house_in, payouts, house_out, .. } = it.figures;
@@ -63,6 +70,9 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "NOT_OWNER",
         "clamped true",
         "late true",
+        "added",
+        "taken",
+        "uncollected",
         "Held",
         "Released",
         "VoidedToRecompute",
