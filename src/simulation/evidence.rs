@@ -6,20 +6,22 @@ use std::collections::BTreeMap;
 use ruint::aliases::U256;
 
 use super::auditor::input::{
-    Distribution, Figures, Flags, Frozen, Group, Opened, Period, Position, Receipt, Record, Rejected, StakedChange,
-    State,
+    Distribution, Figures, Flags, Frozen, Group, Opened, Period, Position, Receipt, Record, Rejected, Slash,
+    StakedChange, State,
 };
 use super::auditor::{Finding, Input, audit};
-use crate::app::records::{DistributionRecord, PeriodRecord, Progress};
+use crate::app::records::{DistributionRecord, PeriodRecord, PostingRecord, Progress};
 use crate::app::{App, AppError, Pool};
 use crate::book::{Book, JournalGroup, JournalRecord, PositionView};
 use crate::domain::distribution::{AfterVoid, DistributionState};
-use crate::domain::effect::{Effect, EffectKind};
+use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::eligibility::{EnrolmentMode, Standing};
 use crate::domain::feed::SourceNumber;
-use crate::domain::fixed_apr::RewardPolicy;
+use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
+use crate::domain::ledger::{Account, AssetAccount};
 use crate::domain::period::{OpenPeriod, PeriodIndex, PeriodState};
 use crate::domain::time::UnixSeconds;
+use crate::store::keys;
 
 /// Audits a pool as it stands: empty where everything that was published is exactly right.
 ///
@@ -40,8 +42,11 @@ pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> 
         origin: pool.record.first_period_start.get(),
         receipts: effects.iter().filter_map(receipt).collect(),
         staked: effects.iter().filter_map(staked).collect(),
+        slashes: effects.iter().filter_map(slash).collect(),
+        rounding_units: pool.chain.descriptor.rounding_units.get(),
         ..Input::default()
     };
+    untold(app, pool, &mut input).await?;
     for partition in 0..pool.record.partitions {
         let groups = book.archived_events(number, partition, 1, usize::MAX).await?;
         input.partitions.push(groups.into_iter().map(group).collect());
@@ -147,7 +152,7 @@ fn receipt(effect: &Effect) -> Option<Receipt> {
         _ => return None,
     };
     Some(Receipt {
-        key: format!("{}/{}", effect.key.transaction, effect.key.index),
+        key: name(&effect.key),
         amount: amount.get(),
         at: effect.at.get(),
         earned_from: earned_from.get(),
@@ -162,6 +167,7 @@ fn staked(effect: &Effect) -> Option<StakedChange> {
         EffectKind::Delegated { amount, .. } | EffectKind::RewardCompounded { amount, .. } => amount.signed().get(),
         EffectKind::Matured { amount, .. } => -amount.signed().get(),
         EffectKind::Slashed { delegated, unbonding, .. } => -delegated.signed().get() - unbonding.signed().get(),
+        EffectKind::SlashReversed { delegated, unbonding, .. } => delegated.signed().get() + unbonding.signed().get(),
         EffectKind::Undelegated { .. }
         | EffectKind::Redelegated { .. }
         | EffectKind::TransferIn { .. }
@@ -171,6 +177,41 @@ fn staked(effect: &Effect) -> Option<StakedChange> {
         | EffectKind::FeePaid { .. } => return None,
     };
     Some(StakedChange { at: effect.at.get(), change })
+}
+
+/// A slash that the chain told of, or its reversal.
+fn slash(effect: &Effect) -> Option<Slash> {
+    let (key, delegated, unbonding, reversal) = match &effect.kind {
+        EffectKind::Slashed { delegated, unbonding, .. } => (&effect.key, delegated, unbonding, false),
+        EffectKind::SlashReversed { slash, delegated, unbonding, .. } => (slash, delegated, unbonding, true),
+        _ => return None,
+    };
+    let amount = delegated.get().saturating_add(unbonding.get());
+    Some(Slash { key: name(key), at: effect.at.get(), amount, reversal })
+}
+
+/// What the chain did without an effect that tells of it: as reconciliation booked it, since nothing else shows when.
+async fn untold(app: &App, pool: &Pool, input: &mut Input) -> Result<(), AppError> {
+    for slash in app.slashes(pool).await?.into_iter().filter(|slash| !slash.reported) {
+        let amount = slash.slash.delegated.get().saturating_add(slash.slash.unbonding.get());
+        input.slashes.push(Slash { key: name(&slash.key), at: slash.at.get(), amount, reversal: false });
+    }
+    input.slashes.sort_by_key(|slash| slash.at);
+    let range = keys::range_of_tag(keys::tag::POSTING);
+    let postings: Vec<PostingRecord> = app.list(pool.control(), range, usize::MAX).await?;
+    let untold = ["unexplained_increase", "unexplained_drop", "rounding"];
+    for posting in postings.iter().filter(|posting| untold.contains(&posting.reason.as_str())) {
+        let staked = posting.legs.iter().filter_map(|leg| match &leg.account {
+            Account::Asset(AssetAccount::Delegated(_) | AssetAccount::Unbonding) => Some(leg.change.get()),
+            _ => None,
+        });
+        input.staked.push(StakedChange { at: posting.at.get(), change: staked.sum() });
+    }
+    Ok(())
+}
+
+fn name(key: &EffectKey) -> String {
+    format!("{}/{}", key.transaction, key.index)
 }
 
 /// What the freeze of a period sealed, once it is sealed whole.
@@ -212,6 +253,7 @@ fn period(record: &PeriodRecord, frozen: Option<Frozen>) -> Period {
             RewardPolicy::ProRata => None,
             RewardPolicy::FixedApr(rate) => Some((rate.numerator(), rate.denominator())),
         },
+        rewards_absorb: policy.slash == SlashPolicy::RewardsAbsorb,
         state: match record.state {
             PeriodState::Open => "OPEN",
             PeriodState::Frozen => "FROZEN",
@@ -233,7 +275,7 @@ async fn distribution(app: &App, pool: &Pool, record: &DistributionRecord) -> Re
     let mut receipts = None;
     if live {
         let taken = app.receipts_of(pool, record).await?;
-        receipts = Some(taken.iter().map(|it| format!("{}/{}", it.key.transaction, it.key.index)).collect());
+        receipts = Some(taken.iter().map(|receipt| name(&receipt.key)).collect());
     }
     let mut payouts = None;
     if record.state.is_released() {

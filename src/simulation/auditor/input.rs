@@ -19,8 +19,10 @@ pub struct Input {
     pub receipts: Vec<Receipt>,
     /// How staked + unbonding changed, in the order of the chain.
     pub staked: Vec<StakedChange>,
-    /// What slashes made the pool's rewards owe, in the order of the chain; a slash that was reversed is negative.
-    pub owed: Vec<StakedChange>,
+    /// What the chain destroyed and gave back, in the order of its time.
+    pub slashes: Vec<Slash>,
+    /// A slash of no more than this is the house's, whatever the policy: a matter of rounding.
+    pub rounding_units: u128,
     /// The periods as the engine shows them, in order.
     pub periods: Vec<Period>,
     /// Every revision of every distribution, in order.
@@ -146,6 +148,19 @@ pub struct Receipt {
     pub recorded_at: Option<i64>,
 }
 
+/// A slash, or its reversal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slash {
+    /// The name of the slash.
+    pub key: String,
+    /// When it was, or was reversed.
+    pub at: i64,
+    /// How much.
+    pub amount: u128,
+    /// Whether this is given back.
+    pub reversal: bool,
+}
+
 /// A change of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StakedChange {
@@ -176,6 +191,8 @@ pub struct Period {
     pub payout_unit: u128,
     /// The fixed annual rate as numerator and denominator, where the pool pays one.
     pub fixed_apr: Option<(u128, u128)>,
+    /// Whether its rewards bear what is slashed in it; else the house does.
+    pub rewards_absorb: bool,
     /// `OPEN`, `FROZEN` or `DISTRIBUTED`.
     pub state: &'static str,
     /// What the freeze sealed, once it has.

@@ -10,6 +10,7 @@ mod finding;
 mod history;
 pub mod input;
 mod money;
+mod owed;
 mod share;
 mod weigh;
 

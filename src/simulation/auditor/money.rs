@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::{About, Findings};
 use super::history::History;
 use super::input::{Distribution, Figures, Input, Period, Receipt, State};
+use super::owed::Debt;
 use super::share::{self, Split};
 use super::weigh::{self, Weighed};
 
@@ -13,9 +14,8 @@ use super::weigh::{self, Weighed};
 struct Running<'a> {
     /// The receipts that are paid out.
     taken: BTreeSet<&'a str>,
-    carry: u128,
-    /// What was recovered for slashes.
-    recovered: u128,
+    /// The carry, and what the rewards owe for slashes.
+    debt: Debt,
 }
 
 /// Compares every revision.
@@ -97,14 +97,14 @@ fn revision<'a>(
     let spans = receipts.iter().filter(span).count();
     findings.same(about, "held for receipts that span more than two periods", &held, &(spans > 0));
 
-    let owed = owed(input, period, told, running, findings);
+    let mut debt = running.debt.when(input, period, told, findings);
     let house = weigh::house_weight(weighed, &input.staked, opened);
     findings.same(about, "the house's weight", &told.house_weight, &house);
     findings.same(about, "the total weight", &told.weight_total, &(weighed.total() + house));
     let staked = u128::try_from(weigh::staked_at(&input.staked, period.end - 1)).ok();
     findings.same(about, "what is staked or unbonding at its end", &Some(told.staked_at_end), &staked);
 
-    let split = share::split(period, sum, running.carry, owed, &weighed.weights, house);
+    let split = share::split(period, sum, debt.carry, debt.owed, &weighed.weights, house);
     if let Some(why) = split.impossible {
         findings.say(about, format!("its figures can't be: {why}"));
     }
@@ -117,8 +117,9 @@ fn revision<'a>(
 
     if told.state == State::Released {
         running.taken.extend(receipts.iter().map(|receipt| receipt.key.as_str()));
-        running.carry = split.figures.carry_out;
-        running.recovered += split.figures.recovery;
+        debt.owed = debt.owed.saturating_sub(split.figures.recovery);
+        debt.carry = split.figures.carry_out;
+        running.debt = debt;
     }
 }
 
@@ -152,30 +153,6 @@ fn takes<'a>(
         }
     }
     takes
-}
-
-/// What the pool's rewards owe: all slashes that were booked when the revision was computed, less what was recovered.
-/// Those before the period's end were; later ones may have been.
-fn owed(input: &Input, period: &Period, told: &Distribution, running: &Running<'_>, findings: &mut Findings) -> u128 {
-    let recovered = running.recovered as i128;
-    let mut sum = 0;
-    let mut allowed = BTreeSet::new();
-    for slash in &input.owed {
-        if slash.at >= period.end {
-            allowed.insert(sum - recovered);
-        }
-        if slash.at > told.computed_at {
-            break;
-        }
-        sum += slash.change;
-    }
-    allowed.insert(sum - recovered);
-    let engine = told.owed as i128;
-    if !allowed.contains(&engine) {
-        let message = format!("what its rewards owe: the engine has {engine}, the auditor has one of {allowed:?}");
-        findings.say(About::period(period.index), message);
-    }
-    told.owed
 }
 
 fn figures(about: About<'_>, engine: &Figures, auditor: &Figures, findings: &mut Findings) {

@@ -36,7 +36,7 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let histories = (proptest::collection::vec(act(), 40..90), any::<bool>());
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    for _ in 0..25 {
+    for _ in 0..40 {
         let (acts, approval) = histories.new_tree(&mut runner).unwrap().current();
         let input = block_on(run(3, approval, &acts));
         assert_eq!(shown(&audit(&input)), "");
@@ -57,8 +57,14 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         }
         for it in input.distributions.iter().filter(|it| it.sealed) {
             count(format!("{:?}", it.state));
-            let Figures { carry_in, house_in, payouts, house_out, .. } = it.figures;
-            let figures = [("carry in", carry_in), ("house in", house_in), ("house out", house_out), ("paid", payouts)];
+            let Figures { carry_in, house_in, payouts, house_out, recovery, .. } = it.figures;
+            let figures = [
+                ("carry in", carry_in),
+                ("house in", house_in),
+                ("house out", house_out),
+                ("paid", payouts),
+                ("recovery", recovery),
+            ];
             figures.into_iter().filter(|(_, figure)| *figure > 0).for_each(|(name, _)| count(name.to_owned()));
             it.holds.iter().for_each(|hold| count(hold.clone()));
         }
@@ -73,6 +79,7 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "added",
         "taken",
         "uncollected",
+        "recovery",
         "Held",
         "Released",
         "VoidedToRecompute",

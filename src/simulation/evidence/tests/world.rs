@@ -9,7 +9,7 @@ use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent};
 use crate::domain::amount::BaseUnits;
 use crate::domain::enrolment::Decision;
 use crate::domain::fixed_apr::AnnualRate;
-use crate::domain::ids::{SourceId, ValidatorId};
+use crate::domain::ids::{SourceId, TransactionId, ValidatorId};
 use crate::domain::policy::{PoolPolicy, ReleaseLimits};
 use crate::domain::split::{FeeBps, PayoutUnit};
 
@@ -64,6 +64,7 @@ pub(super) enum Act {
         fee: u32,
         unit: u64,
         rate: Option<u32>,
+        absorb: bool,
     },
     Wait {
         seconds: i64,
@@ -71,6 +72,13 @@ pub(super) enum Act {
     /// A distribution that is held is approved, computed anew or given up.
     Decide {
         what: u8,
+    },
+    /// The chain destroys stake, or gives back some of what it destroyed first and did not give back.
+    Slash {
+        amount: u64,
+    },
+    Unslash {
+        amount: u64,
     },
     Restart,
 }
@@ -82,6 +90,8 @@ struct World {
     effects: u64,
     delegated: u64,
     unbonding: u64,
+    /// The slashes that were not reversed.
+    slashes: Vec<EffectKey>,
     source: SourceNumber,
 }
 
@@ -98,7 +108,7 @@ impl World {
         let _ = rig.drive(app.register_source(&request, id.clone(), "")).await.unwrap();
         let source = SourceNumber(app.sources().iter().find(|known| known.id == id).unwrap().number);
         rig.run().await.unwrap();
-        Self { rig, now: 0, sequence: 0, effects: 0, delegated: 0, unbonding: 0, source }
+        Self { rig, now: 0, sequence: 0, effects: 0, delegated: 0, unbonding: 0, slashes: Vec::new(), source }
     }
 
     async fn send(&mut self, events: Vec<FeedEvent>, watermark: Option<i64>) -> Option<EventsOutcome> {
@@ -205,7 +215,21 @@ impl World {
                 self.unbonding -= amount;
                 self.effect(EffectKind::Matured { validator, amount: units(amount) }).await;
             }
-            Act::Policy { minimum, cap, opt_in, fee, unit, rate } => {
+            Act::Slash { amount } => {
+                let amount = amount.min(self.delegated);
+                self.delegated -= amount;
+                let key = format!("tx-{}", self.effects + 1);
+                self.slashes.push(EffectKey { transaction: TransactionId::new(&key).unwrap(), index: 0 });
+                let (delegated, unbonding) = (units(amount), units(0));
+                self.effect(EffectKind::Slashed { validator, delegated, unbonding }).await;
+            }
+            Act::Unslash { amount } => {
+                let Some(slash) = self.slashes.pop() else { return };
+                self.delegated += amount;
+                let (delegated, unbonding) = (units(amount), units(0));
+                self.effect(EffectKind::SlashReversed { slash, validator, delegated, unbonding }).await;
+            }
+            Act::Policy { minimum, cap, opt_in, fee, unit, rate, absorb } => {
                 let enrolment = if opt_in { EnrolmentMode::OptIn } else { EnrolmentMode::Automatic };
                 let mut next = policy();
                 next.eligibility.minimum = units(minimum);
@@ -216,6 +240,8 @@ impl World {
                 if let Some(rate) = rate {
                     let rate = rust_decimal::Decimal::new(i64::from(rate), 4);
                     next.reward = RewardPolicy::FixedApr(AnnualRate::new(rate).unwrap());
+                } else if absorb {
+                    next.slash = SlashPolicy::RewardsAbsorb;
                 }
                 let (request, app, pool) = (self.rig.request(), self.rig.app.clone(), self.rig.pool.clone());
                 let _ = self.rig.drive(app.update_pool(&request, &pool, None, Some(next), None)).await.unwrap();
@@ -250,7 +276,8 @@ impl World {
 }
 
 pub(super) async fn run(partitions: u16, approval_required: bool, acts: &[Act]) -> Input {
-    let mut world = World::new(partitions, policy(), approval_required).await;
+    let first = PoolPolicy { slash: SlashPolicy::RewardsAbsorb, ..policy() };
+    let mut world = World::new(partitions, first, approval_required).await;
     for act in acts {
         if let Act::Restart = act {
             world.rig = world.rig.restart().await;
@@ -287,12 +314,15 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
             0..10_000u32,
             1..40u64,
             proptest::option::weighted(0.5, 0..9_999u32),
+            any::<bool>(),
         )
-            .prop_map(|(minimum, cap, opt_in, fee, unit, rate)| {
-                Act::Policy { minimum, cap, opt_in, fee, unit, rate }
+            .prop_map(|(minimum, cap, opt_in, fee, unit, rate, absorb)| {
+                Act::Policy { minimum, cap, opt_in, fee, unit, rate, absorb }
             }),
         8 => (1..LENGTH / 2).prop_map(|seconds| Act::Wait { seconds }),
         3 => (0..5u8).prop_map(|what| Act::Decide { what }),
+        2 => (1..90_000u64).prop_map(|amount| Act::Slash { amount }),
+        1 => (1..90_000u64).prop_map(|amount| Act::Unslash { amount }),
         1 => Just(Act::Restart),
     ]
 }
