@@ -12,6 +12,7 @@ pub mod coverage;
 mod custody;
 mod disk;
 mod engine;
+pub mod evidence;
 mod feeding;
 mod founding;
 mod hash;

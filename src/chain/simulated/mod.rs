@@ -160,6 +160,15 @@ impl SimulatedChain {
         .await
     }
 
+    /// Every final effect until now, in chain order. Never meets a fault.
+    pub async fn final_effects(&self) -> Result<Vec<Effect>, ChainError> {
+        self.run(|core| {
+            core.advance();
+            Ok(core.state.effects.clone())
+        })
+        .await
+    }
+
     /// Switches a fault on. Those that change the chain (a slash, a jailing, a donation) are inputs: they take effect
     /// in the next block, are on disk when this returns, and are refused for unknown validators.
     pub async fn set_fault(&self, fault: SimulatedFault) -> Result<(), ChainError> {

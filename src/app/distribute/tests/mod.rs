@@ -2,4 +2,4 @@ mod audit;
 mod house;
 mod life;
 mod limits;
-pub(in crate::app) mod rig;
+pub mod rig;

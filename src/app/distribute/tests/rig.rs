@@ -1,8 +1,8 @@
 //! A whole pool in memory: the model store, the book, a simulated chain that nobody asks, and a clock moved by hand.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::app::control::Change;
 use crate::app::{
@@ -44,6 +44,9 @@ impl Clock for Hand {
 pub struct Rig {
     pub app: Arc<App>,
     pub pool: Arc<Pool>,
+    pub book: Arc<Book>,
+    /// What the chain was made to do.
+    pub effects: Mutex<Vec<Effect>>,
     clock: Arc<Hand>,
     committer: Committer,
     requests: u64,
@@ -129,7 +132,7 @@ impl Rig {
         let adapter = Arc::new(simulated.clone());
         let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter };
         let store = Arc::new(ModelStore::new());
-        let (app, mut committer) = Self::open(&store, &clock, &chain).await;
+        let (app, book, mut committer) = Self::open(&store, &clock, &chain).await;
         app.open().await.unwrap();
         let new = administer::NewPool {
             id: PoolId::new("atom").unwrap(),
@@ -144,11 +147,12 @@ impl Rig {
         let made = drive(&mut committer, at(0), app.create_pool(&request, new)).await;
         assert_eq!(made.unwrap(), Once::First);
         let pool = app.pool(&PoolId::new("atom").unwrap()).unwrap();
-        Self { app, pool, clock, committer, requests: 0, store, chain, simulated }
+        Self { app, pool, book, effects: Mutex::default(), clock, committer, requests: 0, store, chain, simulated }
     }
 
-    async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chain: &Chain) -> (Arc<App>, Committer) {
+    async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chain: &Chain) -> (Arc<App>, Arc<Book>, Committer) {
         let (book, committer) = Book::open(store.clone(), Vec::new(), BookConfig::default()).await.unwrap();
+        let book = Arc::new(book);
         let sender = book.sender();
         let settings = Settings {
             claim_lead_seconds: 600,
@@ -158,17 +162,17 @@ impl Rig {
             retry_base_seconds: 1,
             max_future_seconds: 60,
         };
-        let app = App::new(store.clone(), clock.clone(), Arc::new(book), sender, vec![chain.clone()], settings);
-        (Arc::new(app), committer)
+        let app = App::new(store.clone(), clock.clone(), book.clone(), sender, vec![chain.clone()], settings);
+        (Arc::new(app), book, committer)
     }
 
     /// The process dies and another one takes over.
     pub async fn restart(mut self) -> Self {
         self.store = Arc::new(self.store.after(crate::store::model::Crash::Process));
-        let (app, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        let (app, book, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
         drive(&mut committer, app.now(), app.open()).await.unwrap();
         let pool = app.pool(self.pool.id()).unwrap();
-        Self { app, pool, committer, ..self }
+        Self { app, pool, book, committer, ..self }
     }
 
     /// The same, connected to a chain that says something else of itself.
@@ -224,6 +228,7 @@ impl Rig {
     pub async fn effect(&self, name: &str, kind: EffectKind, second: i64) {
         let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
         let effect = Effect { key, height: 1, at: at(second), operation: None, kind };
+        self.effects.lock().unwrap().push(effect.clone());
         let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
         effects::book(&self.app, &self.pool, &mut change, &effect).await.unwrap();
         change.commit().await.unwrap();
