@@ -158,6 +158,11 @@ impl AppError {
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Refused(Refusal { reason: Reason::InvalidValue, message: message.into(), field, metadata: Vec::new() })
     }
+
+    /// Something that other records say is there is not.
+    pub fn lost(what: impl std::fmt::Display) -> Self {
+        Self::Broken(format!("the store has lost the {what}; restore it from a backup (`softstake restore`)"))
+    }
 }
 
 impl AppError {

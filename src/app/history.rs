@@ -15,7 +15,9 @@ use crate::domain::ids::{AccountId, AssetId, PoolId};
 use crate::domain::payout::PayoutSum;
 use crate::domain::period::{PeriodBounds, PeriodIndex};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{DistributionRecord, PayoutAckRecord, PeriodRecord, ReceiptRecord, RejectedPayoutRecord};
+use crate::store::records::{
+    DistributionRecord, PayoutAckRecord, PeriodRecord, ReceiptRecord, Record, RejectedPayoutRecord,
+};
 use crate::store::{Direction, KeyRange, keys};
 
 use super::{App, AppError, Pool, Reason};
@@ -225,36 +227,45 @@ impl App {
         end: u64,
     ) -> Result<(Vec<Share>, Option<u64>), AppError> {
         let chunk = ordinal / CHUNK_ORDINALS as u32;
-        let range = keys::payout_chunks_between(chunk, first, end);
-        let found = self.store.scan(pool.book(partition), range, PERIODS_PER_SCAN, Direction::Reverse).await?;
-        let mut columns = Vec::with_capacity(found.len());
-        for (key, value) in &found {
-            let (_, period, revision) =
-                keys::parse_payout_chunk(key).ok_or_else(|| broken("the key of a payout chunk can't be read"))?;
-            columns.push((period, revision, value));
-        }
-        let Some((lowest, ..)) = columns.last().copied() else { return Ok((Vec::new(), None)) };
+        // The distributions say what there has to be: a chunk that is not there is either from before the account, or lost.
+        let range = KeyRange { from: keys::distributions_of(first).from, to: keys::distributions_of(end).from };
+        let found = self.store.scan(pool.control(), range, PERIODS_PER_SCAN, Direction::Reverse).await?;
+        let records = found.iter().map(|(_, value)| DistributionRecord::decode(value));
+        let mut records = records.collect::<Result<Vec<_>, _>>()?;
+        let (Some(newest), Some(lowest)) = (records.first(), records.last()) else { return Ok((Vec::new(), None)) };
+        let (newest, lowest) = (newest.period.0, lowest.period.0);
         // The lowest period may have more revisions below the scan's end: it is left to the next scan, unless it is all.
-        let full = columns.len() == PERIODS_PER_SCAN && columns.first().is_some_and(|(newest, ..)| *newest != lowest);
-        let keep = if full { lowest.saturating_add(1) } else { 0 };
-        let upto = columns.first().map_or(end, |(newest, ..)| newest.saturating_add(1));
-        let range =
-            KeyRange { from: keys::distributions_of(lowest.max(keep)).from, to: keys::distributions_of(upto).from };
-        let records: Vec<DistributionRecord> = self.list(pool.control(), range, usize::MAX).await?;
-        let mut released: BTreeMap<(u64, u32), DistributionRecord> = records
-            .into_iter()
-            .filter(|record| record.state.is_released())
-            .map(|record| ((record.period.0, record.revision), record))
-            .collect();
-        let mut shares = Vec::with_capacity(columns.len());
-        for (period, revision, value) in columns.into_iter().rev().filter(|(period, ..)| *period >= keep) {
-            let Some(record) = released.remove(&(period, revision)) else { continue };
+        let full = records.len() == PERIODS_PER_SCAN;
+        let keep = if full && newest != lowest { lowest.saturating_add(1) } else { lowest };
+        records.retain(|record| record.state.is_released() && record.period.0 >= keep);
+        let range = keys::payout_chunks_between(chunk, keep, newest.saturating_add(1));
+        let mut columns = BTreeMap::new();
+        for (key, value) in self.store.scan(pool.book(partition), range, usize::MAX, Direction::Forward).await? {
+            let (_, period, revision) =
+                keys::parse_payout_chunk(&key).ok_or_else(|| broken("the key of a payout chunk can't be read"))?;
+            columns.insert((period, revision), value);
+        }
+        let mut shares = Vec::with_capacity(records.len());
+        let mut before = false;
+        for record in records {
+            let Some(value) = columns.get(&(record.period.0, record.revision)) else {
+                // Places are never given up: what one distribution was too early for, those before it were as well.
+                if !before {
+                    let lost = || AppError::lost(format!("payouts of {}/{}", record.period, record.revision));
+                    let seal = self.payout_seal(pool, partition, &record).await?.ok_or_else(lost)?;
+                    if seal.tally.positions > u64::from(ordinal) {
+                        return Err(lost());
+                    }
+                    before = true;
+                }
+                continue;
+            };
             let amounts = column::decode(value).map_err(broken)?;
             let Some(amount) = amounts.get(ordinal as usize % CHUNK_ORDINALS) else { continue };
             shares.push(Share { record, amount: BaseUnits::new(*amount).map_err(broken)? });
         }
-        let lowest = if full { Some(keep) } else { (found.len() == PERIODS_PER_SCAN).then_some(lowest) };
-        Ok((shares, lowest))
+        shares.reverse();
+        Ok((shares, full.then_some(keep)))
     }
 
     /// A share with all that is said of it; `None` where the account had no weight, so that there is no payout.

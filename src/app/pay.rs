@@ -210,7 +210,7 @@ impl App {
         let (period, revision) = (record.period.0, record.revision);
         let mut index = 0;
         for partition in 0..pool.record.partitions {
-            let missing = || broken(format!("the payouts of partition {partition} of {period}/{revision} are missing"));
+            let missing = || AppError::lost(format!("payouts of partition {partition} of {period}/{revision}"));
             let seal = self.payout_seal(pool, partition, record).await?.ok_or_else(missing)?;
             if index + seal.tally.paid.count <= from {
                 index += seal.tally.paid.count;
@@ -253,7 +253,7 @@ impl App {
         partition: u16,
         ordinal: u32,
     ) -> Result<u64, AppError> {
-        let missing = || broken(format!("the payouts of {}/{} are missing", record.period, record.revision));
+        let missing = || AppError::lost(format!("payouts of {}/{}", record.period, record.revision));
         let mut index = 0;
         for before in 0..partition {
             index += self.payout_seal(pool, before, record).await?.ok_or_else(missing)?.tally.paid.count;

@@ -399,6 +399,16 @@ impl Book {
         let Some((partition, ordinal)) = self.place_of(pool, account) else { return Ok(None) };
         let chunk = ordinal / CHUNK_ORDINALS as u32;
         let weights = self.weight_chunk(pool, partition, index, chunk).await?;
+        if weights.is_empty() {
+            // Either the account came later, or what the seal counts is gone.
+            let id = PartitionId::book(pool, partition);
+            let damaged = |what| BookError::Damaged { what, partition: id.0 };
+            let sealed = self.shared.store.get(id, &keys::freeze_seal(index.0)).await?;
+            let sealed = sealed.map(|seal| decode_seal(&seal).ok_or(damaged("the seal of a period"))).transpose()?;
+            if sealed.is_some_and(|sum| sum.count > u64::from(ordinal)) {
+                return Err(damaged("a chunk of frozen weights"));
+            }
+        }
         Ok(weights.get(ordinal as usize % CHUNK_ORDINALS).copied())
     }
 

@@ -61,7 +61,8 @@ struct Captured {
 pub struct SledOptions {
     /// How many bytes of pages sled keeps in memory.
     pub cache_bytes: u64,
-    /// Read every record at open and hold it against the summary: as long as reading the whole store takes.
+    /// Read every record at open and hold it against the summary: as long as reading the whole store takes. Without it
+    /// that is done of the small records only, those outside the books' partitions.
     pub verify: bool,
 }
 

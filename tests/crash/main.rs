@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_update, reason = "tests")]
 
+mod corruption;
 mod kills;
 mod ledger;
 mod load;
 mod numbers;
 mod program;
+mod reader;
 mod verify;

@@ -119,6 +119,13 @@ impl Program {
         let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(&config).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file));
+        // Settings may come from the environment, and what a run of the tests is told is no setting.
+        std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(|name| name.as_encoded_bytes().starts_with(b"SOFTSTAKE_"))
+            .for_each(|name| {
+                command.env_remove(name);
+            });
         let child = command.spawn().unwrap();
         Self { child, began: Instant::now(), log, endpoint: format!("http://127.0.0.1:{port}") }
     }

@@ -137,15 +137,16 @@ async fn write_partition(
     let stride = chunks.div_ceil(SEAL_COUNTS).max(1);
     let mut seal = PayoutSeal { tally: PayoutTally::default(), stride, counts: Vec::new() };
     let mut writer = Writer { app, batch: Batch::new(pool.book(partition)), bytes: 0 };
+    let lost = |chunk| AppError::lost(format!("chunk {chunk} of the frozen weights of partition {partition}"));
     let mut next = 0;
     while next < chunks {
         let found = app.book.weight_chunks(number, partition, index, next, CHUNKS_PER_SCAN).await?;
         if found.is_empty() {
-            return Err(broken(format!("chunk {next} of the frozen weights of partition {partition} is missing")));
+            return Err(lost(next));
         }
         for (chunk, weights) in found {
             if chunk != next {
-                return Err(broken(format!("chunk {next} of the frozen weights of partition {partition} is missing")));
+                return Err(lost(next));
             }
             let payouts = pay_chunk(app, pool, payer, partition, chunk, &weights, &mut seal.tally)?;
             let paid = payouts.iter().filter(|payout| **payout != 0).count() as u32;

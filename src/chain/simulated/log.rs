@@ -2,10 +2,13 @@
 //! number and checksums, and is on disk before the call that made it answers.
 //!
 //! A record is `magic, length, number, checksum of these, payload, checksum of the payload`. At open a torn record at
-//! the end is cut off: it was never acknowledged. A broken record with a good one behind it is refused by its place.
+//! the end is cut off: it was never acknowledged. A broken record with a good one behind it is refused by its place, and
+//! so is a broken last one that was acknowledged: how many were stands in a small file beside the log, written after the
+//! sync and not synced itself, so that it may be behind after a power cut, never ahead.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,7 +43,7 @@ impl MemoryLog {
 
 #[derive(Debug)]
 enum Medium {
-    File { file: File, path: PathBuf },
+    File { file: File, path: PathBuf, acknowledged: File },
     Memory(MemoryLog),
 }
 
@@ -72,7 +75,22 @@ impl Log {
         })?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| unavailable("can't be read", path, &error))?;
-        let (records, good) = scan(&bytes)?;
+        let damaged = |problem: String| {
+            ChainError::Untrusted(format!(
+                "the simulated chain's log {}: {problem}; put back the copy of your backup, or remove the whole data \
+                 directory of this simulation",
+                path.display()
+            ))
+        };
+        let (records, good) = scan(&bytes).map_err(damaged)?;
+        let mark = path.with_extension("acknowledged");
+        let unreadable = |error| unavailable("its mark can't be used", path, &error);
+        let acknowledged = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&mark);
+        let acknowledged = acknowledged.map_err(unreadable)?;
+        let number = read_mark(&acknowledged).map_err(unreadable)?;
+        if let Some(number) = number.filter(|number| *number > records.len() as u64) {
+            return Err(damaged(format!("{number} records were acknowledged, and it has {}", records.len())));
+        }
         let synced = (|| {
             if good < bytes.len() {
                 file.set_len(good as u64)?;
@@ -86,14 +104,16 @@ impl Log {
         })();
         synced.map_err(|error| unavailable("can't be synced", path, &error))?;
         let next_number = records.len() as u64;
-        let medium = Medium::File { file, path: path.to_path_buf() };
+        write_mark(&acknowledged, next_number).map_err(unreadable)?;
+        let medium = Medium::File { file, path: path.to_path_buf(), acknowledged };
         Ok((Self { medium, next_number, failed: false }, records))
     }
 
     /// Opens the log on a disk in memory.
     pub(super) fn open_memory(disk: MemoryLog) -> Result<(Self, Vec<Vec<u8>>), ChainError> {
         let mut bytes = disk.contents();
-        let (records, good) = scan(&bytes)?;
+        let (records, good) =
+            scan(&bytes).map_err(|problem| ChainError::Untrusted(format!("the simulated chain's log: {problem}")))?;
         bytes.truncate(good);
         disk.overwrite(bytes);
         let next_number = records.len() as u64;
@@ -119,8 +139,9 @@ impl Log {
             Medium::Memory(disk) => {
                 disk.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&record);
             }
-            Medium::File { file, path } => {
-                if let Err(error) = file.write_all(&record).and_then(|()| file.sync_data()) {
+            Medium::File { file, path, acknowledged } => {
+                let written = file.write_all(&record).and_then(|()| file.sync_data());
+                if let Err(error) = written.and_then(|()| write_mark(acknowledged, self.next_number + 1)) {
                     self.failed = true;
                     return Err(unavailable("can't be written", path, &error));
                 }
@@ -134,6 +155,25 @@ impl Log {
     pub(super) fn failed(&self) -> bool {
         self.failed
     }
+}
+
+/// How many records were acknowledged; `None` where the mark can't be read, as after a power cut.
+fn read_mark(mark: &File) -> std::io::Result<Option<u64>> {
+    let mut bytes = [0; 12];
+    match mark.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let (number, checksum) = bytes.split_at(8);
+    let sound = crc32fast::hash(number).to_le_bytes() == *checksum;
+    Ok(number.try_into().ok().filter(|_| sound).map(u64::from_le_bytes))
+}
+
+fn write_mark(mark: &File, number: u64) -> std::io::Result<()> {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes[8..].copy_from_slice(&crc32fast::hash(&number.to_le_bytes()).to_le_bytes());
+    mark.write_all_at(&bytes, 0)
 }
 
 fn frame(number: u64, payload: &[u8]) -> Vec<u8> {
@@ -169,8 +209,8 @@ fn read_record(bytes: &[u8]) -> Option<(u64, &[u8], usize)> {
     (hasher.finalize() == u32::from_le_bytes(trailer)).then_some((number, payload, size))
 }
 
-/// All records and the length of the good part.
-fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
+/// All records and the length of the good part, or what is wrong.
+fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), String> {
     let mut records: Vec<Vec<u8>> = Vec::new();
     let mut place = 0;
     while place < bytes.len() {
@@ -180,19 +220,16 @@ fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
                 place += size;
             }
             Some((number, ..)) => {
-                return Err(ChainError::Untrusted(format!(
-                    "the simulated chain's log has record {number} at byte {place}, where {} belongs",
-                    records.len()
-                )));
+                return Err(format!("it has record {number} at byte {place}, where {} belongs", records.len()));
             }
             None => {
                 let behind = (place + 1..bytes.len())
                     .find(|later| bytes[*later..].starts_with(&MAGIC) && read_record(&bytes[*later..]).is_some());
                 if behind.is_some() {
-                    return Err(ChainError::Untrusted(format!(
-                        "record {} of the simulated chain's log, at byte {place}, is broken, and it is not the last",
+                    return Err(format!(
+                        "record {}, at byte {place}, is broken, and it is not the last",
                         records.len()
-                    )));
+                    ));
                 }
                 break;
             }
@@ -214,12 +251,36 @@ mod tests {
         log.append(b"one").unwrap();
         drop(log);
         // A file that was opened for reading only takes no write.
-        let medium = Medium::File { file: File::open(&path).unwrap(), path: path.clone() };
+        let acknowledged = File::create(folder.path().join("mark")).unwrap();
+        let medium = Medium::File { file: File::open(&path).unwrap(), path: path.clone(), acknowledged };
         let mut log = Log { medium, next_number: 1, failed: false };
         assert!(matches!(log.append(b"two"), Err(ChainError::Unavailable(_))));
         assert!(log.failed());
         assert!(matches!(log.append(b"three"), Err(ChainError::Unavailable(_))));
         drop(log);
+        assert_eq!(Log::open_file(&path).unwrap().1, [b"one".to_vec()]);
+    }
+
+    #[test]
+    fn a_broken_last_record_is_torn_only_if_it_was_never_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut log, _) = Log::open_file(&path).unwrap();
+        log.append(b"one").unwrap();
+        let one = std::fs::metadata(&path).unwrap().len();
+        log.append(b"two").unwrap();
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        for at in usize::try_from(one).unwrap()..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+            let error = Log::open_file(&path).unwrap_err().to_string();
+            assert!(error.contains("2 records were acknowledged, and it has 1") && error.contains("log"), "{error}");
+        }
+        // Cut off by a power cut that took the mark's last state as well.
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        write_mark(&File::options().write(true).open(path.with_extension("acknowledged")).unwrap(), 1).unwrap();
         assert_eq!(Log::open_file(&path).unwrap().1, [b"one".to_vec()]);
     }
 }

@@ -92,7 +92,7 @@ impl Trailer {
     const BYTES: usize = 40;
 
     fn encode(&self) -> Vec<u8> {
-        let Summary { applied, records, checksums } = self.summary;
+        let Summary { applied, records, checksums, .. } = self.summary;
         [self.blocks, self.changes, applied, records, checksums].iter().flat_map(|part| part.to_be_bytes()).collect()
     }
 
@@ -100,7 +100,8 @@ impl Trailer {
         let mut parts = bytes.as_chunks::<8>().0.iter().map(|part| u64::from_be_bytes(*part));
         let mut next = || parts.next().unwrap_or_default();
         let (blocks, changes) = (next(), next());
-        Self { blocks, changes, summary: Summary { applied: next(), records: next(), checksums: next() } }
+        let (applied, records, checksums) = (next(), next(), next());
+        Self { blocks, changes, summary: Summary { applied, records, checksums, ..Summary::default() } }
     }
 }
 

@@ -151,10 +151,10 @@ impl Walk {
             return Ok(());
         }
         if let Some(old) = change.old {
-            self.summary.remove_checksum(old);
+            self.summary.remove_checksum(&change.key, old);
         }
         if let Some(framed) = &change.framed {
-            self.summary.add(framed);
+            self.summary.add(&change.key, framed);
         }
         writer.push(&change.key, change.framed.as_deref())
     }
@@ -168,7 +168,7 @@ impl Walk {
         self.cursor.push(0);
         for (key, framed) in chunk {
             frame::unseal(&key, &framed)?;
-            self.summary.add(&framed);
+            self.summary.add(&key, &framed);
             writer.push(&key, Some(&framed))?;
         }
         Ok(())

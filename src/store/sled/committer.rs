@@ -160,12 +160,12 @@ impl Committer {
             let old = self.shared.tree.get(physical).map_err(|error| unreadable(&error).to_string())?;
             let old = old.map(|old| frame::stored_checksum(&old).unwrap_or(0));
             if let Some(old) = old {
-                summary.remove_checksum(old);
+                summary.remove_checksum(physical, old);
             }
             replaced.push(old);
             match framed {
                 Some(framed) => {
-                    summary.add(framed);
+                    summary.add(physical, framed);
                     batch.insert(physical.as_slice(), framed.as_slice());
                 }
                 None => batch.remove(physical.as_slice()),

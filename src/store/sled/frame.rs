@@ -1,7 +1,10 @@
 //! How bytes lie in sled: keys with their partition, values with a checksum, and the engine's own record.
 //!
 //! A key is `1 · partition · key`, a value `crc32(key, value) · value`. The engine's own keys begin with 0. Its summary
-//! is part of every sled batch, so that a record that is lost, however quietly, no longer agrees with it.
+//! is part of every sled batch, so that a record that is lost, however quietly, no longer agrees with it. It sums twice:
+//! over everything, which only reading everything can verify, and over the small records, those outside the books'
+//! partitions, which are read and verified at every open. What a book's partition has is chained, summed or sealed by
+//! records among the small ones.
 
 use crate::store::{PartitionId, StoreError};
 
@@ -108,21 +111,39 @@ pub struct Summary {
     pub records: u64,
     /// The sum of their checksums, modulo 2^64: no order in it.
     pub checksums: u64,
+    /// How many of the records are small ones: those in no book's partition.
+    pub small_records: u64,
+    /// The sum of the checksums of the small ones, modulo 2^64.
+    pub small_checksums: u64,
+}
+
+/// Whether a key in sled is one of a small record: it grows with what is done, not with accounts.
+fn is_small(physical: &[u8]) -> bool {
+    logical_key(physical).is_some_and(|(partition, _)| partition.book_index().is_none())
 }
 
 impl Summary {
-    const BYTES: usize = 25;
+    const BYTES: usize = 41;
 
     /// Counts a record in.
-    pub(super) fn add(&mut self, framed: &[u8]) {
+    pub(super) fn add(&mut self, physical: &[u8], framed: &[u8]) {
+        let checksum = stored_checksum(framed).unwrap_or(0).into();
         self.records = self.records.wrapping_add(1);
-        self.checksums = self.checksums.wrapping_add(stored_checksum(framed).unwrap_or(0).into());
+        self.checksums = self.checksums.wrapping_add(checksum);
+        if is_small(physical) {
+            self.small_records = self.small_records.wrapping_add(1);
+            self.small_checksums = self.small_checksums.wrapping_add(checksum);
+        }
     }
 
     /// Counts out a record with this checksum.
-    pub(super) fn remove_checksum(&mut self, checksum: u32) {
+    pub(super) fn remove_checksum(&mut self, physical: &[u8], checksum: u32) {
         self.records = self.records.wrapping_sub(1);
         self.checksums = self.checksums.wrapping_sub(checksum.into());
+        if is_small(physical) {
+            self.small_records = self.small_records.wrapping_sub(1);
+            self.small_checksums = self.small_checksums.wrapping_sub(checksum.into());
+        }
     }
 
     /// Whether two summaries are of the same records, whatever the batches they came in.
@@ -133,7 +154,7 @@ impl Summary {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.push(FORMAT);
-        for part in [self.applied, self.records, self.checksums] {
+        for part in [self.applied, self.records, self.checksums, self.small_records, self.small_checksums] {
             bytes.extend_from_slice(&part.to_be_bytes());
         }
         bytes
@@ -149,9 +170,10 @@ impl Summary {
             return Ok(None);
         }
         let part = |at: usize| rest[at..].first_chunk().map(|part| u64::from_be_bytes(*part));
-        Ok(match (part(0), part(8), part(16)) {
-            (Some(applied), Some(records), Some(checksums)) => Some(Self { applied, records, checksums }),
-            _ => None,
-        })
+        let read = || {
+            let (applied, records, checksums) = (part(0)?, part(8)?, part(16)?);
+            Some(Self { applied, records, checksums, small_records: part(24)?, small_checksums: part(32)? })
+        };
+        Ok(read())
     }
 }

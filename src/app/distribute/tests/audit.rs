@@ -1,9 +1,11 @@
 use super::rig::*;
 use crate::app::audit;
 use crate::app::control::Change;
+use crate::app::history::HistoryQuery;
 use crate::domain::distribution::DistributionState;
+use crate::domain::period::PeriodIndex;
 use crate::domain::policy::ReleaseLimits;
-use crate::store::keys;
+use crate::store::{Batch, keys};
 
 async fn released() -> Rig {
     let mut rig = Rig::new(3, ReleaseLimits::default()).await;
@@ -46,4 +48,34 @@ async fn one_base_unit_too_many_stops_the_outflows_and_reads_go_on() {
     assert!(rig.app.metrics.equations_broken.get() >= 2, "equations 1 and 5");
     let view = rig.app.pool_view(&rig.pool).await.unwrap();
     assert!(view.equations.iter().any(|one| one.number == 5 && !one.holds), "{:?}", view.equations);
+}
+
+/// What a damaged store forgets is no shorter history and no smaller weight.
+#[tokio::test]
+async fn payouts_and_weights_that_are_gone_are_named() {
+    let mut rig = released().await;
+    // One who came later has no payout of the first period, and nothing is missing for it.
+    rig.put("b", 100, LENGTH + 50).await;
+    let query = HistoryQuery { limit: 10, ..HistoryQuery::default() };
+    let histories = async |rig: &Rig| {
+        let a = rig.app.account_payouts(&account("a"), &query).await.map(|page| page.payouts.len());
+        let b = rig.app.account_payouts(&account("b"), &query).await.map(|page| page.payouts.len());
+        (a.map_err(|error| error.to_string()), b.map_err(|error| error.to_string()))
+    };
+    assert_eq!(histories(&rig).await, (Ok(1), Ok(0)));
+    let (partition, ordinal) = rig.app.book.place_of(rig.pool.number(), &account("a")).unwrap();
+    assert_eq!(ordinal, 0);
+    let forget = async |key: Vec<u8>| {
+        let mut batch = Batch::new(rig.pool.book(partition));
+        batch.delete(key);
+        rig.app.store.commit(vec![batch]).await.unwrap();
+    };
+    forget(keys::weight_chunk(0, 0)).await;
+    let error = rig.app.explain_payout(&rig.pool, PeriodIndex(0), &account("a")).await.unwrap_err().to_string();
+    assert!(error.contains("frozen weights") && error.contains("softstake restore"), "{error}");
+    forget(keys::payout_chunk(0, 0, 1)).await;
+    let error = histories(&rig).await.0.unwrap_err();
+    assert!(error.contains("payouts of 0/1") && error.contains("softstake restore"), "{error}");
+    let streamed = rig.app.payouts_from(&rig.pool, PeriodIndex(0), 1, 0, 10).await.unwrap_err().to_string();
+    assert!(streamed.contains("softstake restore"), "{streamed}");
 }

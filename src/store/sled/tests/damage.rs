@@ -86,6 +86,47 @@ async fn a_log_that_ends_too_early_is_refused() {
     assert_eq!(open_store(&live).verify().await.unwrap().records, 40);
 }
 
+#[tokio::test]
+async fn a_small_record_that_vanished_or_went_back_is_missed_at_every_open() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open_store(root.path());
+    for round in 0u8..2 {
+        // In the service's partition, in two pools' control partitions and in a book's.
+        let partitions = [PartitionId::SERVICE, A, B, PartitionId::control(7), PartitionId::control(u16::MAX)];
+        store.commit(partitions.map(|partition| put(partition, &keys::posting(4), &[round])).to_vec()).await.unwrap();
+    }
+    let record = |partition| frame::physical_key(partition, &keys::posting(4));
+    let read = |partition| store.shared.tree.get(record(partition)).unwrap().unwrap();
+    let (summary, small) = (store.summary(), [PartitionId::SERVICE, A, PartitionId::control(7)]);
+    assert_eq!((summary.records, summary.small_records), (5, 4));
+    let whole: Vec<_> = small.into_iter().chain([B, PartitionId::control(u16::MAX)]).map(|p| (p, read(p))).collect();
+    drop(store);
+    let change = |partition: PartitionId, framed: Option<&[u8]>| {
+        let config = ::sled::Config::new().path(root.path()).segment_size(1 << 20).flush_every_ms(None);
+        let database = config.open().unwrap();
+        match framed {
+            Some(framed) => database.insert(record(partition), framed).unwrap(),
+            None => database.remove(record(partition)).unwrap(),
+        };
+        database.flush().unwrap();
+    };
+    for (partition, framed) in &whole {
+        let earlier = frame::seal(&record(*partition), &[0]);
+        for bad in [None, Some(earlier.as_slice())] {
+            change(*partition, bad);
+            let opened = SledStore::open(root.path(), options());
+            if *partition == B {
+                assert!(opened.unwrap().verify().await.is_err(), "what reads everything misses it too");
+            } else {
+                let error = opened.unwrap_err().to_string();
+                assert!(error.contains("small records") && error.matches("softstake restore").count() == 1, "{error}");
+            }
+        }
+        change(*partition, Some(framed));
+        drop(open_store(root.path()));
+    }
+}
+
 /// One bit of the data file flips while the store is closed, with sled's snapshot and without it: it is refused at
 /// open, or named by the verification, or the bit belongs to nothing. It is never lost in silence.
 #[tokio::test]
