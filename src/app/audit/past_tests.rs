@@ -115,14 +115,14 @@ async fn live(mut rig: Rig, period: u64, choice: u16) -> Rig {
         same(&rig).await;
     }
     // The ledger service is behind by some periods, and takes the newest in two.
-    if choice % 3 != 0 {
+    if !choice.is_multiple_of(3) {
         for unsettled in app.unsettled_distributions(&pool, None, usize::MAX).await.unwrap() {
             let newest = unsettled.period.0 == period;
             acknowledge(&mut rig, unsettled.period.0, if newest { u64::from(choice % 5) } else { u64::MAX }).await;
             same(&rig).await;
         }
     }
-    if choice % 19 == 0 {
+    if choice.is_multiple_of(19) {
         rig = rig.restart().await;
         rig.seal().await;
         same(&rig).await;
