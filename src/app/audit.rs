@@ -2,33 +2,33 @@
 //!
 //! The control records are read under the pool's lock, the book between two of its groups; the principal is the book's
 //! own, so that the two need not be one moment. Equation 6 is evaluated where the chain is reconciled and shown here
-//! with its height. Nothing is kept that a restart has to find again.
+//! with its height. What can't change any more is summed once and remembered (`past`), and the positions are walked only
+//! after the book has moved; nothing is kept that a restart has to find again, and a full check begins anew.
 
-use std::collections::BTreeSet;
+mod past;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ruint::aliases::U256;
 
+use crate::book;
 use crate::chain::Observation;
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::distribution::DistributionState;
-use crate::domain::distribution::Figures;
-use crate::domain::equations::{self, BookFigures, Cumulative, EquationResult, RevisionPayouts, Snapshot, Tally};
-use crate::domain::ledger::{Account, ClaimAccount, LedgerView, RevisionRef};
+use crate::domain::equations::{self, BookFigures, EquationResult, RevisionPayouts, Snapshot, Tally};
+use crate::domain::ledger::{Account, ClaimAccount, LedgerView};
 use crate::domain::payout::PayoutSum;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{DistributionRecord, LedgerRecord, PayoutAckRecord, PayoutSeal, PostingRecord, Progress};
+use crate::store::records::{DistributionRecord, LedgerRecord, PayoutAckRecord, PayoutSeal, PostingRecord};
 use crate::store::{KeyRange, keys};
 
 use super::control::Change;
-use super::history::TRAILING_PERIODS;
 use super::{App, AppError, Pool, Work};
+
+use past::{History, Past};
 
 /// How many postings are read at once.
 const POSTINGS_PER_READ: usize = 2_000;
-
-/// Of how many periods the equations of distributions are shown one by one. All are checked; one that fails is shown.
-const SHOWN_PERIODS: u64 = 31;
 
 /// Up to how many positions readers are shown the equations as of now. Walking more takes a while, and is not done again
 /// within [`SETTLED_SECONDS`].
@@ -51,7 +51,7 @@ pub struct Sums {
     pub payouts: U256,
     /// Fees of released distributions.
     pub fees: U256,
-    /// Payouts of the last [`TRAILING_PERIODS`] released distributions.
+    /// Payouts of the last [`TRAILING_PERIODS`](super::history::TRAILING_PERIODS) released distributions.
     pub trailing_payouts: U256,
     /// The customers' weights that those were split by.
     pub trailing_weight: U256,
@@ -60,7 +60,7 @@ pub struct Sums {
 }
 
 /// What an audit found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audited {
     /// When.
     pub at: UnixSeconds,
@@ -90,8 +90,20 @@ pub(super) struct Shown {
     on_chain: Mutex<Vec<EquationResult>>,
     audited: Mutex<Option<Arc<Audited>>>,
     stepped: Mutex<Option<UnixSeconds>>,
+    remembered: tokio::sync::Mutex<Remembered>,
+}
+
+/// What audits need not find again. Whatever is forgotten is found again, with the same result.
+#[derive(Debug, Default)]
+struct Remembered {
     /// What the postings come to. Postings never change.
-    posted: tokio::sync::Mutex<Posted>,
+    posted: Posted,
+    /// The distributions that don't change any more.
+    past: Past,
+    /// All distributions, at a version of the ledger.
+    present: Option<(u64, History)>,
+    /// The walk over the positions, after these groups of the book.
+    walked: Option<(Vec<u64>, book::Audit)>,
 }
 
 fn held<T: Clone>(slot: &Mutex<T>) -> T {
@@ -153,19 +165,21 @@ async fn react(app: &App, pool: &Pool, audited: &Audited, now: UnixSeconds) -> R
 }
 
 impl App {
-    /// Evaluates the equations as of now. Where nothing changed since the last time, that still holds.
+    /// Evaluates the equations as of now. What has not changed since the last time is not read again.
     pub async fn audit(&self, pool: &Pool, now: UnixSeconds) -> Result<Arc<Audited>, AppError> {
-        let guard = Change::begin(self, pool, now).await?;
-        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
-        let no_pool = || AppError::Broken(format!("the book has no pool {}", pool.id()));
-        let groups = self.book.totals(pool.number()).ok_or_else(no_pool)?.groups;
-        let basis = (record.version, groups);
-        let audited = match held(&pool.shown.audited) {
-            Some(last) if last.basis == basis => Audited { at: now, ..Audited::clone(&last) },
-            _ => self.evaluate(pool, now, record, basis).await?,
-        };
-        drop(guard);
-        let audited = Arc::new(audited);
+        let mut remembered = pool.shown.remembered.lock().await;
+        let last = held(&pool.shown.audited);
+        let audited = Arc::new(self.evaluate(pool, now, &mut remembered, last.as_deref()).await?);
+        keep(&pool.shown.audited, Some(audited.clone()));
+        Ok(audited)
+    }
+
+    /// Evaluates the equations as of now from the records and the positions alone, as the first time after a start: what
+    /// was damaged in the past is seen too.
+    pub async fn audit_anew(&self, pool: &Pool, now: UnixSeconds) -> Result<Arc<Audited>, AppError> {
+        let mut remembered = pool.shown.remembered.lock().await;
+        *remembered = Remembered::default();
+        let audited = Arc::new(self.evaluate(pool, now, &mut remembered, None).await?);
         keep(&pool.shown.audited, Some(audited.clone()));
         Ok(audited)
     }
@@ -178,81 +192,59 @@ impl App {
         }
     }
 
-    /// Evaluates the equations now, and stops the pool's outflows where one does not hold. For `AdminService/Reconcile`.
+    /// Evaluates the equations now and anew, and stops the pool's outflows where one does not hold. For
+    /// `AdminService/Reconcile`.
     pub async fn check_equations(&self, pool: &Pool) -> Result<Vec<EquationResult>, AppError> {
         let now = self.now();
-        let audited = self.audit(pool, now).await?;
+        let audited = self.audit_anew(pool, now).await?;
         react(self, pool, &audited, now).await?;
         Ok(with_chain(pool, &audited))
     }
 
-    /// Under the pool's lock.
+    /// The control records are read under the pool's lock. The positions are walked without it: changes of the pool
+    /// don't wait for a large book.
     async fn evaluate(
         &self,
         pool: &Pool,
         now: UnixSeconds,
-        record: LedgerRecord,
-        basis: (u64, Vec<u64>),
+        remembered: &mut Remembered,
+        last: Option<&Audited>,
     ) -> Result<Audited, AppError> {
         let no_pool = || AppError::Broken(format!("the book has no pool {}", pool.id()));
-        let walked = self.book.audit(pool.number()).ok_or_else(no_pool)?;
-        // What is below zero is on no side of an equation that holds.
-        let total = u128::try_from(walked.eligible_total).ok();
-        let principal = BaseUnits::new(total.unwrap_or_default()).map_err(broken)?;
-        let book = BookFigures {
-            eligible_sum: walked.eligible_sum,
-            eligible_total: total.map_or(U256::MAX, U256::from),
-            weight_sum: walked.weight_sum,
-            weight_integral: walked.integral.unwrap_or(U256::MAX),
-            adjusted_up: walked.adjusted.up,
-            adjusted_down: walked.adjusted.down,
-        };
-        let view = LedgerView::new(record.ledger, principal).map_err(broken)?;
-        let mut history = History::default();
-        let posted = self.posted(pool, record.postings).await?;
-        history.cumulative.receipts = posted.rewards;
-        history.cumulative.given_back = posted.given_back;
-        let range = keys::range_of_tag(keys::tag::DISTRIBUTION);
-        let distributions: Vec<DistributionRecord> = self.list(pool.control(), range, usize::MAX).await?;
-        let last = distributions.last().map_or(0, |last| last.period.0);
-        for distribution in distributions.iter().filter(|one| one.progress == Progress::Sealed) {
-            let payouts = self.revision_standing(pool, distribution).await?;
-            history.take(distribution, payouts);
+        let guard = Change::begin(self, pool, now).await?;
+        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
+        let groups = self.book.totals(pool.number()).ok_or_else(no_pool)?.groups;
+        let basis = (record.version, groups);
+        if let Some(last) = last.filter(|last| last.basis == basis) {
+            return Ok(Audited { at: now, ..last.clone() });
         }
-        history.trail(&distributions);
-        let snapshot = Snapshot {
-            view: &view,
-            book: &book,
-            released: &history.released,
-            cumulative: &history.cumulative,
-            payouts: &history.payouts,
-            chain: None,
+        let history = match remembered.present.take() {
+            Some((version, history)) if version == record.version => history,
+            _ => self.history(pool, record.postings, remembered).await?,
         };
-        let mut equations = equations::check(&snapshot);
-        equations.push(history.in_ledger(&view));
-        let old: BTreeSet<String> = history
-            .payouts
-            .iter()
-            .map(|payouts| payouts.revision)
-            .filter(|revision| revision.period + SHOWN_PERIODS <= last)
-            .map(subject)
-            .collect();
-        equations.retain(|equation| !equation.holds || !old.contains(&equation.detail));
-        history.sums.rewards = posted.rewards;
-        history.sums.slashed = posted.slashed.saturating_sub(posted.unslashed);
-        Ok(Audited {
-            at: now,
-            equations,
-            positions: walked.with_balance,
-            earning: walked.earning,
-            sums: history.sums,
-            basis,
-        })
+        drop(guard);
+        let walked = match remembered.walked.take() {
+            Some((groups, walked)) if groups == basis.1 => walked,
+            _ => self.book.audit(pool.number()).ok_or_else(no_pool)?,
+        };
+        let audited = evaluated(now, record, &walked, &history, basis)?;
+        remembered.present = Some((audited.basis.0, history));
+        remembered.walked = Some((audited.basis.1.clone(), walked));
+        Ok(audited)
     }
 
-    /// What the log of postings comes to up to one: counted from the log, not from distributions.
-    async fn posted(&self, pool: &Pool, through: u64) -> Result<Posted, AppError> {
-        let mut summed = pool.shown.posted.lock().await;
+    /// What was ever distributed and received. Under the pool's lock.
+    async fn history(&self, pool: &Pool, postings: u64, remembered: &mut Remembered) -> Result<History, AppError> {
+        self.posted(pool, postings, &mut remembered.posted).await?;
+        let Posted { rewards, slashed, unslashed, given_back, .. } = remembered.posted;
+        let mut history = self.distributed(pool, &mut remembered.past).await?;
+        (history.cumulative.receipts, history.cumulative.given_back) = (rewards, given_back);
+        history.slashed = slashed.saturating_sub(unslashed);
+        Ok(history)
+    }
+
+    /// Brings what the log of postings comes to forward to one: counted from the log, not from distributions.
+    async fn posted(&self, pool: &Pool, through: u64, summed: &mut Posted) -> Result<(), AppError> {
         while summed.through < through {
             let range =
                 KeyRange { from: keys::posting(summed.through + 1), to: keys::posting(through.saturating_add(1)) };
@@ -262,7 +254,7 @@ impl App {
             postings.iter().for_each(|posting| summed.add(posting));
             summed.through = through;
         }
-        Ok(*summed)
+        Ok(())
     }
 
     /// Where the payouts of a sealed revision are. What was computed is counted by the seals of the partitions as long as
@@ -332,16 +324,46 @@ impl Posted {
     }
 }
 
+/// The equations over what was read.
+fn evaluated(
+    at: UnixSeconds,
+    record: LedgerRecord,
+    walked: &book::Audit,
+    history: &History,
+    basis: (u64, Vec<u64>),
+) -> Result<Audited, AppError> {
+    // What is below zero is on no side of an equation that holds.
+    let total = u128::try_from(walked.eligible_total).ok();
+    let principal = BaseUnits::new(total.unwrap_or_default()).map_err(broken)?;
+    let book = BookFigures {
+        eligible_sum: walked.eligible_sum,
+        eligible_total: total.map_or(U256::MAX, U256::from),
+        weight_sum: walked.weight_sum,
+        weight_integral: walked.integral.unwrap_or(U256::MAX),
+        adjusted_up: walked.adjusted.up,
+        adjusted_down: walked.adjusted.down,
+    };
+    let view = LedgerView::new(record.ledger, principal).map_err(broken)?;
+    let snapshot = Snapshot {
+        view: &view,
+        book: &book,
+        released: &history.released,
+        cumulative: &history.cumulative,
+        payouts: &history.payouts,
+        chain: None,
+    };
+    let mut equations = equations::check(&snapshot);
+    equations.push(history.in_ledger(&view));
+    history.keep_shown(&mut equations);
+    let (positions, earning) = (walked.with_balance, walked.earning);
+    Ok(Audited { at, equations, positions, earning, sums: history.sums(), basis })
+}
+
 /// The equations of an audit with those of the last comparison with the chain.
 pub(super) fn with_chain(pool: &Pool, audited: &Audited) -> Vec<EquationResult> {
     let mut equations = audited.equations.clone();
     equations.extend(held(&pool.shown.on_chain));
     equations
-}
-
-/// What an equation of a revision is evaluated over, in its own words.
-fn subject(revision: RevisionRef) -> String {
-    format!("period {} revision {}", revision.period, revision.revision)
 }
 
 fn tally(sum: PayoutSum) -> Tally {
@@ -383,62 +405,6 @@ fn standing(record: &DistributionRecord, computed: PayoutSum, ack: Option<&Payou
 pub(super) fn of_revision(record: &DistributionRecord, payouts: &RevisionPayouts) -> Vec<EquationResult> {
     let figures = [(record.reference(), record.figures)];
     equations::of_revisions(&figures, std::slice::from_ref(payouts))
-}
-
-/// What the distributions of a pool come to.
-#[derive(Default)]
-struct History {
-    released: Vec<(RevisionRef, Figures)>,
-    payouts: Vec<RevisionPayouts>,
-    cumulative: Cumulative,
-    sums: Sums,
-}
-
-impl History {
-    fn take(&mut self, record: &DistributionRecord, payouts: RevisionPayouts) {
-        self.payouts.push(payouts);
-        if matches!(record.state, DistributionState::Voided(_)) {
-            return;
-        }
-        let f = record.figures;
-        let all = &mut self.cumulative;
-        let add = |sum: &mut U256, amount: BaseUnits| *sum = sum.saturating_add(wide(amount));
-        add(&mut all.house_in, f.house_in);
-        add(&mut all.fee, f.fee);
-        add(&mut all.payouts, f.payouts);
-        add(&mut all.recovery, f.recovery);
-        add(&mut all.house_out, f.house_out);
-        if record.state.is_released() {
-            self.released.push((record.reference(), record.figures));
-            add(&mut self.sums.payouts, f.payouts);
-            add(&mut self.sums.fees, f.fee);
-        }
-    }
-
-    /// The trailing figures, from the last released distributions.
-    fn trail(&mut self, distributions: &[DistributionRecord]) {
-        let released = distributions.iter().rev().filter(|one| one.state.is_released());
-        for record in released.take(TRAILING_PERIODS) {
-            self.sums.trailing_payouts = self.sums.trailing_payouts.saturating_add(wide(record.figures.payouts));
-            let customers = record.weight_total.saturating_sub(record.house_weight);
-            self.sums.trailing_weight = self.sums.trailing_weight.saturating_add(customers);
-            self.sums.trailing_periods += 1;
-        }
-    }
-
-    /// The other side of equation 5: what is outstanding is what the ledger owes for it.
-    fn in_ledger(&self, view: &LedgerView) -> EquationResult {
-        let unacked = self.payouts.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.unacked.amount));
-        let payable = wide(view.claim(ClaimAccount::Payable));
-        EquationResult {
-            number: 5,
-            name: "sum(unacked) = payable",
-            left: unacked.to_string(),
-            right: payable.to_string(),
-            holds: unacked == payable,
-            detail: "all released revisions".to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 use super::*;
 use crate::domain::distribution::{AfterVoid, Figures};
-use crate::domain::ledger::Ledger;
 use crate::domain::period::PeriodIndex;
+use crate::store::records::Progress;
 
 fn units(n: u64) -> BaseUnits {
     BaseUnits::from_u64(n)
 }
 
-fn sum(count: u64, amount: u64) -> PayoutSum {
+pub(super) fn sum(count: u64, amount: u64) -> PayoutSum {
     PayoutSum { count, amount: units(amount) }
 }
 
 /// A sealed revision of ten payouts of a hundred in all.
-fn revision(period: u64, state: DistributionState) -> DistributionRecord {
+pub(super) fn revision(period: u64, state: DistributionState) -> DistributionRecord {
     let mut record = DistributionRecord::new(PeriodIndex(period), 1, UnixSeconds::new(0));
     record.progress = Progress::Sealed;
     record.state = state;
@@ -28,7 +28,7 @@ fn revision(period: u64, state: DistributionState) -> DistributionRecord {
     record
 }
 
-fn ack(acknowledged: PayoutSum, unclaimed: PayoutSum) -> PayoutAckRecord {
+pub(super) fn ack(acknowledged: PayoutSum, unclaimed: PayoutSum) -> PayoutAckRecord {
     let fresh = PayoutAckRecord::new(PeriodIndex(0), 1, UnixSeconds::new(0));
     PayoutAckRecord { acknowledged, unclaimed, ..fresh }
 }
@@ -57,26 +57,4 @@ fn a_revision_holds_in_every_state_and_not_with_a_payout_too_many() {
     let mut lost = revision(0, DistributionState::Released);
     lost.figures.carry_out = units(2);
     assert!(!hold(&lost, sum(10, 100), None), "one base unit is gone");
-}
-
-#[test]
-fn the_sums_leave_out_what_was_voided_and_not_released() {
-    let mut history = History::default();
-    let all = [
-        revision(0, DistributionState::Settled),
-        revision(1, DistributionState::Voided(AfterVoid::Carry)),
-        revision(2, DistributionState::Released),
-        revision(3, DistributionState::Held),
-    ];
-    for record in &all {
-        let said = ack(sum(4, 40), sum(0, 0));
-        history.take(record, standing(record, record.paid(), Some(&said)));
-    }
-    history.trail(&all);
-    assert_eq!((history.sums.payouts, history.sums.fees), (U256::from(200), U256::from(24)));
-    assert_eq!((history.sums.trailing_periods, history.sums.trailing_weight), (2, U256::from(2_000)));
-    assert_eq!(history.cumulative.payouts, U256::from(300), "what is held is distributed all the same");
-    let view = LedgerView::new(Ledger::default(), BaseUnits::ZERO).unwrap();
-    let payable = history.in_ledger(&view);
-    assert_eq!((payable.left.as_str(), payable.right.as_str(), payable.holds), ("120", "0", false));
 }
