@@ -201,3 +201,26 @@ impl App {
         Ok(Once::First)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::distribute::tests::rig::Rig;
+    use super::*;
+    use crate::domain::policy::ReleaseLimits;
+    use crate::store::records::ChainMark;
+
+    #[tokio::test]
+    async fn of_two_services_over_one_store_the_later_commit_is_refused() {
+        let rig = Rig::new(1, ReleaseLimits::default()).await;
+        let (other, its_pool) = rig.beside().await;
+        let mut late = Change::begin(&rig.app, &rig.pool, rig.app.now()).await.unwrap();
+        let mut first = Change::begin(&other, &its_pool, other.now()).await.unwrap();
+        let mark = |height| ChainMark { seen_height: height, ..ChainMark::default() };
+        first.put(keys::chain_mark(), &mark(1));
+        late.put(keys::chain_mark(), &mark(2));
+        first.commit().await.unwrap();
+        let refused = late.commit().await;
+        assert!(matches!(refused, Err(AppError::Store(StoreError::Conflict { .. }))), "{refused:?}");
+        assert_eq!(rig.app.chain_mark(&rig.pool).await.unwrap(), mark(1));
+    }
+}

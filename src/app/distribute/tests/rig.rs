@@ -181,6 +181,14 @@ impl Rig {
         self.restart().await
     }
 
+    /// Another service over the same store, as after a failover that was none.
+    pub async fn beside(&self) -> (Arc<App>, Arc<Pool>) {
+        let (app, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        drive(&mut committer, app.now(), app.open()).await.unwrap();
+        let pool = app.pool(self.pool.id()).unwrap();
+        (app, pool)
+    }
+
     /// Makes the store die at the `n`th commit from now on, before or after its effect.
     pub fn die_at(&self, n: u64, after: bool) {
         let from = self.store.commits();
