@@ -1,6 +1,8 @@
 //! The command line: parses and dispatches, one file or folder per command.
 
 mod demo;
+#[cfg(feature = "seeded-bugs")]
+mod seeded_bugs;
 mod serve;
 mod simulate;
 
@@ -25,6 +27,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Simulates whole worlds with every fault, each from a seed, and checks every promise.
     Simulate(simulate::SimulateArgs),
+    /// Puts bugs in, one at a time, and shows which seed and which check sees each.
+    #[cfg(feature = "seeded-bugs")]
+    SeededBugs(seeded_bugs::SeededBugsArgs),
 }
 
 /// Parses this process's arguments and runs the command. Exit status 0 is success, 1 a failure, 2 a wrong command line.
@@ -38,6 +43,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),
+        #[cfg(feature = "seeded-bugs")]
+        Command::SeededBugs(args) => Ok(seeded_bugs::run(&args)),
     };
     match result {
         Ok(code) => code,

@@ -107,7 +107,13 @@ fn table(hunts: &[Hunt]) -> Table {
             }
             None => ("-".to_owned(), "-".to_owned(), "MISSED".to_owned()),
         };
-        let without = if seen.is_none() { "-" } else if *clean { "passes" } else { "FAILS" };
+        let without = if seen.is_none() {
+            "-"
+        } else if *clean {
+            "passes"
+        } else {
+            "FAILS"
+        };
         table.add_row([bug.name(), bug.story(), &seed, &step, without, &said]);
     }
     table

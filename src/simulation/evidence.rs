@@ -49,7 +49,7 @@ pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> 
     untold(app, pool, &mut input).await?;
     for partition in 0..pool.record.partitions {
         let groups = book.archived_events(number, partition, 1, usize::MAX).await?;
-        input.partitions.push(groups.into_iter().map(group).collect());
+        input.partitions.push(groups.into_iter().map(group).collect::<Result<_, _>>()?);
         let accounts = book.accounts_from(number, partition, 0, usize::MAX);
         let views = accounts.iter().filter_map(|account| book.position(number, account, UnixSeconds::new(0)));
         input.positions.extend(views.map(|view| position(&view)));
@@ -76,13 +76,13 @@ pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> 
     Ok(input)
 }
 
-fn group(group: JournalGroup) -> Group {
-    let records = group.records.into_iter().map(record).collect();
-    Group { number: group.number, now: group.now.get(), records }
+fn group(group: JournalGroup) -> Result<Group, AppError> {
+    let records = group.records.into_iter().map(record).collect::<Result<_, _>>()?;
+    Ok(Group { number: group.number, now: group.now.get(), records })
 }
 
-fn record(record: JournalRecord) -> Record {
-    match record {
+fn record(record: JournalRecord) -> Result<Record, AppError> {
+    Ok(match record {
         JournalRecord::Balance { account, source, sequence, at, balance, pool_full } => Record::Balance {
             account: account.to_string(),
             source: source.0,
@@ -103,7 +103,10 @@ fn record(record: JournalRecord) -> Record {
         }
         JournalRecord::Open(period) => Record::Open(opened(&period)),
         JournalRecord::Freeze { index, cursors } => Record::Freeze { index: index.0, cursors: plain_cursors(cursors) },
-    }
+        JournalRecord::Correction { account, .. } => {
+            return Err(AppError::Broken(format!("the auditor has no rule for the correction of account {account}")));
+        }
+    })
 }
 
 fn opened(period: &OpenPeriod) -> Opened {

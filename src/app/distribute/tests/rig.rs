@@ -183,7 +183,7 @@ impl Rig {
 
     /// Another service over the same store, as after a failover that was none.
     pub async fn beside(&self) -> (Arc<App>, Arc<Pool>) {
-        let (app, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        let (app, _, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
         drive(&mut committer, app.now(), app.open()).await.unwrap();
         let pool = app.pool(self.pool.id()).unwrap();
         (app, pool)
