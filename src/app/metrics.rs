@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::domain::amount::BaseUnits;
+use crate::domain::operation::{OperationEvent, OperationState};
 
 /// A label with a pool's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,9 +27,20 @@ pub struct CutBy {
     pub limit: &'static str,
 }
 
+/// What an operation met in which state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationRow {
+    /// The stable name of the state.
+    pub state: &'static str,
+    /// The stable name of the event.
+    pub event: &'static str,
+}
+
 /// Metrics of `app/`.
 #[derive(Clone, Debug, Default)]
 pub struct AppMetrics {
+    /// What operations met, by the rows of their table.
+    pub operation_events: Family<OperationRow, Counter>,
     /// Changes refused because the ledger was not the one they were decided on.
     pub conflicts: Counter,
     /// Steps that failed and will be tried again.
@@ -76,6 +88,11 @@ pub struct AppMetrics {
 }
 
 impl AppMetrics {
+    /// Counts what an operation met.
+    pub fn operation_met(&self, state: OperationState, event: OperationEvent) {
+        self.operation_events.get_or_create(&OperationRow { state: state.name(), event: event.name() }).inc();
+    }
+
     /// Counts a slash.
     pub fn slashed(&self, pool: &str, lost: BaseUnits) {
         let label = PoolName { pool: pool.to_owned() };
@@ -106,6 +123,8 @@ impl AppMetrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        let met = "What operations met, by state and event";
+        registry.register("operation_events", met, self.operation_events.clone());
         let cut = "Rebalances whose outflow a limit cut, by limit";
         registry.register("outflows_cut", cut, self.outflows_cut.clone());
         let covered = "Periods for which the reserve covers the forecast percentile of what leaves";

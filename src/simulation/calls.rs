@@ -2,6 +2,7 @@
 //! more, to see that the answer is the same.
 
 use crate::app::enrol::Enrol;
+use crate::app::operate::Resolution;
 use crate::app::pay::RejectedAck;
 use crate::app::transfer::Acknowledgement;
 use crate::app::{App, AppError, Failure, Once, Reason, Request};
@@ -74,6 +75,21 @@ pub(super) enum Ask {
         pool: usize,
         id: OperationId,
     },
+    Resolve {
+        pool: usize,
+        id: OperationId,
+        resolution: Resolution,
+    },
+    Correct {
+        pool: usize,
+        account: usize,
+        balance: u128,
+        at: UnixSeconds,
+    },
+    ApproveCorrection {
+        number: u64,
+        hash: [u8; 32],
+    },
     Close {
         pool: usize,
         index: PeriodIndex,
@@ -112,6 +128,9 @@ impl Ask {
             Self::Pause { reason: Some(_), .. } => "AdminService/PausePool",
             Self::Pause { reason: None, .. } => "AdminService/ResumePool",
             Self::Retry { .. } => "AdminService/RetryOperation",
+            Self::Resolve { .. } => "AdminService/ResolveOperation",
+            Self::Correct { .. } => "BalanceFeedService/CorrectBalance",
+            Self::ApproveCorrection { .. } => "AdminService/Approve",
             Self::Close { .. } => "AdminService/ClosePeriod",
             Self::Update { .. } => "AdminService/UpdatePool",
             Self::PutValidator { .. } => "AdminService/UpdateValidator",
@@ -181,6 +200,17 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
         }
         Ask::Pause { pool: of, reason } => app.set_paused(request, &*pool(of)?, reason).await,
         Ask::Retry { pool: of, id } => app.retry_operation(request, &*pool(of)?, &id).await,
+        Ask::Resolve { pool: of, id, resolution } => {
+            app.resolve_operation(request, &*pool(of)?, &id, &resolution, "looked up on the chain").await
+        }
+        Ask::Correct { pool: of, account: whose, balance, at } => {
+            let what = (account(whose), pool(of)?.record.asset.clone());
+            let balance = BaseUnits::new(balance).unwrap_or(BaseUnits::MAX);
+            app.correct_balance(request, what, balance, at, "simulated", "operator").await.map(|(once, _)| once)
+        }
+        Ask::ApproveCorrection { number, hash } => {
+            app.approve(request, number, hash, "another operator").await.map(|(once, _)| once)
+        }
         Ask::Close { pool: of, index } => app.close_period(request, &*pool(of)?, index).await,
         Ask::Update { pool: of, etag, policy, settings } => {
             let (policy, settings) = (policy.map(|policy| *policy), settings.map(|settings| *settings));

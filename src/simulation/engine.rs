@@ -19,6 +19,8 @@ pub(super) struct Killed;
 /// A service that runs.
 pub(super) struct Engine {
     pub(super) app: Arc<App>,
+    /// The readers' side of its book.
+    pub(super) book: Book,
     pub(super) disk: Arc<Disk>,
     committer: Committer,
 }
@@ -37,10 +39,10 @@ impl Engine {
             let specs = crate::app::pool_records(store.as_ref()).await?.iter().map(crate::app::spec).collect();
             let (book, committer) = Book::open(store.clone(), specs, config).await?;
             let sender = book.sender();
-            let app = App::new(store.clone(), clock, Arc::new(book), sender, chains, settings);
-            Ok::<_, AppError>((app, committer))
+            let app = App::new(store.clone(), clock, Arc::new(book.clone()), sender, chains, settings);
+            Ok::<_, AppError>((app, book, committer))
         };
-        let (app, committer) = tokio::select! {
+        let (app, book, committer) = tokio::select! {
             biased;
             opened = opening => match opened {
                 Ok(opened) => opened,
@@ -48,7 +50,7 @@ impl Engine {
             },
             () = disk.death() => return Err(Killed),
         };
-        let mut engine = Self { app: Arc::new(app), disk, committer };
+        let mut engine = Self { app: Arc::new(app), book, disk, committer };
         let app = engine.app.clone();
         let opened = engine.drive(async move { app.open().await }).await?;
         Ok(opened.map(|()| engine))

@@ -209,6 +209,7 @@ impl World {
                 let found = self.drive(async move |app| app.position(&of, &name).await).await?;
                 match found {
                     Ok(position) if position.balance.get() == accepted => {}
+                    Ok(position) if Some(position.balance.get()) == holding.corrected => {}
                     Ok(position) => {
                         let has = position.balance;
                         return Err(Stop::failed(format!(

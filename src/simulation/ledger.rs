@@ -25,6 +25,8 @@ pub(super) struct Holding {
     pub(super) balance: u128,
     /// What the service has accepted last.
     pub(super) accepted: Option<u128>,
+    /// What a correction may have made of it, until the next event.
+    pub(super) corrected: Option<u128>,
     /// The time of the last event.
     last_at: i64,
     /// Events and calls that are not answered.
@@ -135,6 +137,7 @@ impl Ledger {
             if let Some(holding) = self.holding(line.pool, line.account).filter(|holding| holding.owner == source) {
                 holding.open = holding.open.saturating_sub(1);
                 if fate == Fate::Accepted {
+                    holding.corrected = None;
                     holding.accepted = Some(line.balance);
                 }
             }
@@ -201,6 +204,7 @@ impl World {
         if let Some(holding) = self.ledger.holding(pool, account) {
             holding.open = holding.open.saturating_sub(1);
             if state == CallState::Done {
+                holding.corrected = None;
                 holding.accepted = Some(balance);
             }
         }
@@ -231,7 +235,8 @@ impl World {
             for account in 0..ACCOUNTS {
                 let Some(holding) = self.ledger.holding(pool, account).copied() else { continue };
                 let owner = holding.owner;
-                let stale = owner == put && holding.open == 0 && holding.accepted.unwrap_or(0) != holding.balance;
+                let differs = holding.accepted.unwrap_or(0) != holding.balance;
+                let stale = holding.open == 0 && (owner == put && differs || holding.corrected.is_some());
                 if stale {
                     self.tell(pool, account, holding.balance, 0).await?;
                 }

@@ -5,9 +5,12 @@ use crate::domain::period::PeriodState;
 
 use super::Problem;
 use super::calls::{Ask, CallState};
+use super::evidence::audit_pool;
 use super::founding::POOLS;
 use super::world::{Stop, World};
 
+/// How many of the auditor's findings are told.
+const TOLD_FINDINGS: usize = 3;
 /// How far time moves at once, in seconds.
 const ROUND_SECONDS: i64 = 300;
 /// How many rounds it may take.
@@ -23,7 +26,6 @@ impl World {
         self.calm();
         self.note(|| "== the faults stop".to_owned());
         for pool in 0..POOLS {
-            self.count_chain_faults(pool);
             if let Some(chain) = self.chains.get(pool) {
                 chain.chain.clear_faults();
             }
@@ -135,12 +137,28 @@ impl World {
             if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
                 return Err(Stop::failed(format!("pool {pool}: ledger and chain at one height: {differences:?}")));
             }
+            self.audit(pool).await?;
             self.count_chain_faults(pool);
             let closes = self.promises.closes.get(pool).copied().unwrap_or(0);
             self.coverage.add("distribution state", "released, in all", closes);
         }
         self.coverage.hit("world", "at rest");
         Ok(())
+    }
+
+    /// The auditor recomputes everything that was ever distributed, from the journal and the chain.
+    async fn audit(&mut self, pool: usize) -> Result<(), Stop> {
+        let Some(chain) = self.chains.get(pool).map(|chain| chain.chain.clone()) else { return Ok(()) };
+        let effects = chain.final_effects().await.map_err(Problem::of)?;
+        let of = self.pool(pool)?;
+        let Some(book) = self.engine.as_ref().map(|engine| engine.book.clone()) else { return Err(Stop::Killed) };
+        let audit = async move |app: std::sync::Arc<crate::app::App>| audit_pool(&app, &book, &of, &effects).await;
+        let findings = self.drive(audit).await?.map_err(|error| Stop::failed(format!("the audit: {error}")))?;
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<String> = findings.iter().take(TOLD_FINDINGS).map(ToString::to_string).collect();
+        Err(Stop::failed(format!("the auditor has {} findings: {}", findings.len(), told.join("; "))))
     }
 }
 

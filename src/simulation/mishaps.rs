@@ -57,7 +57,7 @@ impl World {
         let times = u32::try_from(self.rng.between(1, 4)).unwrap_or(1);
         let amount = BaseUnits::new(1 + self.rng.amount_below(token * 10)).unwrap_or_default();
         let fraction = Decimal::new(i64::try_from(self.rng.between(1, 2_000)).unwrap_or(1), 4);
-        match self.rng.below(25) {
+        match self.rng.below(30) {
             0 | 1 => SimulatedFault::SubmitLostBefore { times },
             2 | 3 => SimulatedFault::SubmitLostAfter { times },
             4 => SimulatedFault::SubmitLate { after_seconds: self.rng.between(block, 90), times },
@@ -84,6 +84,13 @@ impl World {
             19 | 20 => SimulatedFault::Slash { validator, fraction },
             21 => SimulatedFault::SilentSlash { validator, fraction },
             22 => SimulatedFault::Unslash { validator },
+            24 => SimulatedFault::DuplicateSubmit { times },
+            25 | 26 => {
+                let share_bps = u32::try_from(self.rng.between(1, 9_999)).unwrap_or(5_000);
+                SimulatedFault::PartialEffect { share_bps, times: 1 }
+            }
+            27 => SimulatedFault::Reorg { depth: self.rng.between(1, 60), times: 1 },
+            28 => SimulatedFault::LyingEffect { times: 1 },
             23 => SimulatedFault::LyingStake { validator, missing: amount, times },
             _ => SimulatedFault::SubmitLostAfter { times: 1 },
         }

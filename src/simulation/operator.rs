@@ -1,16 +1,22 @@
 //! What happens in a step, and the operator among those who make it happen.
 
 use crate::app::enrol::Enrol;
+use crate::app::operate::Resolution;
 use crate::domain::distribution::{AfterVoid, DistributionState};
+use crate::domain::effect::EffectKind;
 use crate::domain::enrolment::Decision;
 use crate::domain::ids::OperatorGroup;
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodIndex;
-use crate::store::records::ValidatorChoice;
+use crate::store::records::{ApprovalState, OperationRecord, ValidatorChoice};
 
+use super::Problem;
 use super::calls::{Ask, CallState};
 use super::founding::{self, ACCOUNTS, POOLS};
 use super::world::{Stop, World};
+
+/// So long after its expiry no transaction is on its way any more, whatever the chain's delays.
+const EXPIRED_SECONDS: i64 = 600;
 
 /// What a step may be, and how often of a thousand.
 const ACTIONS: &[(&str, u64)] = &[
@@ -32,6 +38,8 @@ const ACTIONS: &[(&str, u64)] = &[
     ("close_period", 15),
     ("update_pool", 20),
     ("put_validator", 20),
+    ("correct_balance", 12),
+    ("approve_correction", 12),
     ("rebalance", 15),
     ("plan_rebalance", 15),
     ("reconcile", 12),
@@ -86,6 +94,8 @@ impl World {
             "close_period" => self.close(pool).await,
             "update_pool" => self.update_pool(pool).await,
             "put_validator" => self.put_validator(pool).await,
+            "correct_balance" => self.correct().await,
+            "approve_correction" => self.approve_corrections().await,
             "rebalance" => self.ask(Ask::Rebalance { pool }).await.map(|_| ()),
             "plan_rebalance" => self.plan(pool).await,
             "reconcile" => self.reconcile(pool).await,
@@ -175,14 +185,75 @@ impl World {
         let open = open.unwrap_or_default();
         for operation in &open {
             if operation.state == OperationState::NeedsOperator {
-                self.ask(Ask::Retry { pool, id: operation.id.clone() }).await?;
+                let ask = self.draw_word(pool, operation).await?;
+                self.ask(ask).await?;
             }
         }
-        // One that needs nobody can't be retried.
+        // One that needs nobody can't be retried or resolved.
         if self.rng.below(5) == 0
             && let Some(operation) = open.first()
         {
-            self.ask(Ask::Retry { pool, id: operation.id.clone() }).await?;
+            let id = operation.id.clone();
+            let resolve = self.rng.below(2) == 0 && operation.state != OperationState::NeedsOperator;
+            let ask = match resolve {
+                true => Ask::Resolve { pool, id, resolution: Resolution::Absent },
+                false => Ask::Retry { pool, id },
+            };
+            self.ask(ask).await?;
+        }
+        Ok(())
+    }
+
+    /// What an operator says of an operation after a look at the chain itself: only what is proved.
+    async fn draw_word(&mut self, pool: usize, operation: &OperationRecord) -> Result<Ask, Stop> {
+        let id = operation.id.clone();
+        let retry = Ask::Retry { pool, id: id.clone() };
+        let Some(chain) = self.chains.get(pool).map(|chain| chain.chain.clone()) else { return Ok(retry) };
+        if self.rng.below(2) == 0 {
+            return Ok(retry);
+        }
+        let effects = chain.final_effects().await.map_err(Problem::of)?;
+        let own: Vec<_> = effects.iter().filter(|effect| effect.operation.as_ref() == Some(&id)).collect();
+        let moved = own.iter().find(|effect| !matches!(effect.kind, EffectKind::FeePaid { .. }));
+        let expired = operation
+            .signed
+            .as_ref()
+            .is_none_or(|kept| kept.expires_at.is_some_and(|expires_at| expires_at.plus(EXPIRED_SECONDS) < self.now()));
+        Ok(match moved {
+            Some(effect) => {
+                let resolution = Resolution::Done(effect.key.transaction.clone());
+                Ask::Resolve { pool, id, resolution }
+            }
+            None if own.is_empty() && expired => Ask::Resolve { pool, id, resolution: Resolution::Absent },
+            None => retry,
+        })
+    }
+
+    /// Proposes to correct what an account held at some time in the past.
+    async fn correct(&mut self) -> Result<(), Stop> {
+        let (pool, account) = (self.rng.index(POOLS), self.rng.index(ACCOUNTS));
+        let held = self.ledger.holding(pool, account).map_or(0, |holding| holding.balance);
+        let balance = held / 100 * u128::from(self.rng.between(0, 200));
+        let back = i64::try_from(self.rng.between(0, 10_000)).unwrap_or(0);
+        let at = self.now().plus(-back);
+        self.ask(Ask::Correct { pool, account, balance, at }).await.map(|_| ())
+    }
+
+    /// Approves what was proposed, sometimes with a hash that is not that of what is applied.
+    async fn approve_corrections(&mut self) -> Result<(), Stop> {
+        let states = [ApprovalState::Pending];
+        let waiting = self.ask_app("approvals", async move |app| app.approvals_page(&states, None, 4).await).await?;
+        let Some(waiting) = waiting else { return Ok(()) };
+        for record in waiting.entries {
+            let asked = &record.correction;
+            let pool = self.names.pools.iter().position(|pool| *pool == asked.pool);
+            let account = self.names.accounts.iter().position(|account| *account == asked.account);
+            let (Some(pool), Some(account)) = (pool, account) else { continue };
+            let hash = if self.rng.below(8) == 0 { [0; 32] } else { record.content_hash };
+            if let Some(holding) = self.ledger.holding(pool, account) {
+                holding.corrected = Some(asked.balance.get());
+            }
+            self.ask(Ask::ApproveCorrection { number: record.number, hash }).await?;
         }
         Ok(())
     }
@@ -288,7 +359,6 @@ impl World {
 
     /// Asks for things that are not there, and for what is not due.
     async fn ask_for_the_unknown(&mut self, pool: usize) -> Result<(), Stop> {
-        use super::Problem;
         use crate::app::transfer::Acknowledgement;
         use crate::domain::ids::{OperationId, TransferId, ValidatorId};
         let hash = crate::domain::payout::SetHash::EMPTY;
@@ -301,6 +371,7 @@ impl World {
                 Ask::AckTransfer { pool, id, word: Acknowledgement::Rejected("unknown".to_owned()) }
             }
             3 => Ask::Approve { pool, period, revision: 1, hash },
+            4 if self.rng.below(2) == 0 => Ask::ApproveCorrection { number: 9_999, hash: [0; 32] },
             4 => Ask::Close { pool, index: period },
             5 => {
                 let id = ValidatorId::new("nobody").map_err(Problem::of)?;

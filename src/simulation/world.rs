@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::app::metrics::OperationRow;
 use crate::app::{App, AppError, Failure, Pool, Settings};
 use crate::clock::Clock;
 use crate::domain::ids::PoolId;
+use crate::domain::operation::{OPERATION_EVENTS, OPERATION_STATES};
 use crate::domain::time::UnixSeconds;
 use crate::store::StoreError;
 use crate::store::model::{Crash, ModelStore};
@@ -169,6 +171,7 @@ impl World {
             self.one_step().await?;
         }
         self.rest().await?;
+        self.count_operation_events();
         self.state_hash().await
     }
 
@@ -372,7 +375,22 @@ impl World {
         self.tick_until_idle().await
     }
 
+    /// Counts what the operations of this process met.
+    fn count_operation_events(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        let met = engine.app.metrics.operation_events.clone();
+        for state in OPERATION_STATES {
+            for event in OPERATION_EVENTS {
+                let row = OperationRow { state: state.name(), event: event.name() };
+                let times = met.get(&row).map_or(0, |count| count.get());
+                self.coverage.add("operation row", format!("{} / {}", row.state, row.event), times);
+            }
+        }
+        met.clear();
+    }
+
     fn record_crash(&mut self, crash: Crash) {
+        self.count_operation_events();
         let busied = self.disk.busied();
         self.coverage.add("store", "busy", busied);
         let how = match crash {

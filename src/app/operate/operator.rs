@@ -51,6 +51,7 @@ impl App {
                 let why = format!("the chain has moved {moved} base units for it; ResolveOperation as DONE");
                 return Err(wrong_state(&operation, why));
             }
+            self.metrics.operation_met(operation.state, event);
             operation.state = next.state;
             (operation.attempts, operation.failures) = (0, 0);
             operation.since = change.at();
@@ -97,6 +98,7 @@ impl App {
                 Resolution::Absent => None,
             };
             let done = transaction.is_some();
+            self.metrics.operation_met(operation.state, resolution.event());
             operation.word = Some(OperatorWord { done, transaction, evidence: evidence.to_owned(), at: change.at() });
             operation.state = state;
             operation.updated_at = change.at();

@@ -81,6 +81,7 @@ pub(super) async fn settle(
 ) -> Result<OperationAction, AppError> {
     let Transition { state, action } = transition(operation.state, finding.event)
         .map_err(|refusal| AppError::Broken(format!("{} in {:?}: {refusal}", operation.id, operation.state)))?;
+    app.metrics.operation_met(operation.state, finding.event);
     let mut change = Change::begin(app, pool, now).await?;
     let stored: Option<OperationRecord> = change.read(&keys::operation(&operation.id)).await?;
     let stored = stored.ok_or_else(|| AppError::Broken(format!("operation {} is missing", operation.id)))?;
