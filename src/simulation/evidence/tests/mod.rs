@@ -48,6 +48,15 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
                 count(format!("late {late}"));
             }
         }
+        for record in input.partitions.iter().flatten().flat_map(|group| &group.records) {
+            if let Record::Correction(correction) = record {
+                let kinds = [("ends", correction.until.is_some()), ("goes on", correction.until.is_none())];
+                kinds.into_iter().filter(|(_, is)| *is).for_each(|(kind, _)| count(format!("correction {kind}")));
+                if correction.next != 0 {
+                    count("correction of the next period".to_owned());
+                }
+            }
+        }
         for frozen in input.periods.iter().filter_map(|period| period.frozen.as_ref()) {
             let adjusted = [("added", frozen.added), ("taken", frozen.taken)];
             adjusted.into_iter().filter(|(_, weight)| !weight.is_zero()).for_each(|(name, _)| count(name.to_owned()));
@@ -76,6 +85,9 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "NOT_OWNER",
         "clamped true",
         "late true",
+        "correction ends",
+        "correction goes on",
+        "correction of the next period",
         "added",
         "taken",
         "uncollected",
