@@ -264,7 +264,8 @@ async fn histories(shared: &Shared, client: &Client) -> u64 {
                 ..Default::default()
             };
             let page = client.list_payouts(request).await.unwrap();
-            for payout in page.payouts {
+            // A share below the payout unit stands in the history, and is nothing to be credited.
+            for payout in page.payouts.into_iter().filter(|payout| payout.state() != v1::PayoutState::BelowUnit) {
                 assert_eq!(expected.remove(&payout.name), Some(units(&payout.amount)), "{}", payout.name);
                 compared += 1;
             }
