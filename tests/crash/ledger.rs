@@ -53,7 +53,7 @@ impl Held {
 }
 
 /// One source of balance events, as its producer keeps it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Feed {
     pub name: &'static str,
     seed: u64,
@@ -191,7 +191,7 @@ pub struct Delivered {
 }
 
 /// Everything.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// What the clock shows at least, and what it was asked to show at most.
     pub now: i64,

@@ -270,22 +270,29 @@ pub fn deliver(world: &mut World, pool: usize, batch: &v1::StreamPayoutsResponse
     }
 }
 
-/// Operators at work.
-async fn administer(shared: Shared, client: Client, mut numbers: Numbers) -> Option<()> {
-    let mut validators = Vec::new();
+/// A life may have ended between a pause and its end.
+pub async fn resume(shared: &Shared, client: &Client) -> Option<()> {
     for (pool, _) in POOLS {
-        let list = v1::ListValidatorsRequest { parent: format!("pools/{pool}"), page_size: 4, ..Default::default() };
-        validators.extend(client.list_validators(list).await.ok()?.validators.into_iter().map(|one| one.name));
-        // A life may have ended between a pause and its end.
         let name = format!("pools/{pool}");
         let found = client.get_pool(v1::GetPoolRequest { name: name.clone() }).await.ok()?.pool.unwrap();
         if found.state() == v1::PoolState::Paused {
             assert_eq!(found.pause_reason, "a test");
             let id = shared.world().id("resume");
             let request = v1::ResumePoolRequest { request_id: id.clone(), name, reason: "a test".to_owned() };
-            change(&shared, &client, &id, Change::Resume(request)).await?;
+            change(shared, client, &id, Change::Resume(request)).await?;
         }
     }
+    Some(())
+}
+
+/// Operators at work.
+async fn administer(shared: Shared, client: Client, mut numbers: Numbers) -> Option<()> {
+    let mut validators = Vec::new();
+    for (pool, _) in POOLS {
+        let list = v1::ListValidatorsRequest { parent: format!("pools/{pool}"), page_size: 4, ..Default::default() };
+        validators.extend(client.list_validators(list).await.ok()?.validators.into_iter().map(|one| one.name));
+    }
+    resume(&shared, &client).await?;
     for turn in numbers.below(4).. {
         let (id, now) = {
             let mut world = shared.world();

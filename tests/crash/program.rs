@@ -72,6 +72,11 @@ float_floor_base_units = "{floor}"
 float_target_base_units = "{target}"
 [pools.policy]
 fee_bps = 1000
+# Nobody is there to approve what a life cut short makes unusual.
+[pools.release]
+max_apr = "1000"
+max_apr_change = "1000"
+max_receipts_bps = 10000
 "#
         ));
     }
@@ -102,6 +107,8 @@ pub enum Phase {
 /// A running service.
 pub struct Program {
     child: Child,
+    /// Whether the child is strace, and the service a child of it.
+    traced: bool,
     began: Instant,
     log: PathBuf,
     endpoint: String,
@@ -109,25 +116,33 @@ pub struct Program {
 
 impl Program {
     /// Starts it, and does not wait.
-    #[expect(clippy::disallowed_methods, reason = "the life of a real process is measured in real time")]
     pub fn spawn(folder: &Path) -> Self {
+        Self::start(folder, Command::new(binary()), false)
+    }
+
+    /// Starts it under strace, which writes to `trace` what it does.
+    pub fn spawn_traced(folder: &Path, trace: &Path) -> Self {
+        let mut command = Command::new("strace");
+        command.args(crate::trace::ARGUMENTS).arg("-o").arg(trace).arg(binary());
+        Self::start(folder, command, true)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the life of a real process is measured in real time")]
+    fn start(folder: &Path, mut command: Command, traced: bool) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = folder.join("softstake.toml");
         std::fs::write(&config, toml(&data(folder), port)).unwrap();
         let log = folder.join("log");
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(&config).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file));
         // Settings may come from the environment, and what a run of the tests is told is no setting.
-        std::env::vars_os()
-            .map(|(name, _)| name)
-            .filter(|name| name.as_encoded_bytes().starts_with(b"SOFTSTAKE_"))
-            .for_each(|name| {
-                command.env_remove(name);
-            });
+        let told = std::env::vars_os().map(|(name, _)| name);
+        for name in told.filter(|name| name.as_encoded_bytes().starts_with(b"SOFTSTAKE_")) {
+            command.env_remove(name);
+        }
         let child = command.spawn().unwrap();
-        Self { child, began: Instant::now(), log, endpoint: format!("http://127.0.0.1:{port}") }
+        Self { child, traced, began: Instant::now(), log, endpoint: format!("http://127.0.0.1:{port}") }
     }
 
     /// Where it listens.
@@ -173,7 +188,16 @@ impl Program {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("the program ended by itself with {status}:\n{}", self.said());
         }
-        self.child.kill().await.unwrap();
+        if self.traced {
+            // The service itself is killed; strace ends after it, with everything written down.
+            let tracer = self.child.id().unwrap();
+            let children = std::fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children")).unwrap();
+            let service = children.split_whitespace().next().unwrap();
+            assert!(std::process::Command::new("kill").args(["-KILL", service]).status().unwrap().success());
+            self.child.wait().await.unwrap();
+        } else {
+            self.child.kill().await.unwrap();
+        }
         let said = self.said();
         assert!(!said.contains("\"level\":\"ERROR\""), "{said}");
         if !said.contains("\"message\":\"serving\"") {

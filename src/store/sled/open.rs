@@ -39,6 +39,7 @@ pub(super) fn open_fenced(directory: &Path, options: SledOptions, sync: SyncFile
 
     let lock = guards::lock(directory)?;
     guards::remove_unfinished_snapshots(directory).map_err(io_error)?;
+    guards::sync_data(directory).map_err(io_error)?;
     let database = open_sled(directory, options.cache_bytes)?;
     // sled's default tree: a tree of its own would cost a second root and gain nothing.
     let tree: ::sled::Tree = (*database).clone();
