@@ -103,6 +103,11 @@ fn record(record: JournalRecord) -> Result<Record, AppError> {
         }
         JournalRecord::Open(period) => Record::Open(opened(&period)),
         JournalRecord::Freeze { index, cursors } => Record::Freeze { index: index.0, cursors: plain_cursors(cursors) },
+        JournalRecord::SnapshotBalance { account, .. } => {
+            return Err(AppError::Broken(format!(
+                "the auditor has no rule for a snapshot's balance of account {account}"
+            )));
+        }
         JournalRecord::Correction { account, .. } => {
             return Err(AppError::Broken(format!("the auditor has no rule for the correction of account {account}")));
         }
