@@ -1,5 +1,6 @@
 //! BalanceFeedService: balances and decisions in.
 
+mod snapshot;
 mod stream;
 
 use tonic::{Request, Response, Status, Streaming};
@@ -173,8 +174,12 @@ fn show_enrolment(entry: &EnrolmentEntry) -> v1::Enrolment {
 }
 
 fn show_rejected(sequence: u64, reason: RejectReason) -> v1::RejectedEvent {
+    v1::RejectedEvent { sequence, reason: show_reason(reason).into(), message: reason.to_string() }
+}
+
+fn show_reason(reason: RejectReason) -> v1::RejectedEventReason {
     use v1::RejectedEventReason as Shown;
-    let shown = match reason {
+    match reason {
         RejectReason::UnknownAsset => Shown::UnknownAsset,
         RejectReason::TooOld => Shown::TooOld,
         RejectReason::FromFuture => Shown::FromFuture,
@@ -183,8 +188,7 @@ fn show_rejected(sequence: u64, reason: RejectReason) -> v1::RejectedEvent {
         RejectReason::NotOwner => Shown::NotOwner,
         RejectReason::PeriodNotOpen => Shown::PeriodNotOpen,
         RejectReason::Overtaken => Shown::Overtaken,
-    };
-    v1::RejectedEvent { sequence, reason: shown.into(), message: reason.to_string() }
+    }
 }
 
 #[cfg(test)]

@@ -52,12 +52,14 @@ impl From<Refusal> for ApiError {
             | Reason::UnknownPayout
             | Reason::UnknownApproval => Self::NotFound(problem),
             Reason::AlreadyExists | Reason::RequestIdReused | Reason::SequenceReused => Self::AlreadyExists(problem),
+            Reason::SnapshotTooLarge => Self::TooLarge(problem),
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
             // The same events are taken once the period is open.
             Reason::PeriodNotOpen => Self::Unavailable(problem),
             Reason::Unimplemented => Self::Unimplemented(problem),
             Reason::SequenceGap
             | Reason::EventRejected
+            | Reason::SnapshotPassed
             | Reason::SourceRetired
             | Reason::PeriodNotEnded
             | Reason::PoolPaused
@@ -100,6 +102,8 @@ mod tests {
             (Reason::InvalidValue, Code::InvalidArgument),
             (Reason::EtagMismatch, Code::FailedPrecondition),
             (Reason::Overloaded, Code::ResourceExhausted),
+            (Reason::SnapshotTooLarge, Code::ResourceExhausted),
+            (Reason::SnapshotPassed, Code::FailedPrecondition),
         ] {
             let error = ApiError::from(AppError::Refused(refusal(reason)));
             assert_eq!((error.code(), error.reason()), (code, reason.as_str()));

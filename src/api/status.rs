@@ -85,6 +85,8 @@ pub enum ApiError {
         /// After how long to send again.
         retry_after: Duration,
     },
+    /// The request is more than is ever taken at once: `RESOURCE_EXHAUSTED`. It has to be cut smaller.
+    TooLarge(Problem),
     /// A store or a chain did not answer: `UNAVAILABLE`. The outcome is unknown; the same request may be sent again.
     Unavailable(Problem),
     /// No answer in time: `DEADLINE_EXCEEDED`. The outcome is unknown; the same request may be sent again.
@@ -122,7 +124,7 @@ impl ApiError {
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::Precondition(_) => Code::FailedPrecondition,
             Self::Contention(_) => Code::Aborted,
-            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Overloaded { .. } | Self::TooLarge(_) => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
             Self::TimedOut { .. } => Code::DeadlineExceeded,
             Self::Unimplemented(_) => Code::Unimplemented,
@@ -143,6 +145,7 @@ impl ApiError {
             | Self::AlreadyExists(problem)
             | Self::Precondition(problem)
             | Self::Contention(problem)
+            | Self::TooLarge(problem)
             | Self::Unavailable(problem)
             | Self::Unimplemented(problem)
             | Self::Unauthenticated(problem)
@@ -172,6 +175,7 @@ impl fmt::Display for ApiError {
             | Self::AlreadyExists(problem)
             | Self::Precondition(problem)
             | Self::Contention(problem)
+            | Self::TooLarge(problem)
             | Self::Unavailable(problem)
             | Self::Unimplemented(problem)
             | Self::Unauthenticated(problem)
@@ -218,6 +222,7 @@ impl From<ApiError> for Status {
             | ApiError::AlreadyExists(problem)
             | ApiError::Precondition(problem)
             | ApiError::Contention(problem)
+            | ApiError::TooLarge(problem)
             | ApiError::Unavailable(problem)
             | ApiError::Unimplemented(problem)
             | ApiError::Unauthenticated(problem)

@@ -64,6 +64,10 @@ pub enum Reason {
     InvalidValue,
     /// The amount is not the expected one.
     AmountMismatch,
+    /// The source has gone on past a snapshot; a new one has to be sent.
+    SnapshotPassed,
+    /// Snapshots hold too much at one time.
+    SnapshotTooLarge,
     /// Too much is in flight; try again later.
     Overloaded,
     /// Only simulated chains and clocks can do this.
@@ -104,6 +108,8 @@ impl Reason {
             Self::NothingToCorrect => "NOTHING_TO_CORRECT",
             Self::InvalidValue => "INVALID_VALUE",
             Self::AmountMismatch => "AMOUNT_MISMATCH",
+            Self::SnapshotPassed => "SNAPSHOT_PASSED",
+            Self::SnapshotTooLarge => "SNAPSHOT_TOO_LARGE",
             Self::Overloaded => "OVERLOADED",
             Self::SimulationOnly => "SIMULATION_ONLY",
             Self::Unimplemented => "UNIMPLEMENTED",

@@ -38,6 +38,8 @@ const FUTURE_MARGIN_SECONDS: i64 = 60;
 #[derive(Default)]
 pub struct Feed {
     sources: RwLock<BTreeMap<SourceId, SourceRecord>>,
+    /// What snapshots may hold.
+    pub(super) room: super::snapshot::Room,
     /// Serialises `PutBalance`, whose sequences are given here.
     put: Mutex<()>,
 }
@@ -84,7 +86,7 @@ impl App {
     }
 
     /// The number of a source that may send.
-    fn sending(&self, source: &SourceId) -> Result<SourceNumber, AppError> {
+    pub(super) fn sending(&self, source: &SourceId) -> Result<SourceNumber, AppError> {
         let record = self.feed.source(source).ok_or_else(|| {
             let message = format!("source {source} is not registered; AdminService/RegisterSource registers it");
             AppError::refused(Reason::UnknownSource, message)
@@ -118,7 +120,7 @@ impl App {
     }
 
     /// The name of a source, by its number.
-    pub(super) fn source_name(&self, number: SourceNumber) -> Option<SourceId> {
+    pub fn source_name(&self, number: SourceNumber) -> Option<SourceId> {
         if number == PUT_BALANCE {
             return SourceId::new(PUT_BALANCE_NAME).ok();
         }
@@ -251,6 +253,7 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
         BookRefusal::UnknownPool { .. } => Reason::UnknownPool,
         BookRefusal::BatchTooLarge { .. } | BookRefusal::TooManyUnknown { .. } => Reason::InvalidValue,
         BookRefusal::UnknownPosition { .. } => Reason::UnknownAccount,
+        BookRefusal::SnapshotPassed { .. } => Reason::SnapshotPassed,
         BookRefusal::NotOwner | BookRefusal::Period(_) => Reason::WrongState,
         BookRefusal::Storage(_) => return AppError::Store(StoreError::Fatal(message)),
     };
@@ -263,6 +266,10 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
         BookRefusal::BodyMismatch { sequence } => {
             refused.field = "first_sequence";
             refused.metadata.push(("sequence", sequence.to_string()));
+        }
+        BookRefusal::SnapshotPassed { last } => {
+            refused.field = "first_sequence";
+            refused.metadata.push(("durable_sequence", last.to_string()));
         }
         _ => {}
     }

@@ -53,6 +53,10 @@ pub struct AppMetrics {
     pub corrections_proposed: Counter,
     /// Corrections made.
     pub corrections_made: Counter,
+    /// Positions that snapshots saw differently.
+    pub snapshot_differences: Counter,
+    /// Differences that snapshots applied.
+    pub snapshot_applied: Counter,
     /// Operations planned.
     pub operations_planned: Counter,
     /// Operations that need an operator.
@@ -109,6 +113,8 @@ impl AppMetrics {
             ("events_rejected", "Balance events rejected", &self.events_rejected),
             ("corrections_proposed", "Corrections of balances proposed", &self.corrections_proposed),
             ("corrections_made", "Corrections of balances approved and entered", &self.corrections_made),
+            ("snapshot_differences", "Positions that snapshots saw differently", &self.snapshot_differences),
+            ("snapshot_applied", "Differences that snapshots applied", &self.snapshot_applied),
             ("operations_planned", "Operations planned", &self.operations_planned),
             ("operations_stuck", "Operations that came to need an operator", &self.operations_stuck),
             ("operations_short", "Operations that ended short of what was asked for", &self.operations_short),

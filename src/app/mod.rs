@@ -29,6 +29,7 @@ pub mod simulate;
 pub mod slash;
 #[cfg(test)]
 mod slash_tests;
+pub mod snapshot;
 pub mod step;
 pub mod tick;
 pub mod transfer;

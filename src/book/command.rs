@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
-use super::journal::write_correction;
-use super::partition::AccountHash;
+use super::journal::{Record, write_correction};
+use super::partition::{AccountHash, Verdict};
 use crate::domain::amount::BaseUnits;
 use crate::domain::correction::Correction;
 use crate::domain::eligibility::StandingChange;
@@ -126,6 +126,50 @@ pub struct PositionCorrection {
     pub correction: Correction,
 }
 
+/// Balances that a snapshot of a source brings. They consume no sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotBatch {
+    /// Whose snapshot.
+    pub source: SourceNumber,
+    /// The source's last sequence, which the snapshot stands after; the source has to be there still.
+    pub sequence: u64,
+    /// Which snapshot: the tag of its id.
+    pub snapshot: u64,
+    /// When the balances hold.
+    pub at: UnixSeconds,
+    /// Pool number, account and balance.
+    pub balances: Vec<(u16, AccountId, BaseUnits)>,
+}
+
+/// What became of the balances of a snapshot. Those that were applied are durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotOutcome {
+    /// Those that could not be applied, by pool number and account.
+    pub refused: Vec<(u16, AccountId, RejectReason)>,
+    /// How many were applied.
+    pub applied: u64,
+    /// How many times were moved up to the position's last one.
+    pub clamped: u64,
+    /// How many reach into frozen periods.
+    pub late: u64,
+}
+
+impl SnapshotOutcome {
+    pub(crate) fn add(&mut self, pool: u16, record: &Record, verdict: Verdict) {
+        match (verdict, record) {
+            (Verdict::Accepted { clamped, late }, _) => {
+                self.applied += 1;
+                self.clamped += u64::from(clamped);
+                self.late += u64::from(late);
+            }
+            (Verdict::Rejected(reason), Record::SnapshotBalance { account, .. }) => {
+                self.refused.push((pool, account.clone(), reason));
+            }
+            (Verdict::Rejected(_) | Verdict::Skipped, _) => {}
+        }
+    }
+}
+
 /// What became of a command about a period or an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeriodOutcome {
@@ -149,6 +193,12 @@ pub enum Refusal {
     BodyMismatch {
         /// The sequence.
         sequence: u64,
+    },
+    /// The source has sent more than a snapshot knows of.
+    #[error("the source has gone on to sequence {last}, past the snapshot; send a new snapshot of now")]
+    SnapshotPassed {
+        /// The last sequence of the source.
+        last: u64,
     },
     /// An event lies in a period that is not open yet, or the pool has none: send it again later.
     #[error("pool number {pool} has no open period for an event of this time; send it again later")]
@@ -241,6 +291,10 @@ pub(crate) enum Command {
         watermark: Option<UnixSeconds>,
         answer: Answer<EventsOutcome>,
     },
+    Snapshot {
+        batch: SnapshotBatch,
+        answer: Answer<SnapshotOutcome>,
+    },
     Enrolment {
         enrolment: Enrolment,
         body: u64,
@@ -272,6 +326,7 @@ impl Command {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Events { events, .. } => events.len().max(1),
+            Self::Snapshot { batch, .. } => batch.balances.len().max(1),
             Self::Enrolment { enrolment, .. } => enrolment.changes.len().max(1),
             Self::Open { .. } | Self::Freeze { .. } | Self::HandOver { .. } | Self::Correct { .. } => 1,
         }
@@ -293,6 +348,7 @@ impl Command {
             Self::Events { answer, .. } | Self::Enrolment { answer, .. } | Self::Correct { answer, .. } => {
                 drop(answer.send(Err(refusal)));
             }
+            Self::Snapshot { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Open { answer, .. } | Self::Freeze { answer, .. } | Self::HandOver { answer, .. } => {
                 drop(answer.send(Err(refusal)));
             }
@@ -329,6 +385,17 @@ impl BookSender {
         };
         let events = events.into_iter().map(prepare).collect();
         self.submit(Command::Events { source, first_sequence, events, watermark, answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Hands in balances of a snapshot, at most [`MAX_BATCH_EVENTS`].
+    pub fn submit_snapshot(&self, batch: SnapshotBatch) -> Result<Receipt<SnapshotOutcome>, Overloaded> {
+        let (answer, receipt) = oneshot::channel();
+        if batch.balances.len() > MAX_BATCH_EVENTS {
+            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Ok(Receipt(receipt));
+        }
+        self.submit(Command::Snapshot { batch, answer })?;
         Ok(Receipt(receipt))
     }
 

@@ -219,19 +219,19 @@ impl Committer {
             }
             pool.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
             for ((record, verdict), owner) in records.iter().zip(verdicts).zip(owners) {
-                let Some(Job::Events { outcome, .. }) = jobs.get_mut(owner) else { continue };
-                match verdict {
-                    Verdict::Accepted { clamped, late } => {
+                match (jobs.get_mut(owner), verdict) {
+                    (Some(Job::Events { outcome, .. }), Verdict::Accepted { clamped, late }) => {
                         outcome.clamped += u64::from(clamped);
                         outcome.late += u64::from(late);
                     }
-                    Verdict::Skipped => {}
-                    Verdict::Rejected(reason) => {
+                    (Some(Job::Events { outcome, .. }), Verdict::Rejected(reason)) => {
                         if let Some((source, sequence, event)) = rejection(pool.spec.number, record, reason, now) {
                             outcome.rejected.push((sequence, reason));
                             self.rejects.push_back((source, sequence, event));
                         }
                     }
+                    (Some(Job::Snapshot { outcome, .. }), verdict) => outcome.add(pool.spec.number, record, verdict),
+                    (Some(Job::Events { .. } | Job::Period { .. }) | None, _) => {}
                 }
             }
         }
@@ -266,6 +266,11 @@ impl Committer {
         for job in jobs {
             match job {
                 Job::Period { answer, outcome } => drop(answer.send(Ok(outcome))),
+                Job::Snapshot { answer, outcome } => {
+                    metrics.clamped.inc_by(outcome.clamped);
+                    metrics.late.inc_by(outcome.late);
+                    drop(answer.send(Ok(outcome)));
+                }
                 Job::Events { source, first, known, mut outcome, answer } => {
                     for (_, reason) in &outcome.rejected {
                         metrics.rejected.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
@@ -328,7 +333,10 @@ pub(crate) fn rejection(
         Record::Correction { account, sequence, correction, .. } => {
             (account, SourceNumber::CORRECTION, *sequence, correction.at, Some(correction.balance))
         }
-        Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return None,
+        // What can't be applied of a snapshot is not journalled; who sent it is told.
+        Record::SnapshotBalance { .. } | Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => {
+            return None;
+        }
     };
     let (account, asset) = (account.as_str().to_owned(), String::new());
     let event = RejectedEvent { reason, pool: Some(pool), asset, account, balance, at, rejected_at: now };

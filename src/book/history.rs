@@ -136,7 +136,7 @@ impl Replay {
 
     fn take(&mut self, record: &Record) {
         match record {
-            Record::Balance { at, balance, .. } => {
+            Record::Balance { at, balance, .. } | Record::SnapshotBalance { at, balance, .. } => {
                 self.balance(*at, *balance);
             }
             Record::Standing { at, change, .. } => {

@@ -25,7 +25,7 @@ const BODY: usize = 7_000;
 pub(crate) type Chain = [u8; CHAIN];
 
 /// The most bytes that one record takes, but for a freeze.
-pub(crate) const MAX_RECORD_BYTES: usize = 112;
+pub(crate) const MAX_RECORD_BYTES: usize = 120;
 
 /// One thing that happened in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,21 @@ pub enum Record {
         balance: BaseUnits,
         /// That it is too much for the pool's total: decided before it was journalled.
         pool_full: bool,
+    },
+    /// A balance, as a snapshot of its source said it. One that its position does not take is not journalled.
+    SnapshotBalance {
+        /// Whose.
+        account: AccountId,
+        /// Whose snapshot.
+        source: SourceNumber,
+        /// The source's sequence that the snapshot stands after.
+        sequence: u64,
+        /// The time at which it holds.
+        at: UnixSeconds,
+        /// The available balance.
+        balance: BaseUnits,
+        /// Which snapshot: the tag of its id.
+        snapshot: u64,
     },
     /// A change of standing, from the enrolment log.
     Standing {
@@ -92,6 +107,7 @@ impl Record {
     pub const fn account(&self) -> Option<&AccountId> {
         match self {
             Self::Balance { account, .. }
+            | Self::SnapshotBalance { account, .. }
             | Self::Standing { account, .. }
             | Self::HandOver { account, .. }
             | Self::Correction { account, .. } => Some(account),
@@ -105,7 +121,7 @@ impl Record {
             Self::Balance { source, sequence, .. } => Some((*source, *sequence)),
             Self::Standing { sequence, .. } => Some((SourceNumber::ENROLMENT, *sequence)),
             Self::Correction { sequence, .. } => Some((SourceNumber::CORRECTION, *sequence)),
-            Self::HandOver { .. } | Self::Open(_) | Self::Freeze { .. } => None,
+            Self::SnapshotBalance { .. } | Self::HandOver { .. } | Self::Open(_) | Self::Freeze { .. } => None,
         }
     }
 }
@@ -234,11 +250,20 @@ const OPEN: u8 = 4;
 const FREEZE: u8 = 5;
 const HAND_OVER: u8 = 6;
 const CORRECTION: u8 = 7;
+const SNAPSHOT: u8 = 8;
 
 fn write(record: &Record, before: &mut Before, out: &mut Vec<u8>) {
     match record {
         Record::Balance { account, source, sequence, at, balance, pool_full } => {
             out.u8(if *pool_full { BALANCE_POOL_FULL } else { BALANCE });
+            out.varint(u64::from(source.0));
+            write_when(*sequence, *at, before, out);
+            out.short_text(account.as_str());
+            out.short_u128(balance.get());
+        }
+        Record::SnapshotBalance { account, source, sequence, at, balance, snapshot } => {
+            out.u8(SNAPSHOT);
+            out.u64(*snapshot);
             out.varint(u64::from(source.0));
             write_when(*sequence, *at, before, out);
             out.short_text(account.as_str());
@@ -334,6 +359,14 @@ fn read(take: &mut Take<'_>, before: &mut Before) -> Option<Record> {
             let account = AccountId::new(take.short_text()?).ok()?;
             let balance = BaseUnits::new(take.short_u128()?).ok()?;
             Record::Balance { account, source, sequence, at, balance, pool_full: kind == BALANCE_POOL_FULL }
+        }
+        SNAPSHOT => {
+            let snapshot = take.u64()?;
+            let source = SourceNumber(u16::try_from(take.varint()?).ok()?);
+            let (sequence, at) = read_when(take, before)?;
+            let account = AccountId::new(take.short_text()?).ok()?;
+            let balance = BaseUnits::new(take.short_u128()?).ok()?;
+            Record::SnapshotBalance { account, source, sequence, at, balance, snapshot }
         }
         STANDING => {
             let (sequence, at) = read_when(take, before)?;

@@ -66,13 +66,13 @@ fn a_group_in_many_parts_comes_back_and_each_value_fits() {
 
 #[test]
 fn a_record_is_no_longer_than_said() {
-    let record = Record::Balance {
+    let record = Record::SnapshotBalance {
         account: account(&"z".repeat(64)),
         source: SourceNumber(u16::MAX),
         sequence: u64::MAX / 2,
         at: UnixSeconds::new(i64::MIN / 2),
         balance: BaseUnits::MAX,
-        pool_full: false,
+        snapshot: u64::MAX,
     };
     let mut out = Vec::new();
     write(&record, &mut Before::default(), &mut out);
@@ -120,6 +120,24 @@ proptest! {
         let _ = Assembly::new(1, first_chain(1)).take(&bytes);
         let _ = read_group(1, &bytes);
     }
+}
+
+#[test]
+fn a_balance_of_a_snapshot_comes_back() {
+    let record = Record::SnapshotBalance {
+        account: account("alice"),
+        source: SourceNumber(16),
+        sequence: 3,
+        at: UnixSeconds::new(5),
+        balance: BaseUnits::from_u64(0x0102),
+        snapshot: 0x1122_3344_5566_7788,
+    };
+    let mut bytes = Vec::new();
+    write(&record, &mut Before::default(), &mut bytes);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, "08887766554433221110060a05616c696365020201", "the layout is frozen");
+    assert_eq!(read(&mut Take(&bytes), &mut Before::default()), Some(record));
+    assert_eq!(read(&mut Take(&bytes[..9]), &mut Before::default()), None);
 }
 
 #[test]

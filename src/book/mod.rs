@@ -15,6 +15,7 @@ mod checkpoint;
 pub mod column;
 mod command;
 mod committer;
+mod compare;
 mod hash;
 mod history;
 mod journal;
@@ -38,8 +39,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 pub use command::{
     BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
     MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, PositionCorrection, Receipt, Refusal,
+    SnapshotBatch, SnapshotOutcome,
 };
 pub use committer::{Committer, Work};
+pub use compare::{AccountTwice, SnapshotBalances};
 pub use history::PositionHistory;
 pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};

@@ -181,7 +181,7 @@ impl Partition {
         self.index.reserve(rows, |other| AccountHash::of(ids.get(*other)).slot);
     }
 
-    /// Applies a balance or a standing of group `group`.
+    /// Applies a balance, its source's or a snapshot's, or a standing of group `group`.
     ///
     /// A row whose page was written at that group or later already has it.
     pub(crate) fn apply(
@@ -196,9 +196,10 @@ impl Partition {
             Record::Balance { pool_full: true, .. } | Record::Correction { pool_full: true, .. } => {
                 return Verdict::Rejected(RejectReason::PoolTotalTooLarge);
             }
-            Record::Balance { account, .. } | Record::Standing { account, .. } | Record::Correction { account, .. } => {
-                account.as_str()
-            }
+            Record::Balance { account, .. }
+            | Record::SnapshotBalance { account, .. }
+            | Record::Standing { account, .. }
+            | Record::Correction { account, .. } => account.as_str(),
             Record::HandOver { .. } | Record::Open(_) | Record::Freeze { .. } => return Verdict::Skipped,
         };
         let Some(calendar) = &self.calendar else { return Verdict::Rejected(RejectReason::PeriodNotOpen) };
@@ -206,7 +207,8 @@ impl Partition {
         let next = calendar.next.map_or(oldest, |next| next.index);
         let mut adjusted_next = Adjusted::default();
         let mut change = |position: &mut Position, rest: &mut Rest| match record {
-            Record::Balance { source, sequence, at, balance, .. } => {
+            Record::Balance { source, sequence, at, balance, .. }
+            | Record::SnapshotBalance { source, sequence, at, balance, .. } => {
                 let change = BalanceChange { source: *source, sequence: *sequence, balance: *balance, at: *at };
                 position.apply_balance(calendar, now, change, rest)
             }
@@ -273,6 +275,21 @@ impl Partition {
             }
             Err(reason) => Verdict::Rejected(reason),
         }
+    }
+
+    /// Whether an account's position would take a balance now.
+    pub(crate) fn would_take(
+        &self,
+        now: UnixSeconds,
+        account: &str,
+        slot: u64,
+        change: BalanceChange,
+    ) -> Result<(), RejectReason> {
+        let calendar = self.calendar.as_ref().ok_or(RejectReason::PeriodNotOpen)?;
+        let ordinal = self.find_at(account, slot);
+        let mut position = ordinal.and_then(|ordinal| self.row(ordinal)).copied().unwrap_or_default();
+        let mut rest = ordinal.map_or(Rest::ZERO, |ordinal| self.rest(ordinal));
+        position.apply_balance(calendar, now, change, &mut rest).map(|_| ())
     }
 
     /// Hands a position over in group `group`.

@@ -125,9 +125,10 @@ impl Pool {
             for (n, record) in records.iter().enumerate() {
                 let slot = slots.get(n).copied();
                 verdicts.push(match record {
-                    Record::Balance { .. } | Record::Standing { .. } | Record::Correction { .. } => {
-                        rows.apply(group, now, record, slot, &mut effects)
-                    }
+                    Record::Balance { .. }
+                    | Record::SnapshotBalance { .. }
+                    | Record::Standing { .. }
+                    | Record::Correction { .. } => rows.apply(group, now, record, slot, &mut effects),
                     Record::HandOver { account, from, to } => rows.hand_over(group, account.as_str(), *from, *to),
                     Record::Open(period) => {
                         rows.open(self.spec.first_start, *period);

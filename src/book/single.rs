@@ -5,10 +5,58 @@ use super::committer::Committer;
 use super::journal::Record;
 use super::partition::AccountHash;
 use super::stage::{Forming, Job, outcome_of, refuse};
-use super::{HandOver, lock, read};
-use crate::domain::feed::{MAX_POOL_TOTAL, SourceNumber};
+use super::{HandOver, SnapshotBatch, SnapshotOutcome, lock, read};
+use crate::domain::feed::{MAX_POOL_TOTAL, RejectReason, SourceNumber};
+use crate::domain::position::BalanceChange;
+use crate::domain::time::UnixSeconds;
 
 impl Committer {
+    /// Puts balances of a snapshot into the group: those that the positions take. The source must still be where the
+    /// snapshot stands. Says whether it was refused.
+    pub(super) fn take_snapshot(
+        &self,
+        forming: &mut Forming,
+        now: UnixSeconds,
+        batch: SnapshotBatch,
+        answer: Answer<SnapshotOutcome>,
+    ) -> bool {
+        let SnapshotBatch { source, sequence, snapshot, at, balances } = batch;
+        let last = lock(&self.shared.sources).get(&source).map(|source| source.cursor.last());
+        match last {
+            None => return refuse(answer, Refusal::UnknownSource { number: source }),
+            Some(last) if last < sequence => return refuse(answer, Refusal::Gap { expected: last.saturating_add(1) }),
+            Some(last) if last > sequence => return refuse(answer, Refusal::SnapshotPassed { last }),
+            Some(_) => {}
+        }
+        let gates = match self.gates(balances.iter().map(|(pool, ..)| (*pool, at)), now) {
+            Ok(gates) => gates,
+            Err(refusal) => return refuse(answer, refusal),
+        };
+        let pools = read(&self.shared.pools);
+        let mut outcome = SnapshotOutcome::default();
+        for (number, account, balance) in balances {
+            let (Some(gate), Some(pool)) = (gates.get(&number), pools.get(&number)) else { continue };
+            let hash = AccountHash::of(account.as_str().as_bytes());
+            let partition = hash.partition(gate.partitions);
+            let Some(rows) = pool.partitions.get(partition) else { continue };
+            let change = BalanceChange { source, sequence, balance, at };
+            let taken = read(rows).would_take(now, account.as_str(), hash.slot, change);
+            let taken = taken.and_then(|()| match forming.is_full(number, gate, balance) {
+                true => Err(RejectReason::PoolTotalTooLarge),
+                false => Ok(()),
+            });
+            match taken {
+                Ok(()) => {
+                    let record = Record::SnapshotBalance { account, source, sequence, at, balance, snapshot };
+                    forming.add(number, partition, forming.jobs(), hash.slot, record);
+                }
+                Err(reason) => outcome.refused.push((number, account, reason)),
+            }
+        }
+        forming.wait(Job::Snapshot { outcome, answer });
+        false
+    }
+
     /// Puts a hand-over into the group. Says whether it was refused.
     pub(super) fn take_hand_over(
         &self,

@@ -10,7 +10,7 @@ use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
-use super::{Enrolment, lock, read};
+use super::{Enrolment, SnapshotOutcome, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::calendar::Calendar;
 use crate::domain::feed::{Admission, MAX_POOL_TOTAL, RejectReason, SequenceError, SourceCursor, SourceNumber};
@@ -55,6 +55,7 @@ pub(crate) struct StagedGroup {
 /// Someone who waits for a group.
 pub(crate) enum Job {
     Events { source: SourceNumber, first: u64, known: u64, outcome: EventsOutcome, answer: Answer<EventsOutcome> },
+    Snapshot { answer: Answer<SnapshotOutcome>, outcome: SnapshotOutcome },
     Period { answer: Answer<PeriodOutcome>, outcome: PeriodOutcome },
 }
 
@@ -62,6 +63,7 @@ impl Job {
     pub(crate) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Snapshot { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Period { answer, .. } => drop(answer.send(Err(refusal))),
         }
     }
@@ -91,11 +93,11 @@ struct Part {
 }
 
 /// What has to be known of a pool while a batch is taken; nothing of it changes meanwhile.
-struct Gate {
+pub(super) struct Gate {
     calendar: Calendar,
     limit: BaseUnits,
     eligible: u128,
-    partitions: usize,
+    pub(super) partitions: usize,
 }
 
 impl Gate {
@@ -148,6 +150,7 @@ impl Committer {
                         Err(refusal) => refuse(answer, refusal),
                     }
                 }
+                Command::Snapshot { batch, answer } => self.take_snapshot(&mut forming, now, batch, answer),
                 Command::Enrolment { enrolment, body, answer } => {
                     let first = enrolment.sequence;
                     match self.take_enrolment(&mut forming, now, enrolment, body) {
@@ -233,14 +236,7 @@ impl Committer {
                 }
             };
             let Some(gate) = gates.get(&number) else { continue };
-            let brought = forming.brought.entry(number).or_default();
-            let after = brought.saturating_add(event.balance.get());
-            // What is too large for a position is rejected as that.
-            let sound = event.balance <= gate.limit;
-            let pool_full = sound && gate.eligible.saturating_add(after) > MAX_POOL_TOTAL;
-            if sound && !pool_full {
-                *brought = after;
-            }
+            let pool_full = forming.is_full(number, gate, event.balance);
             let (account, at, balance) = (event.account, event.at, event.balance);
             let record = Record::Balance { account, source, sequence, at, balance, pool_full };
             forming.add(number, hash.partition(gate.partitions), job, hash.slot, record);
@@ -285,7 +281,7 @@ impl Committer {
     }
 
     /// The pools that events go to, once each of them may go there.
-    fn gates(
+    pub(super) fn gates(
         &self,
         events: impl Iterator<Item = (u16, UnixSeconds)>,
         now: UnixSeconds,
@@ -438,6 +434,19 @@ impl Forming {
     /// Lets someone wait for the group.
     pub(super) fn wait(&mut self, job: Job) {
         self.jobs.push(job);
+    }
+
+    /// Whether a balance is too much for what the pool may hold together; else it is counted as brought. What is too large
+    /// for a position is rejected as that.
+    pub(super) fn is_full(&mut self, pool: u16, gate: &Gate, balance: BaseUnits) -> bool {
+        let brought = self.brought.entry(pool).or_default();
+        let after = brought.saturating_add(balance.get());
+        let sound = balance <= gate.limit;
+        let full = sound && gate.eligible.saturating_add(after) > MAX_POOL_TOTAL;
+        if sound && !full {
+            *brought = after;
+        }
+        full
     }
 
     pub(super) fn add(&mut self, pool: u16, partition: usize, job: usize, slot: u64, record: Record) {

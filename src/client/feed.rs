@@ -38,6 +38,25 @@ pub struct FeedReport {
     pub late: u64,
     /// Number of events that had been applied before.
     pub repeated: u64,
+    /// Where snapshots and the positions differ.
+    pub differences: Vec<v1::SnapshotDifference>,
+    /// What snapshots came to.
+    pub snapshots: Vec<v1::SnapshotResult>,
+}
+
+/// A full snapshot of a source's balances after everything that was sent before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceSnapshot {
+    /// Its id: 1 to 128 bytes of printable ASCII without spaces. A snapshot that is applied is taken once.
+    pub snapshot_id: String,
+    /// The assets that it covers.
+    pub assets: Vec<String>,
+    /// When the balances hold, in whole seconds since 1970-01-01T00:00:00Z.
+    pub as_of_seconds: i64,
+    /// Whether differences are applied.
+    pub apply: bool,
+    /// Account, asset and balance in base units. What is not named has zero.
+    pub balances: Vec<(String, String, u128)>,
 }
 
 /// Writes one source's events, in order, each once. There must be one writer for a source at a time.
@@ -54,6 +73,8 @@ pub struct FeedWriter {
     given: usize,
     stream: Option<Stream>,
     attempts: Attempts,
+    /// What a snapshot was answered with so far.
+    differences: Vec<v1::SnapshotDifference>,
     report: FeedReport,
 }
 
@@ -61,6 +82,8 @@ pub struct FeedWriter {
 struct Pending {
     last_sequence: u64,
     watermark: Option<i64>,
+    /// The snapshot that it is a part of, until that is answered, and whether it is its last part.
+    snapshot: Option<(String, bool)>,
     message: v1::StreamBalancesRequest,
 }
 
@@ -85,6 +108,7 @@ impl Client {
             given: 0,
             stream: None,
             attempts: Attempts::new(&self.options),
+            differences: Vec::new(),
             report: FeedReport { durable_sequence, ..FeedReport::default() },
         })
     }
@@ -136,6 +160,45 @@ impl FeedWriter {
         Ok(self.next_sequence - 1)
     }
 
+    /// Sends a snapshot, in parts, behind everything sent before. [`Self::flush`] waits for what it came to. A snapshot
+    /// that is not answered when the connection breaks is sent again whole.
+    pub async fn send_snapshot(&mut self, snapshot: BalanceSnapshot) -> Result<(), ClientError> {
+        let BalanceSnapshot { snapshot_id, assets, as_of_seconds, apply, balances } = snapshot;
+        let event = |(account, asset, base_units)| BalanceEvent { account, asset, base_units, event_seconds: 0 };
+        let events: Vec<BalanceEvent> = balances.into_iter().map(event).collect();
+        let mut parts = Vec::new();
+        let mut rest = events.as_slice();
+        while !rest.is_empty() || parts.is_empty() {
+            let (batch, after) = rest.split_at(front(rest));
+            let before = events.len() - rest.len();
+            let refused = |error: super::pack::EventError| ClientError::Event {
+                index: before + error.index,
+                problem: error.problem,
+            };
+            let mut packed = pack(batch).map_err(refused)?;
+            packed.event_times.clear();
+            parts.push(packed);
+            rest = after;
+        }
+        let count = parts.len();
+        for (part, packed) in (0u32..).zip(parts) {
+            let message = v1::BalanceSnapshot {
+                snapshot_id: snapshot_id.clone(),
+                assets: assets.clone(),
+                as_of_time: Some(Timestamp { seconds: as_of_seconds, nanos: 0 }),
+                part,
+                last: part as usize + 1 == count,
+                apply,
+                content: Some(v1::balance_snapshot::Content::Packed(packed)),
+            };
+            self.push(Some(Batch::Snapshot(message)), 0, None);
+            if let Some(pending) = self.pending.back_mut() {
+                pending.snapshot = Some((snapshot_id.clone(), part as usize + 1 == count));
+            }
+        }
+        self.drive(|feed| feed.given == feed.pending.len()).await
+    }
+
     /// Waits until everything sent is durable, and tells what became of it since the last flush.
     pub async fn flush(&mut self) -> Result<FeedReport, ClientError> {
         self.drive(|feed| feed.pending.is_empty()).await?;
@@ -151,7 +214,7 @@ impl FeedWriter {
             watermark: watermark.map(|seconds| Timestamp { seconds, nanos: 0 }),
         };
         self.next_sequence = self.next_sequence.saturating_add(count);
-        self.pending.push_back(Pending { last_sequence: self.next_sequence - 1, watermark, message });
+        self.pending.push_back(Pending { last_sequence: self.next_sequence - 1, watermark, snapshot: None, message });
     }
 
     fn unacknowledged(&self) -> u64 {
@@ -170,6 +233,7 @@ impl FeedWriter {
                 Err(refusal) => {
                     self.stream = None;
                     self.given = 0;
+                    self.differences.clear();
                     self.attempts.wait(refusal).await?;
                     let cursor = v1::GetCursorRequest { source: self.source.clone() };
                     let cursor = self.client.get_cursor(cursor).await?;
@@ -227,6 +291,18 @@ impl FeedWriter {
         report.clamped += response.clamped_count;
         report.late += response.late_count;
         report.repeated += response.repeated_count + response.already_applied_count;
+        self.differences.extend(response.differences);
+        if let Some(result) = response.snapshot {
+            report.differences.append(&mut self.differences);
+            let of_it =
+                |pending: &&mut Pending| matches!(&pending.snapshot, Some((id, _)) if *id == result.snapshot_id);
+            for part in self.pending.iter_mut().skip_while(|pending| !of_it(pending)) {
+                if part.snapshot.take().is_none_or(|(_, last)| last) {
+                    break;
+                }
+            }
+            report.snapshots.push(result);
+        }
         self.settle(response.durable_sequence, response.watermark)
     }
 
@@ -248,7 +324,8 @@ impl FeedWriter {
         self.report.durable_sequence = durable_sequence;
         self.watermark = self.watermark.max(watermark.map(|time| time.seconds));
         while let Some(pending) = self.pending.front() {
-            if pending.last_sequence > self.durable_sequence || pending.watermark > self.watermark {
+            let unanswered = pending.snapshot.is_some() || pending.watermark > self.watermark;
+            if pending.last_sequence > self.durable_sequence || unanswered {
                 break;
             }
             self.pending.pop_front();

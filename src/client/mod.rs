@@ -46,7 +46,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 pub use error::{ClientError, ERROR_DOMAIN, Refusal};
-pub use feed::{FeedReport, FeedWriter};
+pub use feed::{BalanceSnapshot, FeedReport, FeedWriter};
 pub use pack::{BalanceEvent, EventError, MAX_EVENTS, pack};
 pub use readers::{PayoutReader, PoolWatcher, Reader, TransferReader, acknowledge};
 pub use retry::{BearerToken, Options};

@@ -30,6 +30,7 @@ pub mod position;
 pub mod reconciliation;
 pub mod reserve;
 pub mod slash;
+pub mod snapshot;
 pub mod split;
 pub mod time;
 pub mod transfer;

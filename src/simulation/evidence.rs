@@ -92,6 +92,14 @@ fn record(record: JournalRecord, origin: UnixSeconds) -> Record {
             at: at.get(),
             pool_full,
         },
+        JournalRecord::SnapshotBalance { account, source, sequence, at, balance, .. } => Record::Snapshot {
+            account: account.to_string(),
+            source: source.0,
+            sequence,
+            balance: balance.get(),
+            at: at.get(),
+            pool_full: false,
+        },
         JournalRecord::Standing { account, sequence, at, change } => Record::Standing {
             account: account.to_string(),
             sequence,

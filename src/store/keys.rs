@@ -221,6 +221,11 @@ keys! {
     APPROVAL = 0x0f, approval / parse_approval (number: u64);
     /// An approved correction.
     CORRECTION = 0x10, correction / parse_correction (sequence: u64);
+    /// A snapshot of a source that is being applied, or was.
+    SNAPSHOT = 0x11, snapshot / parse_snapshot (source_number: u16, snapshot: &RequestId);
+    /// Differences that a snapshot was answered with.
+    SNAPSHOT_DIFFERENCES = 0x12, snapshot_differences / parse_snapshot_differences
+        (source_number: u16, snapshot: &RequestId, chunk: u32);
 
     // A pool's control partition.
 
@@ -382,6 +387,11 @@ pub fn rejected_events_of(source_number: u16) -> KeyRange {
 /// The revisions of one period's distribution.
 pub fn distributions_of(period: u64) -> KeyRange {
     begins!(DISTRIBUTION, period)
+}
+
+/// The differences that a snapshot was answered with.
+pub fn snapshot_differences_of(source_number: u16, snapshot: &RequestId) -> KeyRange {
+    begins!(SNAPSHOT_DIFFERENCES, source_number, snapshot)
 }
 
 /// The receipts with a chain time before `at`.

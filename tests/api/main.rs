@@ -16,5 +16,6 @@ mod raw;
 mod release;
 mod rules;
 mod skeleton;
+mod snapshot;
 mod split;
 mod surface;

@@ -11,19 +11,26 @@ use futures::stream::FuturesOrdered;
 use tonic::{Code, Status, Streaming};
 
 use super::show_rejected;
+use super::snapshot::{self, Gathering};
 use crate::api::parse::feed::{Content, FeedMessage, message};
+use crate::api::parse::snapshot::SnapshotPart;
 use crate::api::parse::{Path, names};
 use crate::api::status::{ApiError, Problem};
 use crate::api::streaming::{End, Out};
 use crate::api::{Api, failure, show};
 use crate::app::batch::FeedOutcome;
+use crate::app::snapshot::SnapshotStep;
 use crate::app::{App, AppError};
 use crate::domain::ids::{AccountId, SourceId};
+use crate::domain::time::UnixSeconds;
 use crate::pb::v1;
 
 /// The pause before a full book is asked again, and how often it is asked.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 const FULL_ATTEMPTS: u32 = 2_000;
+
+/// How many pieces of a snapshot are applied between two signs that it goes on.
+const PIECES_PER_SIGN: u32 = 64;
 
 /// The most rejected events of one answer, so that it fits a message.
 const REJECTED_PER_ANSWER: usize = 4_096;
@@ -33,6 +40,8 @@ pub(super) struct FeedStream {
     api: Api,
     /// Who sends: what the first message said.
     source: Option<SourceId>,
+    /// The snapshot of which not all parts are there.
+    gathering: Option<Gathering>,
     /// Batches on their way, in the order they came.
     waiting: FuturesOrdered<BoxFuture<'static, Result<FeedOutcome, AppError>>>,
     out: Out<v1::StreamBalancesResponse>,
@@ -40,7 +49,7 @@ pub(super) struct FeedStream {
 
 impl FeedStream {
     pub(super) fn new(api: Api, out: Out<v1::StreamBalancesResponse>) -> Self {
-        Self { api, source: None, waiting: FuturesOrdered::new(), out }
+        Self { api, source: None, gathering: None, waiting: FuturesOrdered::new(), out }
     }
 
     /// Serves the stream to its end. What was handed in before the end is answered before it.
@@ -86,8 +95,13 @@ impl FeedStream {
         let FeedMessage { source, first_sequence, content, watermark } =
             message(request).map_err(|wrong| End::Refused(wrong.into()))?;
         self.same_source(&source)?;
-        let Content::Events(events) = content else {
-            return Err(ApiError::not_offered("A snapshot in a balance stream").into());
+        let events = match content {
+            Content::Events(events) if self.gathering.is_none() => events,
+            Content::Events(_) => {
+                let description = "the parts of a snapshot come one after the other, with nothing between them";
+                return Err(End::Refused(Path::of("snapshot").wrong("SNAPSHOT_UNFINISHED", description).into()));
+            }
+            Content::Snapshot(part) => return self.take_part(source, first_sequence, watermark, *part).await,
         };
         check_count(request, events.len(), self.api.limits.max_batch_events)?;
         let app = self.api.app.clone();
@@ -108,14 +122,57 @@ impl FeedStream {
                     full += 1;
                     tokio::time::sleep(FULL_PAUSE).await;
                 }
-                None => {
-                    let message = "the book is full, and was for too long; resume the stream later".to_owned();
-                    return Err(ApiError::Overloaded { message, retry_after: failure::RETRY_AFTER }.into());
-                }
+                None => return Err(too_full()),
             }
         }
         tracing::debug!(first_sequence, events = events.len(), "a batch is on its way");
         self.waiting.push_back(Box::pin(async move { batch.durable(&app).await }));
+        Ok(())
+    }
+
+    /// Takes a part of a snapshot, and with the last one the snapshot.
+    async fn take_part(
+        &mut self,
+        source: SourceId,
+        first_sequence: u64,
+        watermark: Option<UnixSeconds>,
+        part: SnapshotPart<'_>,
+    ) -> Result<(), End> {
+        if watermark.is_some() {
+            let description = "is empty beside a snapshot; send it in the message after";
+            return Err(End::Refused(Path::of("watermark").wrong("SNAPSHOT_WITH_WATERMARK", description).into()));
+        }
+        snapshot::check_count(&part, self.api.limits.max_batch_events).map_err(End::Refused)?;
+        let app = self.api.app.clone();
+        let gathered = snapshot::gather(&app, &mut self.gathering, &source, first_sequence, part);
+        let Some(whole) = gathered.map_err(End::Refused)? else { return Ok(()) };
+        self.drain().await?;
+        let mut work = app.take_snapshot(whole);
+        let (mut full, mut pieces) = (0, 0u32);
+        let answer = loop {
+            match work.step(&app).await? {
+                SnapshotStep::Done(answer) => break answer,
+                SnapshotStep::More => {
+                    (full, pieces) = (0, pieces.wrapping_add(1));
+                    // A long one shows that it goes on.
+                    if pieces.is_multiple_of(PIECES_PER_SIGN) {
+                        let nothing_new = FeedOutcome {
+                            durable_sequence: work.head().next_sequence.saturating_sub(1),
+                            ..FeedOutcome::default()
+                        };
+                        self.acknowledge(Ok(nothing_new)).await?;
+                    }
+                }
+                SnapshotStep::Full if full < FULL_ATTEMPTS => {
+                    full += 1;
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                SnapshotStep::Full => return Err(too_full()),
+            }
+        };
+        for response in snapshot::responses(&app, work.head(), *answer)? {
+            self.out.send(response).await?;
+        }
         Ok(())
     }
 
@@ -154,6 +211,12 @@ impl FeedStream {
         }
         Ok(())
     }
+}
+
+/// The book had no room for long.
+fn too_full() -> End {
+    let message = "the book is full, and was for too long; resume the stream later".to_owned();
+    ApiError::Overloaded { message, retry_after: failure::RETRY_AFTER }.into()
 }
 
 /// A message that can't be read: too large, or no message of ours. A caller that went away is no error.

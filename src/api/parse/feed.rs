@@ -4,6 +4,7 @@ use prost_types::Timestamp;
 
 use super::amount::saturating_base_units;
 use super::packed::Packed;
+use super::snapshot::{self, SnapshotPart};
 use super::{Parsed, Path, field, names};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AccountId, SourceId};
@@ -70,7 +71,7 @@ pub enum Content<'a> {
     /// Events, or none.
     Events(Events<'a>),
     /// A part of a snapshot.
-    Snapshot(&'a v1::BalanceSnapshot),
+    Snapshot(Box<SnapshotPart<'a>>),
 }
 
 /// One message of the stream.
@@ -98,7 +99,7 @@ pub fn message(request: &v1::StreamBalancesRequest) -> Parsed<FeedMessage<'_>> {
         None => Content::Events(Events::Rows(Vec::new())),
         Some(Batch::Rows(rows)) => Content::Events(Events::Rows(self::rows(&Path::of("rows"), &rows.events)?)),
         Some(Batch::Packed(packed)) => Content::Events(Events::Columns(Packed::read(&Path::of("packed"), packed)?)),
-        Some(Batch::Snapshot(snapshot)) => Content::Snapshot(snapshot),
+        Some(Batch::Snapshot(part)) => Content::Snapshot(Box::new(snapshot::part(&Path::of("snapshot"), part)?)),
     };
     if let Content::Events(events) = &content
         && first_sequence.checked_add(events.len() as u64).is_none()

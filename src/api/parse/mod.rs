@@ -9,6 +9,7 @@ mod packed;
 pub mod page;
 mod path;
 pub mod policy;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod together;

@@ -23,12 +23,27 @@ pub struct Packed<'a> {
     balances_low: &'a [[u8; 8]],
     /// Empty where all of it is zero.
     balances_high: &'a [[u8; 8]],
+    /// Empty where the balances have no times of their own.
     event_times: &'a [[u8; 8]],
 }
 
 impl<'a> Packed<'a> {
     /// Checks a batch.
     pub(super) fn read(path: &Path<'_>, packed: &'a v1::PackedBalances) -> Parsed<Self> {
+        let checked = Self::read_untimed(path, packed)?;
+        let event_times = column(&path.field("event_times"), &packed.event_times, checked.len())?;
+        Ok(Self { event_times, ..checked })
+    }
+
+    /// Checks balances that have no times of their own: all of theirs are 1970.
+    pub(super) fn read_balances(path: &Path<'_>, packed: &'a v1::PackedBalances) -> Parsed<Self> {
+        if !packed.event_times.is_empty() {
+            return Err(path.field("event_times").wrong("TIME_NOT_EMPTY", "is empty: as_of_time is the time of all"));
+        }
+        Self::read_untimed(path, packed)
+    }
+
+    fn read_untimed(path: &Path<'_>, packed: &'a v1::PackedBalances) -> Parsed<Self> {
         let too_many = || path.field("count").wrong("BATCH_TOO_LARGE", "does not fit this machine");
         let count = usize::try_from(packed.count).map_err(|_| too_many())?;
         check_count(&path.field("count"), count)?;
@@ -55,7 +70,7 @@ impl<'a> Packed<'a> {
             asset_indices,
             balances_low: column(&path.field("balances_low"), &packed.balances_low, count)?,
             balances_high,
-            event_times: column(&path.field("event_times"), &packed.event_times, count)?,
+            event_times: &[],
         })
     }
 
@@ -102,6 +117,11 @@ impl<'a> Packed<'a> {
         })
     }
 
+    /// What it speaks of.
+    pub(super) const fn of(&self) -> &'a [String] {
+        self.assets
+    }
+
     /// How many events.
     pub fn len(&self) -> usize {
         self.account_lengths.len()
@@ -124,7 +144,7 @@ impl<'a> Packed<'a> {
         let indices = self.asset_indices.iter().copied().chain(iter::repeat(0));
         let low = self.balances_low.iter().copied().map(u64::from_le_bytes);
         let high = self.balances_high.iter().copied().map(u64::from_le_bytes).chain(iter::repeat(0));
-        let times = self.event_times.iter().copied().map(i64::from_le_bytes);
+        let times = self.event_times.iter().copied().map(i64::from_le_bytes).chain(iter::repeat(0));
         accounts.zip(indices).zip(low.zip(high)).zip(times).map(move |(((account, index), (low, high)), at)| Event {
             account,
             asset: &assets[usize::from(index)],

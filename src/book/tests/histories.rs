@@ -58,6 +58,11 @@ pub(super) fn acts(steps: &[Step], checkpoints: bool) -> (Vec<Act>, u64) {
                 let asked = Asked { sequence: corrections, name, second, balance: step.balance };
                 acts.push(Act::Correct(asked, clock));
             }
+            10 => {
+                let second = last[step.account].max(clock);
+                last[step.account] = second;
+                acts.push(Act::Snapshot(snapshot(sequence, second, &[(&name(step.account), step.balance)]), clock));
+            }
             kind => {
                 sequence += 1;
                 // A few go back, within the skew and past it, and some reach into frozen periods.
@@ -152,17 +157,22 @@ fn model(acts: &[Act], frozen: u64) -> Vec<BTreeMap<String, u128>> {
                 };
                 paid.push(accounts.iter().map(due).collect());
             }
-            Act::Events(batch, now) => {
-                for event in &batch.events {
-                    let mut marks = accounts.get(event.account.as_str()).cloned().unwrap_or_default();
-                    let when = seconds(event.at);
+            Act::Events(_, now) | Act::Snapshot(_, now) => {
+                let said: Vec<(&AccountId, BaseUnits, UnixSeconds)> = match act {
+                    Act::Events(batch, _) => batch.events.iter().map(|e| (&e.account, e.balance, e.at)).collect(),
+                    Act::Snapshot(batch, _) => batch.balances.iter().map(|(_, a, b)| (a, *b, batch.at)).collect(),
+                    _ => Vec::new(),
+                };
+                for (account, balance, at) in said {
+                    let mut marks = accounts.get(account.as_str()).cloned().unwrap_or_default();
+                    let when = seconds(at);
                     let too_late = marks.last.max(when) < oldest && when < (*now).max(oldest) - 10_000;
                     if (marks.last - when > 60 && !marks.standing_last) || too_late {
                         continue;
                     }
                     (marks.last, marks.standing_last) = (marks.last.max(when), false);
-                    marks.balances.push((marks.last, event.balance.get() as u64));
-                    accounts.insert(event.account.as_str().to_owned(), marks);
+                    marks.balances.push((marks.last, balance.get() as u64));
+                    accounts.insert(account.as_str().to_owned(), marks);
                 }
             }
             Act::Enrol(enrolment, _) => {

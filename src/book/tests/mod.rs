@@ -1,6 +1,7 @@
 mod archive;
 mod crash;
 mod histories;
+mod snapshot;
 mod store;
 mod unit;
 
@@ -54,10 +55,17 @@ fn batch(first_sequence: u64, events: Vec<FeedEvent>) -> EventBatch {
     EventBatch { source: SOURCE, first_sequence, events, watermark: None }
 }
 
+fn snapshot(sequence: u64, second: i64, balances: &[(&str, u64)]) -> SnapshotBatch {
+    let balance = |(name, balance): &(&str, u64)| (POOL, account(name), BaseUnits::from_u64(*balance));
+    let balances = balances.iter().map(balance).collect();
+    SnapshotBatch { source: SOURCE, sequence, snapshot: 77, at: at(second), balances }
+}
+
 /// One thing that a test does.
 #[derive(Clone, Debug)]
 enum Act {
     Events(EventBatch, i64),
+    Snapshot(SnapshotBatch, i64),
     Enrol(Enrolment, i64),
     Open(OpenPeriod, i64),
     Freeze(u64, i64),
@@ -152,6 +160,13 @@ impl<S: Mortal> RigOver<S> {
             Act::Events(batch, when) => {
                 now = at(*when);
                 let receipt = sender.submit_events(batch.clone()).unwrap();
+                let stepped = self.committer.step(now).await;
+                receipt.await.map_err(|e| e.to_string())?;
+                stepped.map_err(|e| e.to_string())?;
+            }
+            Act::Snapshot(batch, when) => {
+                now = at(*when);
+                let receipt = sender.submit_snapshot(batch.clone()).unwrap();
                 let stepped = self.committer.step(now).await;
                 receipt.await.map_err(|e| e.to_string())?;
                 stepped.map_err(|e| e.to_string())?;

@@ -11,6 +11,7 @@ mod period;
 mod policy;
 mod service;
 mod slash;
+mod snapshot;
 
 use prost::Message;
 use ruint::aliases::U256;
@@ -29,6 +30,7 @@ pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange, Su
 pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
 pub use slash::{SlashRecord, UnbondingRecord};
+pub use snapshot::{SnapshotDifferences, SnapshotRecord};
 
 /// A stored record that can't be read: damage that the checksum did not find, or a newer version's form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
