@@ -32,9 +32,17 @@ pub(super) enum Booked {
 /// Adds the booking of `effect` to `change`, unless it was booked before.
 pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<Booked, AppError> {
     let key = keys::booked_effect(&effect.key);
-    if change.contains(&key).await? {
+    let known = change.contains(&key).await?;
+    #[cfg(feature = "seeded-bugs")]
+    let known = known && !crate::seeded::on(crate::seeded::Bug::EffectBookedTwice);
+    if known {
         return Ok(Booked::Before);
     }
+    #[cfg(feature = "seeded-bugs")]
+    let Some(effect) = &mistaken(effect) else {
+        change.put_bytes(key, &effect.height.to_be_bytes());
+        return Ok(Booked::Now);
+    };
     let mut operation: Option<OperationRecord> = match &effect.operation {
         Some(id) => change.read(&keys::operation(id)).await?,
         None => None,
@@ -138,6 +146,13 @@ async fn check_state(
 /// What an effect takes off its operation's reservation, moves for it, and costs it.
 fn charge(operation: &mut OperationRecord, effect: &Effect, posting: &Posting) -> Result<(), BookingError> {
     operation.in_flight = operation.in_flight.checked_sub(posting.used)?;
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::SettledAsAsked)
+        && let Some(asked) = operation.kind.asked()
+    {
+        operation.settled = asked;
+        return Ok(());
+    }
     match &effect.kind {
         EffectKind::FeePaid { amount } => operation.fee = operation.fee.checked_add(*amount)?,
         EffectKind::Delegated { amount, .. }
@@ -153,6 +168,25 @@ fn charge(operation: &mut OperationRecord, effect: &Effect, posting: &Posting) -
         _ => {}
     }
     Ok(())
+}
+
+/// An effect as a bug that is put in takes it; `None` where it is not posted at all.
+#[cfg(feature = "seeded-bugs")]
+fn mistaken(effect: &Effect) -> Option<Effect> {
+    use crate::seeded::{Bug, on};
+    let (from, to) = (effect.at, effect.at);
+    let reward = |amount| EffectKind::RewardPaid { validator: None, amount, earned_from: from, earned_to: to };
+    let kind = match &effect.kind {
+        EffectKind::FeePaid { .. } if on(Bug::FeeUnbooked) => return None,
+        EffectKind::Slashed { .. } if on(Bug::SlashUnbooked) => return None,
+        EffectKind::TransferIn { transfer: None, amount } if on(Bug::DepositIsReward) => reward(*amount),
+        EffectKind::SlashReversed { validator, delegated, .. } if on(Bug::ReboundIsReward) => {
+            let (validator, amount) = (validator.clone(), *delegated);
+            EffectKind::RewardCompounded { validator, amount, earned_from: from, earned_to: to }
+        }
+        kind => kind.clone(),
+    };
+    Some(Effect { kind, ..effect.clone() })
 }
 
 fn named_transfer(effect: &Effect) -> Option<&TransferId> {

@@ -98,6 +98,10 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
             Ok(driven) => work = work.and(driven),
             Err(error) => failed = failed.or(Some(error)),
         }
+        #[cfg(feature = "seeded-bugs")]
+        if failed.is_some() && crate::seeded::on(crate::seeded::Bug::FailureStopsTheRest) {
+            break;
+        }
     }
     failed.map_or(Ok(work), Err)
 }
@@ -135,6 +139,8 @@ pub(super) fn bounds(app: &App, pool: &Pool, kind: &OperationKind) -> OperationB
 async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: UnixSeconds) -> Result<Work, AppError> {
     let bounds = bounds(app, pool, &operation.kind);
     let exhausted = bounds.exhausted(operation.attempts, bounds.age(operation.since, now));
+    #[cfg(feature = "seeded-bugs")]
+    let exhausted = exhausted.filter(|_| !crate::seeded::on(crate::seeded::Bug::NeverGivesUp));
     let finding = match (operation.state, &operation.signed) {
         (OperationState::Confirmed, _) => return operator::await_effects(app, pool, &operation, now).await,
         (OperationState::Failed, _) => return Ok(Work::Idle),
@@ -203,7 +209,10 @@ async fn build(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
 /// Prepares and signs, and checks before and after that the bytes do what was asked and nothing else.
 async fn sign(pool: &Pool, operation: &OperationRecord) -> Result<Signed, ChainError> {
     let unsigned = pool.chain.adapter.prepare(&operation.id, &operation.kind).await?;
-    if unsigned.intent != operation.kind {
+    let other = unsigned.intent != operation.kind;
+    #[cfg(feature = "seeded-bugs")]
+    let other = other && !crate::seeded::on(crate::seeded::Bug::SignsUnread);
+    if other {
         let message = format!("asked for {:?}, the bytes say {:?}", operation.kind, unsigned.intent);
         return Err(ChainError::Untrusted(message));
     }

@@ -259,6 +259,11 @@ pub fn acknowledge_transfer(transfer: &Transfer, amount: BaseUnits) -> Result<(T
     let id = transfer.id.clone();
     let entry = match (transfer.direction, transfer.purpose) {
         (Direction::Fund, Purpose::Principal) => {
+            #[cfg(feature = "seeded-bugs")]
+            if crate::seeded::on(crate::seeded::Bug::FundBookedOnWord) {
+                let legs = [down(A::Custody, moved), up(A::Liquid, moved)];
+                return Ok((step.transfer, Entry::new(Reason::FundSent(id), legs)?));
+            }
             Entry::new(Reason::FundSent(id), [down(A::Custody, moved), up(A::InTransit, moved)])?
         }
         (Direction::Fund, Purpose::HouseFloat) => Entry::new(Reason::FundSent(id), [])?,

@@ -308,6 +308,8 @@ impl Position {
         }
         self.flags &= !CROSSED;
         let weight = std::mem::take(&mut self.weight_before);
+        #[cfg(feature = "seeded-bugs")]
+        let weight = self.mistaken(weight, calendar);
         let collected = rest.collect(weight);
         Frozen { weight: weight - collected, collected, crossing }
     }
@@ -319,6 +321,23 @@ impl Position {
         let at = at.min(calendar.open_until()).max(position.since(calendar));
         position.accrue_to(calendar, at);
         if position.crossed() { (position.weight_before, Some(position.weight)) } else { (position.weight, None) }
+    }
+
+    /// A frozen weight as a bug that is put in makes it.
+    #[cfg(feature = "seeded-bugs")]
+    fn mistaken(&mut self, weight: u128, calendar: &Calendar) -> u128 {
+        use crate::seeded::{Bug, on};
+        let oldest = &calendar.oldest;
+        if on(Bug::PeriodOffByOne) {
+            return weight + self.eligible_in(oldest).get();
+        }
+        if on(Bug::WeightOfOneMoment) {
+            return self.eligible_in(oldest).get() * u128::from(oldest.bounds.seconds());
+        }
+        if on(Bug::WeightsOfNow) {
+            self.weight += weight;
+        }
+        weight
     }
 
     fn eligible_in(&self, period: &OpenPeriod) -> BaseUnits {
@@ -391,6 +410,15 @@ impl Position {
         event(self);
         self.last_second = timing.second;
         let difference = timing.late_from.map_or(0, |from| self.frozen_difference(calendar, &before, from));
+        #[cfg(feature = "seeded-bugs")]
+        let difference = if crate::seeded::on(crate::seeded::Bug::LateEventDropped) { 0 } else { difference };
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::on(crate::seeded::Bug::OptOutForfeits)
+            && self.eligible_in(&period).is_zero()
+            && self.standing != before.standing
+        {
+            self.weight = 0;
+        }
         Applied {
             effective: timing.effective,
             period: period.index,

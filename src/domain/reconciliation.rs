@@ -89,6 +89,9 @@ pub fn compare(
 ) -> Result<Vec<Difference>, AmountError> {
     let held = |account: AssetAccount| ledger.balance(&account.into()).positive_part();
     let liquid = held(AssetAccount::Liquid).checked_add(held(AssetAccount::InFlight))?;
+    #[cfg(feature = "seeded-bugs")]
+    let liquid =
+        if crate::seeded::on(crate::seeded::Bug::InFlightLeftOut) { held(AssetAccount::Liquid) } else { liquid };
     let delegated: BTreeMap<ValidatorId, BaseUnits> = ledger
         .balances()
         .filter_map(|(account, balance)| match account {

@@ -168,10 +168,14 @@ pub fn spendable(view: &LedgerView, policy: &ReservePolicy) -> Result<BaseUnits,
 }
 
 fn free_liquid(view: &LedgerView, policy: &ReservePolicy) -> Result<SignedUnits, AmountError> {
-    view.asset(AssetAccount::Liquid)
-        .signed()
-        .checked_sub(gas_float(view, policy).signed())?
-        .checked_sub(view.other_claims()?.signed())
+    let liquid = view.asset(AssetAccount::Liquid);
+    #[cfg(feature = "seeded-bugs")]
+    let liquid = if crate::seeded::on(crate::seeded::Bug::RestakesMatured) {
+        liquid.checked_add(view.asset(AssetAccount::Unbonding))?.checked_add(view.asset(AssetAccount::Matured))?
+    } else {
+        liquid
+    };
+    liquid.signed().checked_sub(gas_float(view, policy).signed())?.checked_sub(view.other_claims()?.signed())
 }
 
 /// `reserve = custody + liquid - gas float - non-principal claims`.

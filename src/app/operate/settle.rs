@@ -53,7 +53,15 @@ pub(super) fn signed(kept: &KeptTransaction) -> Signed {
 
 /// What the chain says of an operation and the bytes last signed for it.
 pub(super) async fn look_up(pool: &Pool, operation: &OperationRecord, kept: &KeptTransaction) -> Finding {
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::TimeoutIsAbsence) && operation.state == OperationState::Unknown {
+        return Finding::of(OperationEvent::LookupAbsentForGood);
+    }
     match pool.chain.adapter.lookup(&operation.id, &signed(kept)).await {
+        #[cfg(feature = "seeded-bugs")]
+        Ok(Lookup::Pending) if crate::seeded::on(crate::seeded::Bug::ConfirmsPending) => {
+            Finding::of(OperationEvent::LookupDone)
+        }
         Err(error) => Finding::with(OperationEvent::LookupUnavailable, error),
         Ok(Lookup::AbsentForGood) => Finding::of(OperationEvent::LookupAbsentForGood),
         Ok(Lookup::Absent) => Finding::of(OperationEvent::LookupAbsent),
@@ -136,6 +144,10 @@ pub(super) async fn end(change: &mut Change<'_>, operation: &mut OperationRecord
     change.post(&entry, change.at())?;
     operation.in_flight = BaseUnits::ZERO;
     change.delete(keys::open_operation(&operation.id));
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::OpenKeyStays) {
+        change.put_bytes(keys::open_operation(&operation.id), &[]);
+    }
     let short = operation.kind.shortfall(operation.settled);
     if short.is_zero() {
         return Ok(());

@@ -356,6 +356,12 @@ impl Run<'_> {
         };
         for (i, amount, reason) in self.undelegate {
             let amount = BaseUnits::new(amount)?;
+            #[cfg(feature = "seeded-bugs")]
+            let amount = if crate::seeded::on(crate::seeded::Bug::DrainAsksMore) {
+                amount.checked_add(BaseUnits::from_u64(1))?
+            } else {
+                amount
+            };
             out.unstaked = out.unstaked.checked_add(amount)?;
             out.moves.push(Move { kind: OperationKind::Undelegate { validator: id(i), amount }, reason });
         }
