@@ -3,7 +3,7 @@
 use softstake::client::ClientError;
 use softstake::pb::v1;
 
-use crate::harness::{DAY, FIRST, HOUR, Server, Setup, THIRD, amount, time};
+use crate::harness::{DAY, FIRST, HOUR, SECOND, START, Server, Setup, THIRD, amount, time};
 
 /// A million ATOM.
 const MILLION: u128 = 1_000_000_000_000;
@@ -13,7 +13,7 @@ fn corrected(id: &str, account: &str, base_units: u128, seconds: i64) -> v1::Cor
         request_id: id.to_owned(),
         account: account.to_owned(),
         balance: Some(amount("ATOM", base_units)),
-        event_time: Some(time(seconds)),
+        event_time: Some(time(START + seconds)),
         reason: "the deposit was booked twice".to_owned(),
     }
 }
@@ -51,7 +51,7 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     assert!(waiting[0].summary.contains("booked twice"), "{}", waiting[0].summary);
     let weight = async |server: &Server| {
         let position = server.position("alice", "atom").await;
-        let second = position.as_of_time.unwrap().seconds - time(DAY).seconds;
+        let second = position.as_of_time.unwrap().seconds - START - DAY;
         let big = |text: &str| text.parse::<i128>().unwrap();
         (big(&position.time_weight) - big(&position.uncollected_weight), MILLION as i128 * i128::from(second))
     };
@@ -69,7 +69,7 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     let approved = server.client.approve(approve(hash.clone(), "yes")).await.unwrap().approval.unwrap();
     assert_eq!(approved.state(), v1::ApprovalState::Approved);
     assert_eq!(server.client.approve(approve(hash.clone(), "yes")).await.unwrap().approval.unwrap(), approved);
-    let again = server.client.approve(approve(hash, "once more")).await.unwrap_err();
+    let again = server.client.approve(approve(hash, "once-more")).await.unwrap_err();
     assert_eq!(reason_of(&again), "WRONG_STATE");
     let (after, natural) = weight(&server).await;
     assert_eq!(natural - after, MILLION as i128 * i128::from(4 * HOUR));
@@ -85,7 +85,7 @@ async fn a_correction_waits_for_approval_and_leaves_closed_periods_as_they_are()
     server.close(2 * DAY).await;
     server.reconciled("atom").await;
     assert_eq!(server.pool("atom").await.totals.unwrap().uncollected_weight, "0");
-    let alice = server.explain("atom", "2026-11-23", "alice").await;
+    let alice = server.explain("atom", SECOND, "alice").await;
     assert_eq!(alice.weight, (MILLION * (DAY - 4 * HOUR) as u128).to_string());
 
     for (ask, reason) in [
@@ -110,7 +110,7 @@ async fn a_late_event_is_paid_for_in_the_next_period() {
         request_id: "late".to_owned(),
         account: "alice".to_owned(),
         balance: Some(amount("ATOM", 0)),
-        event_time: Some(time(6 * HOUR)),
+        event_time: Some(time(START + 6 * HOUR)),
     };
     let position = server.client.put_balance(late).await.unwrap().position.unwrap();
     let owed = MILLION * 18 * HOUR as u128;
@@ -118,7 +118,7 @@ async fn a_late_event_is_paid_for_in_the_next_period() {
     assert_eq!(server.pool("atom").await.totals.unwrap().uncollected_weight, owed.to_string());
     server.close(2 * DAY).await;
     let position = server.put("alice", "ATOM", MILLION).await.position.unwrap();
-    let since = position.last_event_time.unwrap().seconds - time(0).seconds;
+    let since = position.last_event_time.unwrap().seconds - START;
     server.close(3 * DAY).await;
     assert_eq!(server.position("alice", "atom").await.uncollected_weight, "0");
     let alice = server.explain("atom", THIRD, "alice").await;

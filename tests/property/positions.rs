@@ -104,3 +104,83 @@ proptest! {
         }
     }
 }
+
+/// Periods with policies of their own, each frozen some time after its end, and events that come late. They are long
+/// enough that a calendar remembers all of them.
+#[derive(Clone, Debug)]
+struct Lateness {
+    policies: Vec<ReferencePolicy>,
+    length: u32,
+    grace: i64,
+    /// By how much each event reaches back behind what the account was silent since, in tenths.
+    reaches: Vec<i64>,
+}
+
+fn lateness() -> impl Strategy<Value = Lateness> {
+    let policies = prop::collection::vec(policy(), 6);
+    (policies, 20_u32..60, 0_i64..20, prop::collection::vec(prop_oneof![2 => Just(10), 1 => 0_i64..=10], 40))
+        .prop_map(|(policies, length, grace, reaches)| Lateness { policies, length, grace, reaches })
+}
+
+proptest! {
+    #![proptest_config(config(0x5051_0010))]
+
+    #[test]
+    fn late_events_are_paid_in_the_periods_that_follow(history in history(), late in lateness()) {
+        let length = i64::from(late.length);
+        let of = |index: u64| &late.policies[index as usize % late.policies.len()];
+        let period = |index: u64| {
+            let mut period = open(index, index as i64 * length, late.length, of(index));
+            period.limits.max_lateness_seconds = 1_000_000;
+            period
+        };
+        let mut calendar = Calendar { next: Some(period(1)), ..Calendar::first(UnixSeconds::new(0), period(0)) };
+        let mut ledger = ReferenceLedger::new(i64::from(SKEW));
+        let mut positions: BTreeMap<String, (Position, Rest)> = BTreeMap::new();
+        let mut last: BTreeMap<String, i64> = BTreeMap::new();
+        let (mut clock, mut total, mut reference_total) = (0_i64, BigInt::default(), BigInt::default());
+        let mut close = |calendar: &mut Calendar, ledger: &mut ReferenceLedger,
+                         positions: &mut BTreeMap<String, (Position, Rest)>| {
+            let (index, bounds) = (calendar.oldest.index.0, calendar.oldest.bounds);
+            let expected = ledger.close(bounds.start.get(), bounds.end.get(), of(index));
+            for (account, (position, rest)) in positions.iter_mut() {
+                let weight = position.freeze(calendar, rest).weight;
+                assert_eq!(BigInt::from(weight), expected.get(account).cloned().unwrap_or_default(), "{account}, {index}");
+                total += weight;
+            }
+            reference_total += expected.values().sum::<BigInt>();
+            let after = calendar.after_freeze().expect("the next period is open");
+            *calendar = Calendar { next: Some(period(index + 2)), ..after };
+        };
+        for (sequence, ((account, step, event), reach)) in (1_u64..).zip(history.iter().zip(&late.reaches)) {
+            clock += step.abs();
+            while clock >= calendar.oldest.bounds.end.get() + late.grace.min(length - 1) {
+                close(&mut calendar, &mut ledger, &mut positions);
+            }
+            let account = format!("account-{account}");
+            let silent_since = last.get(&account).copied().unwrap_or(0);
+            let at = silent_since + (clock - silent_since) * reach / 10;
+            let (position, rest) = positions.entry(account.clone()).or_default();
+            let (now, when) = (UnixSeconds::new(clock), UnixSeconds::new(at));
+            let applied = match (standing(event), event) {
+                (None, ReferenceEvent::Balance(balance)) => {
+                    let balance = BaseUnits::new(balance >> 16).unwrap();
+                    let change = BalanceChange { source: SOURCE, sequence, balance, at: when };
+                    prop_assert!(ledger.apply(&account, at, &ReferenceEvent::Balance(balance.get())));
+                    position.apply_balance(&calendar, now, change, rest)
+                }
+                (change, _) => {
+                    prop_assert!(ledger.apply(&account, at, event));
+                    position.apply_standing(&calendar, now, change.expect("no balance"), when, rest)
+                }
+            };
+            prop_assert!(applied.is_ok(), "{:?}", applied);
+            prop_assert_eq!(applied.unwrap().late, calendar.frozen_any && when < calendar.oldest.bounds.start);
+            last.insert(account, at);
+        }
+        for _ in 0..4 {
+            close(&mut calendar, &mut ledger, &mut positions);
+        }
+        prop_assert_eq!(total, reference_total);
+    }
+}

@@ -74,28 +74,57 @@ impl Standing {
 }
 
 /// Every standing that every account ever had, from when on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ReferenceLedger {
     max_skew_seconds: i64,
     frozen_until: i64,
     accounts: BTreeMap<String, Vec<(i64, Standing)>>,
+    /// The same, with late events at their own times: what everyone should have been paid for.
+    stated: BTreeMap<String, Vec<(i64, Standing)>>,
+    /// The periods that were closed, and what each account's weights in them came to.
+    closed: Vec<(i64, i64, ReferencePolicy)>,
+    paid: BTreeMap<String, BigInt>,
 }
 
 impl ReferenceLedger {
     /// A ledger without accounts. A time that goes back within an account by at most `max_skew_seconds` is moved up.
     pub fn new(max_skew_seconds: i64) -> Self {
-        Self { max_skew_seconds, frozen_until: i64::MIN, accounts: BTreeMap::new() }
+        Self { max_skew_seconds, frozen_until: i64::MIN, ..Self::default() }
     }
 
     /// Takes one event in the order of arrival. `false` where it is refused: its time goes back too far.
     pub fn apply(&mut self, account: &str, at: i64, event: &ReferenceEvent) -> bool {
         let standings = self.accounts.entry(account.to_owned()).or_default();
         let (last, standing) = standings.last().cloned().unwrap_or((i64::MIN, Standing::default()));
-        if at < last && last - at > self.max_skew_seconds {
+        // It goes back where its own time does: a freeze in between moves no time.
+        let stated = self.stated.entry(account.to_owned()).or_default();
+        let said_last = stated.last().map_or(i64::MIN, |(at, _)| *at);
+        if at < said_last && said_last - at > self.max_skew_seconds {
             return false;
         }
+        stated.push((at.max(said_last), standing.clone().after(event)));
         standings.push((at.max(last).max(self.frozen_until), standing.after(event)));
         true
+    }
+
+    /// Closes the period `[start, end)`, which follows the one closed before. Everyone gets what all closed periods
+    /// should have given them by what is known now, less what they got, and nothing where that is less than nothing.
+    pub fn close(&mut self, start: i64, end: i64, policy: &ReferencePolicy) -> BTreeMap<String, BigInt> {
+        self.closed.push((start, end, policy.clone()));
+        let known = Self { accounts: self.stated.clone(), ..Self::new(self.max_skew_seconds) };
+        let mut due: BTreeMap<String, BigInt> = BTreeMap::new();
+        for (start, end, policy) in &self.closed {
+            for (account, weight) in known.weights(*start, *end, policy) {
+                *due.entry(account).or_default() += weight;
+            }
+        }
+        for (account, due) in &mut due {
+            let paid = self.paid.entry(account.clone()).or_default();
+            *due = (&*due - &*paid).max(BigInt::zero());
+            *paid += &*due;
+        }
+        self.freeze(end);
+        due
     }
 
     /// What lies before `until` will not change any more: an event that comes later counts from there.
