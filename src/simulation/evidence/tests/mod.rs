@@ -52,9 +52,6 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
             if let Record::Correction(correction) = record {
                 let kinds = [("ends", correction.until.is_some()), ("goes on", correction.until.is_none())];
                 kinds.into_iter().filter(|(_, is)| *is).for_each(|(kind, _)| count(format!("correction {kind}")));
-                if correction.next != 0 {
-                    count("correction of the next period".to_owned());
-                }
             }
         }
         for frozen in input.periods.iter().filter_map(|period| period.frozen.as_ref()) {
@@ -87,7 +84,6 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "late true",
         "correction ends",
         "correction goes on",
-        "correction of the next period",
         "added",
         "taken",
         "uncollected",
