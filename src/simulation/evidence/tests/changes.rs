@@ -237,7 +237,8 @@ fn a_correction_that_is_off_by_one_is_named() {
     let mut found = input.clone();
     let found: Vec<(i128, i128)> = corrections(&mut found).iter().map(|it| (it.oldest, it.next)).collect();
     assert_eq!(found, [(0, 600 * 50), (-90 * 200, -90 * 50)]);
-    let cases: [(&str, fn(&mut Correction)); 4] = [
+    type Change = fn(&mut Correction);
+    let cases: [(&str, Change); 4] = [
         ("in the weight of the oldest open period", |it| it.oldest += 1),
         ("in the weight of the next open period", |it| it.next -= 1),
         ("the end of what a correction corrects", |it| it.until = it.until.map(|until| until + 1)),
