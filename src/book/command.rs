@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
-use super::journal::{Record, write_correction};
-use super::partition::{AccountHash, Verdict};
+use super::compare::{SnapshotBatch, SnapshotOutcome};
+use super::journal::write_correction;
+use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
 use crate::domain::correction::Correction;
 use crate::domain::eligibility::StandingChange;
@@ -124,50 +125,6 @@ pub struct PositionCorrection {
     pub account: AccountId,
     /// What it changes.
     pub correction: Correction,
-}
-
-/// Balances that a snapshot of a source brings. They consume no sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotBatch {
-    /// Whose snapshot.
-    pub source: SourceNumber,
-    /// The source's last sequence, which the snapshot stands after; the source has to be there still.
-    pub sequence: u64,
-    /// Which snapshot: the tag of its id.
-    pub snapshot: u64,
-    /// When the balances hold.
-    pub at: UnixSeconds,
-    /// Pool number, account and balance.
-    pub balances: Vec<(u16, AccountId, BaseUnits)>,
-}
-
-/// What became of the balances of a snapshot. Those that were applied are durable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotOutcome {
-    /// Those that could not be applied, by pool number and account.
-    pub refused: Vec<(u16, AccountId, RejectReason)>,
-    /// How many were applied.
-    pub applied: u64,
-    /// How many times were moved up to the position's last one.
-    pub clamped: u64,
-    /// How many reach into frozen periods.
-    pub late: u64,
-}
-
-impl SnapshotOutcome {
-    pub(crate) fn add(&mut self, pool: u16, record: &Record, verdict: Verdict) {
-        match (verdict, record) {
-            (Verdict::Accepted { clamped, late }, _) => {
-                self.applied += 1;
-                self.clamped += u64::from(clamped);
-                self.late += u64::from(late);
-            }
-            (Verdict::Rejected(reason), Record::SnapshotBalance { account, .. }) => {
-                self.refused.push((pool, account.clone(), reason));
-            }
-            (Verdict::Rejected(_) | Verdict::Skipped, _) => {}
-        }
-    }
 }
 
 /// What became of a command about a period or an owner.

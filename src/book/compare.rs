@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-use super::partition::{AccountHash, Partition};
+use super::journal::Record;
+use super::partition::{AccountHash, Partition, Verdict};
 use super::pool::Pool;
-use super::{Book, read};
+use super::records::{RejectedEvent, decode_rejected};
+use super::{Book, BookError, read};
 use crate::domain::amount::BaseUnits;
-use crate::domain::feed::SourceNumber;
+use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::AccountId;
 use crate::domain::snapshot::{HeldBalance, SeenDifference};
 use crate::domain::time::UnixSeconds;
+use crate::store::{Direction, PartitionId, keys};
 
 /// What a balance of an account that the book does not know counts for, in bytes: its id at the longest and the rest.
 const UNKNOWN_BYTES: usize = AccountId::MAX_BYTES + 64;
@@ -93,7 +96,68 @@ impl SnapshotBalances {
     }
 }
 
+/// Balances that a snapshot of a source brings. They consume no sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotBatch {
+    /// Whose snapshot.
+    pub source: SourceNumber,
+    /// The source's last sequence, which the snapshot stands after; the source has to be there still.
+    pub sequence: u64,
+    /// Which snapshot: the tag of its id.
+    pub snapshot: u64,
+    /// When the balances hold.
+    pub at: UnixSeconds,
+    /// Pool number, account and balance.
+    pub balances: Vec<(u16, AccountId, BaseUnits)>,
+}
+
+/// What became of the balances of a snapshot. Those that were applied are durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotOutcome {
+    /// Those that could not be applied, by pool number and account.
+    pub refused: Vec<(u16, AccountId, RejectReason)>,
+    /// How many were applied.
+    pub applied: u64,
+    /// How many times were moved up to the position's last one.
+    pub clamped: u64,
+    /// How many reach into frozen periods.
+    pub late: u64,
+}
+
+impl SnapshotOutcome {
+    pub(crate) fn add(&mut self, pool: u16, record: &Record, verdict: Verdict) {
+        match (verdict, record) {
+            (Verdict::Accepted { clamped, late }, _) => {
+                self.applied += 1;
+                self.clamped += u64::from(clamped);
+                self.late += u64::from(late);
+            }
+            (Verdict::Rejected(reason), Record::SnapshotBalance { account, .. }) => {
+                self.refused.push((pool, account.clone(), reason));
+            }
+            (Verdict::Rejected(_) | Verdict::Skipped, _) => {}
+        }
+    }
+}
+
 impl Book {
+    /// The last rejected events of a source, newest first. Reads the store.
+    pub async fn last_rejected_events(
+        &self,
+        source: SourceNumber,
+        limit: usize,
+    ) -> Result<Vec<(u64, RejectedEvent)>, BookError> {
+        let service = PartitionId::SERVICE;
+        let range = keys::rejected_events_of(source.0);
+        let found = self.shared.store.scan(service, range, limit, Direction::Reverse).await?;
+        let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let (_, sequence) = keys::parse_rejected_event(&key)?;
+            Some((sequence, decode_rejected(&value)?))
+        };
+        found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
+    }
+
     /// What is to hold the balances of a pool in a snapshot; `None` where the book has no such pool.
     pub fn snapshot_balances(&self, pool: u16) -> Option<SnapshotBalances> {
         let partitions = self.pool(pool)?.partitions.len();

@@ -39,10 +39,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 pub use command::{
     BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
     MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, PositionCorrection, Receipt, Refusal,
-    SnapshotBatch, SnapshotOutcome,
 };
 pub use committer::{Committer, Work};
-pub use compare::{AccountTwice, SnapshotBalances};
+pub use compare::{AccountTwice, SnapshotBalances, SnapshotBatch, SnapshotOutcome};
 pub use history::PositionHistory;
 pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};

@@ -450,23 +450,6 @@ impl Book {
         found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
     }
 
-    /// The last rejected events of a source, newest first. Reads the store.
-    pub async fn last_rejected_events(
-        &self,
-        source: SourceNumber,
-        limit: usize,
-    ) -> Result<Vec<(u64, RejectedEvent)>, BookError> {
-        let service = PartitionId::SERVICE;
-        let range = keys::rejected_events_of(source.0);
-        let found = self.shared.store.scan(service, range, limit, Direction::Reverse).await?;
-        let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
-        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let (_, sequence) = keys::parse_rejected_event(&key)?;
-            Some((sequence, decode_rejected(&value)?))
-        };
-        found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()
-    }
-
     pub(super) fn pool(&self, number: u16) -> Option<Arc<Pool>> {
         read(&self.shared.pools).get(&number).cloned()
     }
