@@ -11,17 +11,18 @@ use crate::chain::{ChainError, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
 use crate::domain::ids::OperationId;
+use crate::domain::ledger::AssetAccount;
 use crate::domain::operation::{OperationAction, OperationBounds, OperationEvent, OperationKind, OperationState};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{KeptTransaction, OperationRecord};
+use crate::store::records::{KeptTransaction, LedgerRecord, OperationRecord};
 
 use super::control::Change;
 use super::metrics::PoolName;
 use super::{App, AppError, Pool, Reason, Work};
 
 pub use self::operator::Resolution;
-use self::settle::{Finding, look_up, settle, signed};
+use self::settle::{Finding, learn, settle, signed};
 
 /// How many operations one step drives.
 const PER_STEP: usize = 64;
@@ -152,7 +153,7 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         (OperationState::Submitting, _) => Finding::with(OperationEvent::SubmitLost, "cut off while it was sent"),
         (_, None) => return Ok(Work::Idle),
         (_, Some(kept)) => {
-            let found = look_up(pool, &operation, kept).await;
+            let found = learn(app, pool, &operation, kept, now).await?;
             match exhausted {
                 Some(event) if gives_up(operation.state, event, found.event) => Finding::with(event, found.error),
                 _ => found,
@@ -178,8 +179,26 @@ const fn gives_up(state: OperationState, bound: OperationEvent, found: Operation
     }
 }
 
-/// Builds and signs the transaction of a planned operation, makes it durable, then sends it.
+/// What the fee of one more transaction lacks, if it does: what is in flight belongs to other operations, and those that
+/// may still take effect pay fees of their own.
+async fn fee_short(app: &App, pool: &Pool) -> Result<Option<BaseUnits>, AppError> {
+    let estimate = pool.chain.descriptor.fee_estimate;
+    let open = app.open_operations(pool).await?;
+    let alive = open.iter().filter(|operation| operation.signed.is_some() && !operation.state.ended()).count();
+    let due = estimate.mul_div_floor(alive as u128 + 1, 1).map_err(|error| AppError::Broken(error.to_string()))?;
+    let record: Option<LedgerRecord> = app.read(pool.control(), &keys::ledger()).await?;
+    let liquid = record.unwrap_or_default().ledger.balance(&AssetAccount::Liquid.into()).positive_part();
+    Ok(Some(due.saturating_sub(liquid)).filter(|short| !short.is_zero()))
+}
+
+/// Builds and signs the transaction of a planned operation, makes it durable, then sends it. One whose fee can't be paid
+/// waits until it can.
 async fn build(app: &App, pool: &Pool, mut operation: OperationRecord, now: UnixSeconds) -> Result<Work, AppError> {
+    if let Some(short) = fee_short(app, pool).await? {
+        let why = format!("its fee can't be paid: {short} base units are missing at the staking address");
+        settle(app, pool, &mut operation, Finding::with(OperationEvent::LookupUnavailable, why), now).await?;
+        return Ok(Work::Idle);
+    }
     let signed = match sign(pool, &operation).await {
         Ok(signed) => signed,
         Err(ChainError::Refused(reason)) => {

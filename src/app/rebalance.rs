@@ -161,9 +161,12 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
     let booked_unbonding = [unbonding, matured].map(|account| grounds.view.asset(account));
     let booked_unbonding = BaseUnits::sum(booked_unbonding).map_err(broken)?;
     let outlook = app.outlook(pool, reserve_settings).await?;
+    // One more: that of what this run sends.
+    let fees_due = descriptor.fee_estimate.mul_div_floor(grounds.operations.len() as u128 + 1, 1).map_err(broken)?;
     let input = ReserveInput {
         view: &grounds.view,
         forecast: outlook.expected(reserve_settings, grounds.view.principal())?,
+        fees_due,
         delegating: under_way(|kind| match kind {
             OperationKind::Delegate { amount, .. } => Some(*amount),
             _ => None,

@@ -38,6 +38,8 @@ pub struct ReserveInput<'a> {
     pub view: &'a LedgerView,
     /// The forecast drawdown over one unbonding, at least the configured floor; the floor alone until there is history.
     pub forecast: BaseUnits,
+    /// What the fees of open operations may come to: as much stays liquid.
+    pub fees_due: BaseUnits,
     /// In flight to validators.
     pub delegating: BaseUnits,
     /// Asked of validators by operations that have not taken effect.
@@ -255,7 +257,8 @@ pub fn plan(input: &ReserveInput<'_>, policy: &ReservePolicy) -> Result<StakePla
     let target = target(eligible_total, reserve_target);
     let gas_float = gas_float(view, policy);
     let reserve = reserve(view, policy)?;
-    let free = free_liquid(view, policy)?;
+    // What the house can't pay of the fees that are due is not free either.
+    let free = free_liquid(view, policy)?.checked_sub(input.fees_due.saturating_sub(gas_float).signed())?;
     let threshold = share(eligible_total, policy.hysteresis_bps)?.max(policy.min_change).max(BaseUnits::from_u64(1));
     let most = policy.max_change.unwrap_or(BaseUnits::MAX);
     let mut reasons = Vec::new();

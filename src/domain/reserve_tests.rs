@@ -63,6 +63,7 @@ fn input(view: &LedgerView) -> ReserveInput<'_> {
     ReserveInput {
         view,
         forecast: zero,
+        fees_due: zero,
         delegating: zero,
         undelegating: zero,
         defunding: zero,

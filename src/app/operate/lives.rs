@@ -1,5 +1,7 @@
 //! Whole lives of operations, on a simulated chain with faults.
 
+mod order;
+
 use super::*;
 use crate::app::Once;
 use crate::app::distribute::tests::rig::{Rig, at, units};

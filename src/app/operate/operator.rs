@@ -11,7 +11,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 use crate::store::records::{ChainMark, OperationRecord, OperatorWord};
 
-use super::settle::{end, look_up, settle};
+use super::settle::{end, learn, look_up, settle};
 
 /// How often an operation that an operator said was done is compared with the books, in seconds.
 const COMPARE_SECONDS: i64 = 60;
@@ -122,7 +122,7 @@ impl App {
         resolution: &Resolution,
     ) -> Result<bool, AppError> {
         let Some(kept) = operation.signed.clone() else { return Ok(false) };
-        let found = look_up(pool, operation, &kept).await;
+        let found = learn(self, pool, operation, &kept, self.now()).await?;
         match found.event {
             OperationEvent::LookupDone | OperationEvent::LookupFailed => {
                 settle(self, pool, operation, found, self.now()).await?;

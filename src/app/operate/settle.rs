@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::app::control::Change;
 use crate::app::effects::{self, Booked};
-use crate::app::{App, AppError, Pool, transfer};
+use crate::app::{App, AppError, Pool, reconcile, transfer};
 use crate::chain::{Lookup, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
@@ -72,6 +72,24 @@ pub(super) async fn look_up(pool: &Pool, operation: &OperationRecord, kept: &Kep
         Ok(Lookup::Failed { height, reason, effects }) => {
             Finding { effects, height: Some(height), ..Finding::with(OperationEvent::LookupFailed, reason) }
         }
+    }
+}
+
+/// The same, once everything that the chain did until then is booked: effects are booked in the chain's order alone. Where
+/// that can't be asked for, nothing was learnt.
+pub(super) async fn learn(
+    app: &App,
+    pool: &Pool,
+    operation: &OperationRecord,
+    kept: &KeptTransaction,
+    now: UnixSeconds,
+) -> Result<Finding, AppError> {
+    let found = look_up(pool, operation, kept).await;
+    let Some(height) = found.height else { return Ok(found) };
+    match reconcile::book_before(app, pool, &operation.id, height, now).await {
+        Ok(()) => Ok(found),
+        Err(AppError::Chain(error)) => Ok(Finding::with(OperationEvent::LookupUnavailable, error)),
+        Err(error) => Err(error),
     }
 }
 
