@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use ruint::aliases::U256;
 
 use super::auditor::input::{
-    Distribution, Figures, Flags, Frozen, Group, Opened, Period, Position, Receipt, Record, Rejected, Slash,
-    StakedChange, State,
+    Basis, Correction, Distribution, Figures, Flags, Frozen, Group, Opened, Period, Position, Receipt, Record,
+    Rejected, Slash, StakedChange, State,
 };
 use super::auditor::{Finding, Input, audit};
 use crate::app::records::{DistributionRecord, PeriodRecord, PostingRecord, Progress};
 use crate::app::{App, AppError, Pool};
 use crate::book::{Book, JournalGroup, JournalRecord, PositionView};
+use crate::domain::correction as domain;
 use crate::domain::distribution::{AfterVoid, DistributionState};
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::eligibility::{EnrolmentMode, Standing};
@@ -36,10 +37,10 @@ pub async fn audit_pool(app: &App, book: &Book, pool: &Pool, effects: &[Effect])
 
 /// Gathers what [`audit`] goes by. As for [`audit_pool`].
 pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> Result<Input, AppError> {
-    let number = pool.number();
+    let (number, origin) = (pool.number(), pool.record.first_period_start);
     let mut input = Input {
         pool: pool.id().to_string(),
-        origin: pool.record.first_period_start.get(),
+        origin: origin.get(),
         receipts: effects.iter().filter_map(receipt).collect(),
         staked: effects.iter().filter_map(staked).collect(),
         slashes: effects.iter().filter_map(slash).collect(),
@@ -49,7 +50,7 @@ pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> 
     untold(app, pool, &mut input).await?;
     for partition in 0..pool.record.partitions {
         let groups = book.archived_events(number, partition, 1, usize::MAX).await?;
-        input.partitions.push(groups.into_iter().map(group).collect::<Result<_, _>>()?);
+        input.partitions.push(groups.into_iter().map(|it| group(it, origin)).collect());
         let accounts = book.accounts_from(number, partition, 0, usize::MAX);
         let views = accounts.iter().filter_map(|account| book.position(number, account, UnixSeconds::new(0)));
         input.positions.extend(views.map(|view| position(&view)));
@@ -76,13 +77,13 @@ pub async fn gather(app: &App, book: &Book, pool: &Pool, effects: &[Effect]) -> 
     Ok(input)
 }
 
-fn group(group: JournalGroup) -> Result<Group, AppError> {
-    let records = group.records.into_iter().map(record).collect::<Result<_, _>>()?;
-    Ok(Group { number: group.number, now: group.now.get(), records })
+fn group(group: JournalGroup, origin: UnixSeconds) -> Group {
+    let records = group.records.into_iter().map(|it| record(it, origin)).collect();
+    Group { number: group.number, now: group.now.get(), records }
 }
 
-fn record(record: JournalRecord) -> Result<Record, AppError> {
-    Ok(match record {
+fn record(record: JournalRecord, origin: UnixSeconds) -> Record {
+    match record {
         JournalRecord::Balance { account, source, sequence, at, balance, pool_full } => Record::Balance {
             account: account.to_string(),
             source: source.0,
@@ -98,15 +99,43 @@ fn record(record: JournalRecord) -> Result<Record, AppError> {
             set: flags(change.set),
             clear: flags(change.clear),
         },
+        JournalRecord::Correction { account, sequence, correction, pool_full } => {
+            Record::Correction(corrected(account.to_string(), sequence, &correction, pool_full, origin))
+        }
         JournalRecord::HandOver { account, from, to } => {
             Record::HandOver { account: account.to_string(), from: from.0, to: to.0 }
         }
         JournalRecord::Open(period) => Record::Open(opened(&period)),
         JournalRecord::Freeze { index, cursors } => Record::Freeze { index: index.0, cursors: plain_cursors(cursors) },
-        JournalRecord::Correction { account, .. } => {
-            return Err(AppError::Broken(format!("the auditor has no rule for the correction of account {account}")));
-        }
-    })
+    }
+}
+
+fn corrected(
+    account: String,
+    sequence: u64,
+    correction: &domain::Correction,
+    pool_full: bool,
+    origin: UnixSeconds,
+) -> Correction {
+    let domain::Correction { at, balance, until, oldest, next, basis } = *correction;
+    Correction {
+        account,
+        source: SourceNumber::CORRECTION.0,
+        sequence,
+        at: at.get(),
+        balance: balance.get(),
+        until: until.map(UnixSeconds::get),
+        oldest,
+        next,
+        basis: Basis {
+            oldest: basis.oldest.0,
+            last_event_at: origin.plus(i64::from(basis.last_second)).get(),
+            last_sequence: basis.last_sequence,
+            balance: basis.available.get(),
+            standing: flags(basis.standing),
+        },
+        pool_full,
+    }
 }
 
 fn opened(period: &OpenPeriod) -> Opened {

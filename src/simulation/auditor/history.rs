@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ruint::aliases::U256;
+
 use super::finding::{About, Findings};
-use super::input::{Flags, Group, Input, Opened, Record};
-use super::weigh::limit;
+use super::input::{Basis, Correction, Flags, Group, Input, Opened, Record};
+use super::past::{self, Held, Moved};
+use super::weigh::{self, limit};
 
 /// What became of a balance event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +32,43 @@ pub(super) struct Mark {
     pub(super) from: i64,
     /// The oldest open period when it came.
     pub(super) oldest: u64,
-    /// Where it reaches into frozen periods: from when on.
-    pub(super) late_from: Option<i64>,
     pub(super) balance: u128,
     pub(super) standing: Flags,
     /// Whether it is of the enrolment log.
     of_standing: bool,
 }
 
+/// What an event changes in the weight of an open period beside what it earns from then on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// The period.
+    pub(super) period: u64,
+    /// What the position had earned in it by then.
+    pub(super) accrued: U256,
+    /// The change.
+    pub(super) moved: Moved,
+    /// Whether it is of the period's own seconds alone, and so never more than they gave.
+    pub(super) own: bool,
+}
+
 /// One account in the pool.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     pub(super) owner: Option<u16>,
+    /// The last sequence of its owner that was accepted.
+    last_sequence: u64,
     pub(super) marks: Vec<Mark>,
+    held: Held,
+    /// In the order of the journal.
+    pub(super) changes: Vec<Change>,
+}
+
+/// Where an event lies in time.
+struct Place {
+    mark: Mark,
+    clamped: bool,
+    /// Where it reaches into frozen periods: from when on.
+    late_from: Option<i64>,
 }
 
 /// All that happened in a pool, as far as it counts.
@@ -56,6 +83,14 @@ pub(super) struct History {
     pub(super) fates: BTreeMap<(u16, u64), Fate>,
     /// What was rejected: source, sequence and account, with the reason.
     pub(super) rejected: BTreeMap<(u16, u64, String), &'static str>,
+}
+
+/// A balance as it was said.
+struct Said {
+    source: u16,
+    sequence: u64,
+    balance: u128,
+    at: i64,
 }
 
 /// Where one partition stands while its journal is read.
@@ -118,7 +153,8 @@ impl<'b> Reader<'_, 'b> {
             match record {
                 Record::Balance { account, source, sequence, balance, at, pool_full } => {
                     self.in_sequence(*source, *sequence, account);
-                    let fate = match self.balance(account, *source, *balance, *at, *pool_full, group.now) {
+                    let said = Said { source: *source, sequence: *sequence, balance: *balance, at: *at };
+                    let fate = match self.balance(account, &said, *pool_full, group.now) {
                         Ok((clamped, late)) => Fate::Accepted { clamped, late },
                         Err(reason) => {
                             self.history.rejected.insert((*source, *sequence, account.clone()), reason);
@@ -126,6 +162,18 @@ impl<'b> Reader<'_, 'b> {
                         }
                     };
                     self.history.fates.insert((*source, *sequence), fate);
+                }
+                Record::Snapshot { account, source, sequence, balance, at, pool_full } => {
+                    // It stands after the sequence and has none of its own; whoever sent it is told what was rejected.
+                    let said = Said { source: *source, sequence: *sequence, balance: *balance, at: *at };
+                    let _ = self.balance(account, &said, *pool_full, group.now);
+                }
+                Record::Correction(correction) => {
+                    let Correction { account, source, sequence, .. } = correction;
+                    self.in_sequence(*source, *sequence, account);
+                    if let Err(reason) = self.correct(correction) {
+                        self.history.rejected.insert((*source, *sequence, account.clone()), reason);
+                    }
                 }
                 Record::Standing { account, sequence, at, set, clear } => {
                     self.in_sequence(0, *sequence, account);
@@ -162,15 +210,8 @@ impl<'b> Reader<'_, 'b> {
 
     /// A balance is rejected where the pool's total or the position can't hold it, where the position is another
     /// source's, and where its time can't be.
-    fn balance(
-        &mut self,
-        account: &str,
-        source: u16,
-        balance: u128,
-        at: i64,
-        pool_full: bool,
-        now: i64,
-    ) -> Result<(bool, bool), &'static str> {
+    fn balance(&mut self, account: &str, said: &Said, pool_full: bool, now: i64) -> Result<(bool, bool), &'static str> {
+        let Said { source, sequence, balance, at } = *said;
         if pool_full {
             return Err("POOL_TOTAL_TOO_LARGE");
         }
@@ -186,11 +227,16 @@ impl<'b> Reader<'_, 'b> {
             return Err("BALANCE_TOO_LARGE");
         }
         let before = known.marks.last().copied();
-        let (mark, fate) = self.place(before, at, now, false)?;
+        let place = self.place(before, at, now, false)?;
+        let mark = Mark { balance, of_standing: false, ..place.mark };
+        let late = self.late(&mark, &place);
         let entry = self.history.accounts.entry(account.to_owned()).or_default();
+        entry.changes.extend(late);
         entry.owner = Some(source);
-        entry.marks.push(Mark { balance, of_standing: false, ..mark });
-        Ok(fate)
+        entry.last_sequence = sequence;
+        entry.held.balance(mark.said, balance);
+        entry.marks.push(mark);
+        Ok((place.clamped, place.late_from.is_some()))
     }
 
     fn standing(&mut self, account: &str, at: i64, set: Flags, clear: Flags, now: i64) -> Result<(), &'static str> {
@@ -198,28 +244,26 @@ impl<'b> Reader<'_, 'b> {
             return Err("PERIOD_NOT_OPEN");
         }
         let before = self.history.accounts.get(account).and_then(|known| known.marks.last().copied());
-        let (mark, _) = self.place(before, at, now, true)?;
-        let held = mark.standing;
+        let place = self.place(before, at, now, true)?;
+        let held = place.mark.standing;
         let standing = Flags {
             opted_out: set.opted_out || held.opted_out && !clear.opted_out,
             opted_out_of_all: set.opted_out_of_all || held.opted_out_of_all && !clear.opted_out_of_all,
             opted_in: set.opted_in || held.opted_in && !clear.opted_in,
             restricted: set.restricted || held.restricted && !clear.restricted,
         };
+        let mark = Mark { standing, of_standing: true, ..place.mark };
+        let late = self.late(&mark, &place);
         let entry = self.history.accounts.entry(account.to_owned()).or_default();
-        entry.marks.push(Mark { standing, of_standing: true, ..mark });
+        entry.changes.extend(late);
+        entry.held.standing(mark.said, standing);
+        entry.marks.push(mark);
         Ok(())
     }
 
     /// Where an event lies in time: not too far ahead, in a period that is open or was, and no further back than it may.
     /// An enrolment is never too late, and none makes a balance too late that came after it.
-    fn place(
-        &self,
-        before: Option<Mark>,
-        at: i64,
-        now: i64,
-        of_standing: bool,
-    ) -> Result<(Mark, (bool, bool)), &'static str> {
+    fn place(&self, before: Option<Mark>, at: i64, now: i64, of_standing: bool) -> Result<Place, &'static str> {
         let (Some(oldest), Some(newest)) = (self.open.front(), self.open.back()) else { return Err("PERIOD_NOT_OPEN") };
         if at > now + oldest.max_future {
             return Err("FROM_FUTURE");
@@ -244,15 +288,90 @@ impl<'b> Reader<'_, 'b> {
             said: origin,
             from: origin,
             oldest: 0,
-            late_from: None,
             balance: 0,
             standing: Flags::default(),
             of_standing: false,
         });
         // An enrolment from before the lateness counts from there on.
         let late_from = late.then(|| said.max(reach));
-        let mark = Mark { said, from: said.max(oldest.start), oldest: oldest.index, late_from, ..held };
-        Ok((mark, (back > 0, late)))
+        let mark = Mark { said, from: said.max(oldest.start), oldest: oldest.index, ..held };
+        Ok(Place { mark, clamped: back > 0, late_from })
+    }
+
+    /// What a late event changes of frozen periods: it goes into the oldest open one, in which the position has earned
+    /// nothing yet, since none of its events lies there.
+    fn late(&self, mark: &Mark, place: &Place) -> Option<Change> {
+        let (from, oldest) = (place.late_from?, self.open.front()?);
+        let (new, old) = ((mark.balance, mark.standing), (place.mark.balance, place.mark.standing));
+        let moved = past::late(new, old, from, &self.past, oldest);
+        Some(Change { period: oldest.index, accrued: U256::ZERO, moved, own: false })
+    }
+
+    /// A correction says that from a time until the position's next balance another one was held, or from then on where
+    /// there is no next. It is rejected where it rests on what is so no more, and where no position could hold it. Frozen
+    /// periods stay as they are: their part goes into the oldest open one.
+    fn correct(&mut self, correction: &Correction) -> Result<(), &'static str> {
+        let Correction { account: name, at, balance, until, basis, pool_full, .. } = correction;
+        if *pool_full {
+            return Err("POOL_TOTAL_TOO_LARGE");
+        }
+        let (Some(oldest), Some(newest)) = (self.open.front().copied(), self.open.back().copied()) else {
+            return Err("PERIOD_NOT_OPEN");
+        };
+        let origin = self.history.origin;
+        let Some(account) = self.history.accounts.get_mut(name) else { return Err("OVERTAKEN") };
+        let Some(last) = account.marks.last().copied() else { return Err("OVERTAKEN") };
+        let point = Basis {
+            oldest: oldest.index,
+            last_event_at: last.said,
+            last_sequence: account.last_sequence,
+            balance: last.balance,
+            standing: last.standing,
+        };
+        if basis.oldest != oldest.index || (until.is_none() && *basis != point) {
+            return Err("OVERTAKEN");
+        }
+        if self.open.iter().any(|open| *balance > limit(open)) {
+            return Err("BALANCE_TOO_LARGE");
+        }
+        if *at >= newest.end {
+            return Err("PERIOD_NOT_OPEN");
+        }
+        // What the position has earned up to its last event is what can have been earned otherwise.
+        let crossed = newest.index > oldest.index && last.from >= newest.start;
+        let since = last.said.max(if crossed { newest.start } else { oldest.start });
+        let next = account.held.next_after(*at);
+        let summed = next.map_or(since, |next| next.min(since));
+        let mut of_oldest = Moved::default();
+        for period in self.past.iter().chain([&oldest]) {
+            let moved = account.held.difference(period, *at, summed, *balance);
+            of_oldest.gained += moved.gained;
+            of_oldest.lost += moved.lost;
+        }
+        let of_next = match newest.index > oldest.index {
+            true => account.held.difference(&newest, *at, summed, *balance),
+            false => Moved::default(),
+        };
+        let about = About { period: Some(oldest.index), account: Some(name) };
+        let findings = &mut *self.findings;
+        findings.same(about, "the end of what a correction corrects", until, &next);
+        let changes = [("oldest", &correction.oldest, of_oldest), ("next", &correction.next, of_next)];
+        for (which, engine, auditor) in changes {
+            let what = format!("what a correction changes in the weight of the {which} open period");
+            findings.same(about, &what, &Some(*engine), &auditor.signed());
+        }
+        if of_next.net() != Moved::default() {
+            let (period, accrued) = (newest.index, U256::ZERO);
+            account.changes.push(Change { period, accrued, moved: of_next.net(), own: true });
+        }
+        let accrued = weigh::accrued(&account.marks, &oldest, since);
+        account.changes.push(Change { period: oldest.index, accrued, moved: of_oldest.net(), own: false });
+        account.held.correct(*at, *balance);
+        if next.is_none() {
+            let (said, from) = ((*at).max(origin).max(last.said), (*at).max(since));
+            account.marks.push(Mark { said, from, oldest: oldest.index, balance: *balance, ..last });
+        }
+        Ok(())
     }
 
     /// How far back an event of now may reach: the lateness before now, or before the oldest open period where the clock
@@ -266,10 +385,10 @@ impl<'b> Reader<'_, 'b> {
     }
 
     fn hand_over(&mut self, account: &str, from: u16, to: u16) {
-        let owner = self.history.accounts.get_mut(account).and_then(|known| known.owner.as_mut());
-        match owner {
-            Some(owner) if *owner == from => *owner = to,
-            owner => {
+        match self.history.accounts.get_mut(account) {
+            Some(known) if known.owner == Some(from) => (known.owner, known.last_sequence) = (Some(to), 0),
+            known => {
+                let owner = known.and_then(|known| known.owner);
                 let message = format!("it was handed over from source {from} to {to}, and its owner is {owner:?}");
                 self.findings.say(About { period: None, account: Some(account) }, message);
             }

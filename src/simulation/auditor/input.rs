@@ -84,6 +84,23 @@ pub enum Record {
         /// The source that owns it now.
         to: u16,
     },
+    /// A balance, as a snapshot of its source said it.
+    Snapshot {
+        /// Whose.
+        account: String,
+        /// Whose snapshot.
+        source: u16,
+        /// The sequence that the snapshot stands after.
+        sequence: u64,
+        /// The available balance.
+        balance: u128,
+        /// When.
+        at: i64,
+        /// That it was too much for the pool's total when it came.
+        pool_full: bool,
+    },
+    /// What was held before a later event is corrected.
+    Correction(Correction),
     /// A period opens.
     Open(Opened),
     /// The oldest open period is frozen.
@@ -93,6 +110,46 @@ pub enum Record {
         /// The last sequence of each source before the cut.
         cursors: BTreeMap<u16, u64>,
     },
+}
+
+/// A correction as the engine journalled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// Whose.
+    pub account: String,
+    /// The source that the log of corrections is.
+    pub source: u16,
+    /// Its sequence in that log.
+    pub sequence: u64,
+    /// From when on another balance was held.
+    pub at: i64,
+    /// That balance.
+    pub balance: u128,
+    /// The time of the position's next event; `None` where there is none.
+    pub until: Option<i64>,
+    /// What the engine says that changes in the weight of the oldest open period, frozen periods' part included.
+    pub oldest: i128,
+    /// What it says that changes in the weight of the one after it.
+    pub next: i128,
+    /// What it rests on.
+    pub basis: Basis,
+    /// That it was too much for the pool's total when it came.
+    pub pool_full: bool,
+}
+
+/// The point of a position that a correction was computed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// The oldest open period.
+    pub oldest: u64,
+    /// The time of the last event.
+    pub last_event_at: i64,
+    /// The last sequence of its owner that was accepted.
+    pub last_sequence: u64,
+    /// The balance after the last event.
+    pub balance: u128,
+    /// The standing after that.
+    pub standing: Flags,
 }
 
 /// What besides the balance decides whether an account earns.

@@ -11,6 +11,7 @@ mod history;
 pub mod input;
 mod money;
 mod owed;
+mod past;
 mod share;
 mod weigh;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use ruint::aliases::U256;
 
-use super::history::{History, Mark};
+use super::history::{Change, History, Mark};
 use super::input::{Flags, Opened, StakedChange};
+use super::past::Moved;
 
 /// What a frozen period weighs.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ pub(super) fn limit(period: &Opened) -> u128 {
 }
 
 /// The part of a balance that earns.
-fn eligible(balance: u128, standing: Flags, policy: &Opened) -> u128 {
+pub(super) fn eligible(balance: u128, standing: Flags, policy: &Opened) -> u128 {
     let barred = standing.opted_out || standing.opted_out_of_all || standing.restricted;
     if barred || (policy.opt_in && !standing.opted_in) || balance < policy.minimum {
         return 0;
@@ -53,11 +54,9 @@ fn eligible(balance: u128, standing: Flags, policy: &Opened) -> u128 {
     policy.cap.map_or(balance, |cap| balance.min(cap)).min(limit(policy))
 }
 
-/// What late events changed in a position's weight of one open period, on the way: a weight never goes below zero.
+/// What late events and corrections changed in a position's weight of one open period: it never goes below zero.
 #[derive(Clone, Copy, Debug, Default)]
 struct Adjusted {
-    /// What they put into the weight so far.
-    weight: U256,
     /// What they took and there was not: it is collected from what follows.
     rest: U256,
     added: U256,
@@ -65,42 +64,27 @@ struct Adjusted {
 }
 
 impl Adjusted {
-    /// More weight; what is still to be collected comes first.
-    fn gain(&mut self, weight: U256) {
-        let collected = weight.min(self.rest);
+    /// What the position has, of what it earned.
+    fn weight(&self, earned: U256) -> U256 {
+        (earned + self.added).saturating_sub(self.taken)
+    }
+
+    fn change(&mut self, change: &Change) {
+        let Moved { gained, lost } = change.moved;
+        // What is still to be collected comes first, but from what the period itself turns out to have given.
+        let collected = if change.own { U256::ZERO } else { gained.min(self.rest) };
         self.rest -= collected;
-        self.weight += weight - collected;
-        self.added += weight - collected;
-    }
-
-    /// Less weight.
-    fn lose(&mut self, weight: U256) {
-        let there = weight.min(self.weight);
-        self.weight -= there;
+        self.added += gained - collected;
+        let there = if change.own { lost } else { lost.min(self.weight(change.accrued)) };
         self.taken += there;
-        self.rest += weight - there;
+        self.rest += lost - there;
     }
 
-    /// Takes in what late events of this mark change: for each frozen period that it reaches into, by that period's own
-    /// rules, `(eligible_new - eligible_old)` x the seconds left in it.
-    fn late(&mut self, mark: &Mark, before: Option<&Mark>, opened: &BTreeMap<u64, Opened>) {
-        let (Some(late_from), Some(oldest)) = (mark.late_from, opened.get(&mark.oldest)) else { return };
-        let (mut gained, mut lost) = (U256::ZERO, U256::ZERO);
-        for period in opened.range(..mark.oldest).map(|(_, period)| period) {
-            let seconds = (period.end - late_from.max(period.start)).max(0);
-            // However much was accepted before the limit was lowered.
-            let earns = |mark: &Mark| eligible(mark.balance, mark.standing, period).min(limit(oldest));
-            gained += U256::from(earns(mark)) * U256::from(seconds);
-            lost += U256::from(before.map_or(0, earns)) * U256::from(seconds);
-        }
-        if gained > lost { self.gain(gained - lost) } else { self.lose(lost - gained) }
-    }
-
-    /// All late marks that came while `index` was the oldest open period.
-    fn late_in(&mut self, index: u64, marks: &[Mark], opened: &BTreeMap<u64, Opened>) {
-        for (i, mark) in marks.iter().enumerate().filter(|(_, mark)| mark.oldest == index) {
-            self.late(mark, i.checked_sub(1).and_then(|before| marks.get(before)), opened);
-        }
+    /// All changes of one period, in the order of the journal.
+    fn of(rest: U256, period: u64, changes: &[Change]) -> Self {
+        let mut adjusted = Self { rest, ..Self::default() };
+        changes.iter().filter(|change| change.period == period).for_each(|change| adjusted.change(change));
+        adjusted
     }
 }
 
@@ -125,10 +109,10 @@ pub(super) fn weigh(history: &History) -> (BTreeMap<u64, Weighed>, BTreeMap<Stri
                 *entry.eligible.entry(to).or_default() -= earns as i128;
             }
             let rest = rests.get(name).copied().unwrap_or_default();
-            let mut adjusted = Adjusted { rest, ..Adjusted::default() };
-            adjusted.late_in(*index, &account.marks, &history.opened);
-            let collected = integral.min(adjusted.rest);
-            entry.weights.insert(name.clone(), integral + adjusted.weight - collected);
+            let adjusted = Adjusted::of(rest, *index, &account.changes);
+            let weight = adjusted.weight(integral);
+            let collected = weight.min(adjusted.rest);
+            entry.weights.insert(name.clone(), weight - collected);
             entry.added += adjusted.added;
             entry.taken += adjusted.taken + collected;
             rests.insert(name.clone(), adjusted.rest - collected);
@@ -137,11 +121,15 @@ pub(super) fn weigh(history: &History) -> (BTreeMap<u64, Weighed>, BTreeMap<Stri
     let open = history.frozen.keys().next_back().map_or(0, |last| last + 1);
     for (name, account) in &history.accounts {
         let rest = rests.entry(name.clone()).or_default();
-        let mut adjusted = Adjusted { rest: *rest, ..Adjusted::default() };
-        adjusted.late_in(open, &account.marks, &history.opened);
-        *rest = adjusted.rest;
+        *rest = Adjusted::of(*rest, open, &account.changes).rest;
     }
     (weighed, rests)
+}
+
+/// What a position has earned in a period up to a moment.
+pub(super) fn accrued(marks: &[Mark], period: &Opened, until: i64) -> U256 {
+    let earned = |(from, to, earns): (i64, i64, u128)| U256::from(earns) * U256::from((to.min(until) - from).max(0));
+    stretches(marks, period).into_iter().map(earned).sum()
 }
 
 /// The stretches of a position within a period, `[from, to)`, and what earns in each.

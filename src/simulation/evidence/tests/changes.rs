@@ -211,3 +211,42 @@ fn a_journal_that_is_no_one_history_is_named() {
         assert!(findings.contains(words), "wanted “{words}”, found:\n{findings}");
     }
 }
+
+/// Two corrections in the time in which a period is over and not frozen: of the next one, and across its start.
+#[test]
+fn a_correction_that_is_off_by_one_is_named() {
+    let balance = |balance| Act::Balance { who: 1, balance, ago: 0 };
+    let acts = [
+        Act::Lag { seconds: 900 },
+        balance(100),
+        Act::Wait { seconds: 3_600 },
+        Act::Wait { seconds: 100 },
+        balance(300),
+        Act::Wait { seconds: 100 },
+        balance(50),
+        Act::Correct { who: 1, balance: 700, ago: 150 },
+        Act::Correct { who: 1, balance: 10, ago: 400 },
+        Act::Wait { seconds: 3_600 },
+    ];
+    let input = block_on(run(1, false, &acts));
+    assert_eq!(shown(&audit(&input)), "");
+    fn corrections(input: &mut Input) -> Vec<&mut Correction> {
+        let records = input.partitions.iter_mut().flatten().flat_map(|group| &mut group.records);
+        records.filter_map(|it| if let Record::Correction(correction) = it { Some(correction) } else { None }).collect()
+    }
+    let mut found = input.clone();
+    let found: Vec<(i128, i128)> = corrections(&mut found).iter().map(|it| (it.oldest, it.next)).collect();
+    assert_eq!(found, [(0, 600 * 50), (-90 * 200, -90 * 50)]);
+    let cases: [(&str, fn(&mut Correction)); 4] = [
+        ("in the weight of the oldest open period", |it| it.oldest += 1),
+        ("in the weight of the next open period", |it| it.next -= 1),
+        ("the end of what a correction corrects", |it| it.until = it.until.map(|until| until + 1)),
+        ("the frozen weight", |it| it.basis.oldest += 1),
+    ];
+    for (words, change) in cases {
+        let mut changed = input.clone();
+        corrections(&mut changed).into_iter().for_each(change);
+        let findings = shown(&audit(&changed));
+        assert!(findings.contains(words), "wanted “{words}”, found:\n{findings}");
+    }
+}

@@ -48,6 +48,12 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
                 count(format!("late {late}"));
             }
         }
+        for record in input.partitions.iter().flatten().flat_map(|group| &group.records) {
+            if let Record::Correction(correction) = record {
+                let kinds = [("ends", correction.until.is_some()), ("goes on", correction.until.is_none())];
+                kinds.into_iter().filter(|(_, is)| *is).for_each(|(kind, _)| count(format!("correction {kind}")));
+            }
+        }
         for frozen in input.periods.iter().filter_map(|period| period.frozen.as_ref()) {
             let adjusted = [("added", frozen.added), ("taken", frozen.taken)];
             adjusted.into_iter().filter(|(_, weight)| !weight.is_zero()).for_each(|(name, _)| count(name.to_owned()));
@@ -76,6 +82,8 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "NOT_OWNER",
         "clamped true",
         "late true",
+        "correction ends",
+        "correction goes on",
         "added",
         "taken",
         "uncollected",

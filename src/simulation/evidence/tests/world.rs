@@ -73,6 +73,16 @@ pub(super) enum Act {
     Decide {
         what: u8,
     },
+    /// The feed vouches for what lies this long back from now on; a period waits for it 600 seconds at most.
+    Lag {
+        seconds: i64,
+    },
+    /// The feed was wrong this long ago.
+    Correct {
+        who: u8,
+        balance: u64,
+        ago: i64,
+    },
     /// The chain destroys stake, or gives back some of what it destroyed first and did not give back.
     Slash {
         amount: u64,
@@ -86,6 +96,7 @@ pub(super) enum Act {
 struct World {
     rig: Rig,
     now: i64,
+    lag: i64,
     sequence: u64,
     effects: u64,
     delegated: u64,
@@ -108,7 +119,7 @@ impl World {
         let _ = rig.drive(app.register_source(&request, id.clone(), "")).await.unwrap();
         let source = SourceNumber(app.sources().iter().find(|known| known.id == id).unwrap().number);
         rig.run().await.unwrap();
-        Self { rig, now: 0, sequence: 0, effects: 0, delegated: 0, unbonding: 0, slashes: Vec::new(), source }
+        Self { rig, now: 0, lag: 40, sequence: 0, effects: 0, delegated: 0, unbonding: 0, slashes: Vec::new(), source }
     }
 
     async fn send(&mut self, events: Vec<FeedEvent>, watermark: Option<i64>) -> Option<EventsOutcome> {
@@ -143,7 +154,7 @@ impl World {
         while self.now < until {
             self.now = until.min(self.now + LENGTH / 3);
             self.rig.set_time(self.now);
-            self.send(Vec::new(), Some(self.now - 40)).await.unwrap();
+            self.send(Vec::new(), Some(self.now - self.lag)).await.unwrap();
             self.settle().await;
         }
     }
@@ -215,6 +226,17 @@ impl World {
                 self.unbonding -= amount;
                 self.effect(EffectKind::Matured { validator, amount: units(amount) }).await;
             }
+            Act::Correct { who, balance, ago } => {
+                let (ask, approve, app) = (self.rig.request(), self.rig.request(), self.rig.app.clone());
+                let asset = self.rig.pool.record.asset.clone();
+                let second = at((self.now - ago).max(0));
+                let correct =
+                    app.correct_balance(&ask, (account(&name(who)), asset), units(balance), second, "", "one");
+                // The account may have no position, and there may be nothing to correct.
+                let Ok((_, proposed)) = self.rig.drive(correct).await else { return };
+                let approve = app.approve(&approve, proposed.number, proposed.content_hash, "two");
+                let _ = self.rig.drive(approve).await.unwrap();
+            }
             Act::Slash { amount } => {
                 let amount = amount.min(self.delegated);
                 self.delegated -= amount;
@@ -246,6 +268,7 @@ impl World {
                 let (request, app, pool) = (self.rig.request(), self.rig.app.clone(), self.rig.pool.clone());
                 let _ = self.rig.drive(app.update_pool(&request, &pool, None, Some(next), None)).await.unwrap();
             }
+            Act::Lag { seconds } => self.lag = seconds,
             Act::Wait { seconds } => self.wait(seconds).await,
             Act::Decide { what } => self.decide(what).await,
             // It takes the whole rig: `run` does it.
@@ -321,6 +344,9 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
             }),
         8 => (1..LENGTH / 2).prop_map(|seconds| Act::Wait { seconds }),
         3 => (0..5u8).prop_map(|what| Act::Decide { what }),
+        2 => (0..900i64).prop_map(|seconds| Act::Lag { seconds }),
+        3 => (0..6u8, 0..2_000_000u64, 0..LENGTH * 4)
+            .prop_map(|(who, balance, ago)| Act::Correct { who, balance, ago }),
         2 => (1..90_000u64).prop_map(|amount| Act::Slash { amount }),
         1 => (1..90_000u64).prop_map(|amount| Act::Unslash { amount }),
         1 => Just(Act::Restart),
