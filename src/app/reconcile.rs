@@ -1,5 +1,7 @@
 //! Ledger against chain, at one height, with every effect up to that height booked. What differs stops outflows.
 
+mod rounding;
+
 use std::collections::BTreeMap;
 
 use crate::chain::{ChainError, Observation, RewardStyle};
@@ -207,7 +209,7 @@ async fn settle(
     differences.extend(lost);
     #[cfg(feature = "seeded-bugs")]
     differences.retain(|_| !crate::seeded::on(crate::seeded::Bug::MismatchTolerated));
-    if rounded(pool, change, &differences, mark.reconciled_height, height, at).await? {
+    if rounding::rounded(pool, change, &differences, mark.reconciled_height, height, at).await? {
         let unbonding = unbonding_after(app, pool, change).await?;
         differences = reconciliation::compare(change.ledger(), &unbonding, &reading, tolerance).map_err(broken)?;
         mark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
@@ -243,47 +245,6 @@ async fn settle(
     let chain = figures(observation, &reading, tolerance)?;
     let pending = pending(pool.chain.descriptor.reward_style, observation)?;
     Ok(Reconciliation { height, at, chain, pending, differences, booked: resolution })
-}
-
-/// Books to the house what is missing at validators where no more is missing than the operations that took effect since
-/// ledger and chain last agreed may have lost by rounding. Says whether that was anything.
-async fn rounded(
-    pool: &Pool,
-    change: &mut Change<'_>,
-    differences: &[Difference],
-    reconciled_height: u64,
-    height: u64,
-    at: UnixSeconds,
-) -> Result<bool, AppError> {
-    let units = pool.chain.descriptor.rounding_units;
-    let Verdict::Dropped(drops) = reconciliation::judge(differences) else { return Ok(false) };
-    if units.is_zero() {
-        return Ok(false);
-    }
-    let effects = pool.chain.adapter.effects(reconciled_height, height).await?;
-    let mut any = false;
-    for (validator, drop) in drops {
-        let touched = effects.iter().filter(|effect| effect.operation.is_some() && touches(&effect.kind, &validator));
-        let bound = units.get().saturating_mul(touched.count() as u128);
-        let lost = drop.delegated.checked_add(drop.unbonding).map_err(broken)?;
-        if lost.get() > bound {
-            continue;
-        }
-        let slash = slash_of(&validator, &drop, SlashPolicy::PlatformAbsorbs);
-        change.post(&booking::rounding(height, &slash).map_err(broken)?, at)?;
-        slash::unbonding_changed(change, &validator, drop.unbonding.negated()).await?;
-        any = true;
-    }
-    Ok(any)
-}
-
-/// Whether an effect moved stake at a validator.
-fn touches(kind: &EffectKind, whom: &ValidatorId) -> bool {
-    match kind {
-        EffectKind::Delegated { validator, .. } | EffectKind::Undelegated { validator, .. } => validator == whom,
-        EffectKind::Redelegated { from, to, .. } => from == whom || to == whom,
-        _ => false,
-    }
 }
 
 fn slash_of(validator: &ValidatorId, drop: &Drop, bearer: SlashPolicy) -> Slash {
@@ -358,7 +319,7 @@ async fn book_growth(
 }
 
 /// What differs, without the heights and sums that our own operations move.
-fn fingerprint(differences: &[Difference]) -> [u8; 32] {
+pub(super) fn fingerprint(differences: &[Difference]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     for difference in differences.iter().filter(|difference| !difference.tolerated) {
         hasher.update(format!("{}={};", difference.of, difference.apart()).as_bytes());

@@ -58,6 +58,7 @@ impl World {
         for pool in 0..POOLS {
             self.ask(Ask::Pause { pool, reason: None }).await?;
             self.operate(pool).await?;
+            self.accept(pool).await?;
             self.decide(pool, true).await?;
             self.work_custody(pool, true).await?;
             self.take_payouts(pool).await?;
@@ -66,6 +67,16 @@ impl World {
             self.change_balances(3).await?;
         }
         self.tick_until_idle().await
+    }
+
+    /// Takes the chain's word on what differs and is not booked by itself.
+    async fn accept(&mut self, pool: usize) -> Result<(), Stop> {
+        let of = self.pool(pool)?;
+        let mark = self.ask_app("the chain's mark", async move |app| app.chain_mark(&of).await).await?;
+        match mark.and_then(|mark| mark.suspect) {
+            Some(suspect) => self.ask(Ask::Accept { pool, hash: suspect.hash }).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// What is not at rest, in words; empty where all is.

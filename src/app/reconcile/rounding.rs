@@ -1,0 +1,53 @@
+//! What operations lose by the chain's rounding: the house's, and no slash.
+
+use crate::app::control::Change;
+use crate::app::{AppError, Pool, slash};
+use crate::domain::booking;
+use crate::domain::effect::EffectKind;
+use crate::domain::fixed_apr::SlashPolicy;
+use crate::domain::ids::ValidatorId;
+use crate::domain::reconciliation::{self, Difference, Verdict};
+use crate::domain::time::UnixSeconds;
+
+use super::{broken, slash_of};
+
+/// Books to the house what is missing at validators where no more is missing than the operations that took effect since
+/// ledger and chain last agreed may have lost by rounding. Says whether that was anything.
+pub(super) async fn rounded(
+    pool: &Pool,
+    change: &mut Change<'_>,
+    differences: &[Difference],
+    reconciled_height: u64,
+    height: u64,
+    at: UnixSeconds,
+) -> Result<bool, AppError> {
+    let units = pool.chain.descriptor.rounding_units;
+    let Verdict::Dropped(drops) = reconciliation::judge(differences) else { return Ok(false) };
+    if units.is_zero() {
+        return Ok(false);
+    }
+    let effects = pool.chain.adapter.effects(reconciled_height, height).await?;
+    let mut any = false;
+    for (validator, drop) in drops {
+        let touched = effects.iter().filter(|effect| effect.operation.is_some() && touches(&effect.kind, &validator));
+        let bound = units.get().saturating_mul(touched.count() as u128);
+        let lost = drop.delegated.checked_add(drop.unbonding).map_err(broken)?;
+        if lost.get() > bound {
+            continue;
+        }
+        let slash = slash_of(&validator, &drop, SlashPolicy::PlatformAbsorbs);
+        change.post(&booking::rounding(height, &slash).map_err(broken)?, at)?;
+        slash::unbonding_changed(change, &validator, drop.unbonding.negated()).await?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Whether an effect moved stake at a validator.
+fn touches(kind: &EffectKind, whom: &ValidatorId) -> bool {
+    match kind {
+        EffectKind::Delegated { validator, .. } | EffectKind::Undelegated { validator, .. } => validator == whom,
+        EffectKind::Redelegated { from, to, .. } => from == whom || to == whom,
+        _ => false,
+    }
+}
