@@ -103,7 +103,13 @@ async fn a_small_record_that_vanished_or_went_back_is_missed_at_every_open() {
     drop(store);
     let change = |partition: PartitionId, framed: Option<&[u8]>| {
         let config = ::sled::Config::new().path(root.path()).segment_size(1 << 20).flush_every_ms(None);
-        let database = config.open().unwrap();
+        // The threads of the store that was dropped let go of the file a moment later.
+        let database = loop {
+            match config.open() {
+                Err(error) if error.to_string().contains("could not acquire lock") => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         match framed {
             Some(framed) => database.insert(record(partition), framed).unwrap(),
             None => database.remove(record(partition)).unwrap(),
