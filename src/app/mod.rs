@@ -3,6 +3,7 @@
 //!
 //! Called by `api/` and `node.rs`. Each step reads, decides with the rules of `domain/`, and commits once.
 
+pub mod accept;
 pub mod administer;
 pub mod audit;
 pub mod batch;

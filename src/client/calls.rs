@@ -138,6 +138,7 @@ calls! { AdminServiceClient, admin_service:
     /// Tries an operation again.
     change retry_operation(v1::RetryOperationRequest) -> v1::RetryOperationResponse;
     /// Settles an operation by evidence.
+    change accept_differences(v1::AcceptDifferencesRequest) -> v1::AcceptDifferencesResponse;
     change resolve_operation(v1::ResolveOperationRequest) -> v1::ResolveOperationResponse;
     /// Enters a reward by evidence.
     change record_receipt(v1::RecordReceiptRequest) -> v1::RecordReceiptResponse;

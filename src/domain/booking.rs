@@ -337,6 +337,13 @@ pub fn unexplained_increase(
     Entry::new(Reason::UnexplainedIncrease(height), legs)
 }
 
+/// Reconciliation found less on the chain than in the ledger, first at `height`, in these accounts, and a person has
+/// accepted it: the house's loss.
+pub fn unexplained_loss(height: u64, lost: impl IntoIterator<Item = (A, BaseUnits)>) -> Result<Entry, LedgerError> {
+    let legs = lost.into_iter().flat_map(|(account, amount)| [down(account, amount), down(C::House, amount)]);
+    Entry::new(Reason::UnexplainedLoss(height), legs)
+}
+
 #[cfg(test)]
 #[path = "booking_tests.rs"]
 mod tests;

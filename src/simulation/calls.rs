@@ -90,6 +90,10 @@ pub(super) enum Ask {
         number: u64,
         hash: [u8; 32],
     },
+    Accept {
+        pool: usize,
+        hash: [u8; 32],
+    },
     Close {
         pool: usize,
         index: PeriodIndex,
@@ -131,6 +135,7 @@ impl Ask {
             Self::Resolve { .. } => "AdminService/ResolveOperation",
             Self::Correct { .. } => "BalanceFeedService/CorrectBalance",
             Self::ApproveCorrection { .. } => "AdminService/Approve",
+            Self::Accept { .. } => "AdminService/AcceptDifferences",
             Self::Close { .. } => "AdminService/ClosePeriod",
             Self::Update { .. } => "AdminService/UpdatePool",
             Self::PutValidator { .. } => "AdminService/UpdateValidator",
@@ -211,6 +216,7 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
         Ask::ApproveCorrection { number, hash } => {
             app.approve(request, number, hash, "another operator").await.map(|(once, _)| once)
         }
+        Ask::Accept { pool: of, hash } => app.accept_differences(request, &*pool(of)?, hash, "looked at").await,
         Ask::Close { pool: of, index } => app.close_period(request, &*pool(of)?, index).await,
         Ask::Update { pool: of, etag, policy, settings } => {
             let (policy, settings) = (policy.map(|policy| *policy), settings.map(|settings| *settings));

@@ -121,6 +121,8 @@ changes! {
     remove_validator(RemoveValidatorRequest) -> RemoveValidatorResponse = "AdminService/RemoveValidator",
         validators::remove;
     rebalance(RebalanceRequest) -> RebalanceResponse = "AdminService/Rebalance", operations::rebalance;
+    accept_differences(AcceptDifferencesRequest) -> AcceptDifferencesResponse = "AdminService/AcceptDifferences",
+        operations::accept;
     retry_operation(RetryOperationRequest) -> RetryOperationResponse = "AdminService/RetryOperation",
         operations::retry;
     close_period(ClosePeriodRequest) -> ClosePeriodResponse = "AdminService/ClosePeriod", distributions::close_period;

@@ -83,6 +83,27 @@ pub async fn resolve(
     change(&app, &request, &pool, resolved, present).await
 }
 
+/// AcceptDifferences.
+pub async fn accept(
+    app: Arc<App>,
+    body: v1::AcceptDifferencesRequest,
+) -> Result<v1::AcceptDifferencesResponse, ApiError> {
+    let (id, pool, hash, evidence) = (
+        id(&body.request_id),
+        names::pool(&Path::of("name"), &body.name),
+        field::hash(&Path::of("differences_hash"), &body.differences_hash),
+        field::text(&Path::of("evidence"), &body.evidence, 1..=2_000),
+    )
+        .together()?;
+    let pool = app.pool(&pool)?;
+    let request = request("AdminService/AcceptDifferences", id, &body);
+    let present = async {
+        let mark = app.chain_mark(&pool).await?;
+        Ok(v1::AcceptDifferencesResponse { reconciled_height: mark.reconciled_height })
+    };
+    change(&app, &request, &pool, app.accept_differences(&request, &pool, hash, &evidence), present).await
+}
+
 /// What the evidence proves.
 fn resolution(body: &v1::ResolveOperationRequest) -> Parsed<operate::Resolution> {
     use v1::OperationResolution as Proved;
@@ -128,5 +149,6 @@ pub async fn reconcile(app: Arc<App>, body: v1::ReconcileRequest) -> Result<v1::
             Some(Resolution::Suspense) => v1::ReconcileResolution::Suspense,
         }
         .into(),
+        differences_hash: if found.agrees() { Vec::new() } else { found.differences_hash().to_vec() },
     })
 }

@@ -1,0 +1,116 @@
+//! What ledger and chain differ in and no rule explains, such as an effect that an adapter told wrongly: a person looks,
+//! and takes the chain's word for it.
+//!
+//! Called by `AdminService/AcceptDifferences`. What is missing is the house's loss, and what is there beyond the ledger
+//! goes to suspense: nobody earns by it, and no customer pays for it.
+
+use crate::domain::amount::BaseUnits;
+use crate::domain::booking;
+use crate::domain::ledger::AssetAccount;
+use crate::domain::reconciliation::Compared;
+use crate::store::keys;
+use crate::store::records::ChainMark;
+
+use super::control::Change;
+use super::reconcile::{self, fingerprint};
+use super::{App, AppError, Once, Pool, Reason, Refusal, Request, slash};
+
+fn wrong_state(message: impl Into<String>) -> AppError {
+    AppError::refused(Reason::WrongState, message)
+}
+
+fn broken(error: impl std::fmt::Display) -> AppError {
+    AppError::Broken(format!("accepting what the chain has: {error}"))
+}
+
+impl App {
+    /// Books everything that ledger and chain differ in as the chain has it, once. `hash` is that of the differences that
+    /// were looked at; two readings must have shown the same. Outflows stay stopped until the pool is resumed.
+    pub async fn accept_differences(
+        &self,
+        request: &Request,
+        pool: &Pool,
+        hash: [u8; 32],
+        evidence: &str,
+    ) -> Result<Once, AppError> {
+        if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
+            return Ok(repeated);
+        }
+        let found = reconcile::reconcile(self, pool, self.now()).await?;
+        let found = found.ok_or_else(|| wrong_state("the chain could not be compared at a new height; ask again"))?;
+        if found.agrees() || found.booked.is_some() {
+            return Err(wrong_state("ledger and chain agree, or what differed is booked: there is nothing to accept"));
+        }
+        if fingerprint(&found.differences) != hash {
+            let message = "the hash is not the one of what differs now; Reconcile, look again, and decide again";
+            let (reason, field) = (Reason::HashMismatch, "differences_hash");
+            return Err(AppError::Refused(Refusal {
+                reason,
+                message: message.to_owned(),
+                field,
+                metadata: Vec::new(),
+            }));
+        }
+        self.mutate(pool, request, async |change| {
+            let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+            let first = mark.suspect.filter(|first| first.hash == hash && first.height < mark.booked_height);
+            let Some(first) = first.filter(|_| mark.booked_height == found.height) else {
+                return Err(wrong_state("one reading has shown this so far; Reconcile again at a later height first"));
+            };
+            tracing::warn!(pool = %pool.id(), height = mark.booked_height, evidence, mismatch = mark.mismatch,
+                "what the chain has was accepted");
+            let real = || found.differences.iter().filter(|difference| !difference.tolerated);
+            let (mut lost, mut grown) = (Vec::new(), Vec::new());
+            for difference in real() {
+                let (Some(account), apart) = (account(&difference.of), difference.apart()) else { continue };
+                if let Compared::Unbonding(validator) = &difference.of {
+                    slash::unbonding_changed(change, validator, apart).await?;
+                }
+                let missing = difference.ledger.saturating_sub(difference.chain);
+                match missing.is_zero() {
+                    true => grown.push((account, apart.positive_part())),
+                    false => lost.push((account, missing)),
+                }
+            }
+            covered(change, &lost)?;
+            change.post(&booking::unexplained_loss(first.height, lost).map_err(broken)?, first.at)?;
+            change.post(&booking::unexplained_increase(first.height, grown).map_err(broken)?, first.at)?;
+            (mark.reconciled_height, mark.reconciled_at) = (mark.booked_height, mark.booked_at);
+            (mark.mismatch, mark.suspect) = (None, None);
+            change.put(keys::chain_mark(), &mark);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The account of the ledger that is another one on the chain; `None` where nothing of it is booked.
+fn account(of: &Compared) -> Option<AssetAccount> {
+    match of {
+        Compared::Liquid => Some(AssetAccount::Liquid),
+        Compared::Delegated(validator) => Some(AssetAccount::Delegated(validator.clone())),
+        Compared::Unbonding(_) => Some(AssetAccount::Unbonding),
+        Compared::Matured => Some(AssetAccount::Matured),
+        Compared::PendingReward(_) => None,
+    }
+}
+
+/// What is in flight is compared with the liquid, and is not given away.
+fn covered(change: &Change<'_>, lost: &[(AssetAccount, BaseUnits)]) -> Result<(), AppError> {
+    let held = |account: &AssetAccount| change.ledger().balance(&account.clone().into()).positive_part();
+    match lost.iter().find(|(account, missing)| held(account) < *missing) {
+        None => Ok(()),
+        Some(_) => Err(wrong_state("what is missing is in flight for operations; ask again when those have ended")),
+    }
+}
+
+impl super::reconcile::Reconciliation {
+    /// The hash of what differs, for whoever accepts it.
+    pub fn differences_hash(&self) -> [u8; 32] {
+        fingerprint(&self.differences)
+    }
+}
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;
