@@ -3,12 +3,14 @@
 //! Called by `reconcile` (everything up to a height) and by `operate` (what a look-up says of one operation). Both
 //! give the same effects under the same keys, so that whichever comes first books and the other finds it booked.
 
+use crate::chain::ChainError;
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
-use crate::domain::ids::TransferId;
+use crate::domain::ids::{OperationId, TransferId};
 use crate::domain::operation::{OperationEvent, OperationRefusal, OperationState, transition};
+use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord};
 
@@ -17,6 +19,9 @@ use super::{App, AppError, Pool, slash};
 
 /// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
 const MAX_TRANSACTIONS: usize = 16;
+
+/// How many effects one commit books: each writes up to ten small records, and a commit has 1,024 keys.
+const EFFECTS_PER_CHANGE: usize = 96;
 
 /// What became of booking an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,53 @@ pub(super) enum Booked {
     Before,
     /// It can't be explained: outflows must stop for this reason, and nothing after it may be booked.
     Stop(String),
+}
+
+/// Books effects in their order. Says why it stopped, if it did.
+pub(super) async fn book_all(
+    app: &App,
+    pool: &Pool,
+    all: &[Effect],
+    now: UnixSeconds,
+) -> Result<Option<String>, AppError> {
+    for some in all.chunks(EFFECTS_PER_CHANGE) {
+        let mut change = Change::begin(app, pool, now).await?;
+        for effect in some {
+            if let Booked::Stop(reason) = book(app, pool, &mut change, effect).await? {
+                change.commit().await?;
+                return Ok(Some(reason));
+            }
+        }
+        change.commit().await?;
+    }
+    Ok(None)
+}
+
+/// Books everything that the chain did before what it did at `height` for an operation, so that what a look-up says of that
+/// is booked in its turn: what is withdrawn has matured before, and what is undelegated has grown.
+pub(super) async fn book_before(
+    app: &App,
+    pool: &Pool,
+    id: &OperationId,
+    height: u64,
+    now: UnixSeconds,
+) -> Result<(), AppError> {
+    let booked = app.chain_mark(pool).await?.booked_height;
+    if height <= booked {
+        return Ok(());
+    }
+    let mut all = pool.chain.adapter.effects(booked, height).await?;
+    if let Some(own) = all.iter().position(|effect| effect.operation.as_ref() == Some(id)) {
+        all.truncate(own);
+    }
+    if let Some(effect) = all.iter().find(|effect| effect.height > height) {
+        let message = format!("asked for effects up to {height}, got one of {}", effect.height);
+        return Err(ChainError::Untrusted(message).into());
+    }
+    match book_all(app, pool, &all, now).await? {
+        Some(reason) => Err(AppError::Broken(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Adds the booking of `effect` to `change`, unless it was booked before.

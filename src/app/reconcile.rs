@@ -10,7 +10,7 @@ use crate::domain::booking;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::equations::{self, ChainFigures};
 use crate::domain::fixed_apr::SlashPolicy;
-use crate::domain::ids::{OperationId, TransactionId, ValidatorId};
+use crate::domain::ids::{TransactionId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount, LedgerView};
 use crate::domain::reconciliation::{self, Compared, Difference, Drop, Reading, Verdict};
 use crate::domain::slash::Slash;
@@ -19,11 +19,8 @@ use crate::store::keys;
 use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 
 use super::control::Change;
-use super::effects::{self, Booked};
+use super::effects;
 use super::{App, AppError, Pool, Work, rebalance, slash};
-
-/// How many effects one commit books: each writes up to ten small records, and a commit has 1,024 keys.
-const EFFECTS_PER_CHANGE: usize = 96;
 
 /// How many differences are told in words: what is told is kept in a record of the store.
 const TOLD: usize = 16;
@@ -107,7 +104,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         let message = format!("asked for effects up to {}, got one of {}", observation.height, effect.height);
         return Err(ChainError::Untrusted(message).into());
     }
-    if let Some(reason) = book_all(app, pool, &effects, now).await? {
+    if let Some(reason) = effects::book_all(app, pool, &effects, now).await? {
         pause(app, pool, now, &reason).await?;
         return Ok(None);
     }
@@ -144,48 +141,6 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         stop(app, pool, now, &format!("what differed twice, again at height {height}, {what}: {words}")).await?;
     }
     Ok(Some(found))
-}
-
-/// Books effects in their order. Says why it stopped, if it did.
-async fn book_all(app: &App, pool: &Pool, all: &[Effect], now: UnixSeconds) -> Result<Option<String>, AppError> {
-    for some in all.chunks(EFFECTS_PER_CHANGE) {
-        let mut change = Change::begin(app, pool, now).await?;
-        for effect in some {
-            if let Booked::Stop(reason) = effects::book(app, pool, &mut change, effect).await? {
-                change.commit().await?;
-                return Ok(Some(reason));
-            }
-        }
-        change.commit().await?;
-    }
-    Ok(None)
-}
-
-/// Books everything that the chain did before what it did at `height` for an operation, so that what a look-up says of that
-/// is booked in its turn: what is withdrawn has matured before, and what is undelegated has grown.
-pub(super) async fn book_before(
-    app: &App,
-    pool: &Pool,
-    id: &OperationId,
-    height: u64,
-    now: UnixSeconds,
-) -> Result<(), AppError> {
-    let booked = app.chain_mark(pool).await?.booked_height;
-    if height <= booked {
-        return Ok(());
-    }
-    let mut effects = pool.chain.adapter.effects(booked, height).await?;
-    if let Some(own) = effects.iter().position(|effect| effect.operation.as_ref() == Some(id)) {
-        effects.truncate(own);
-    }
-    if let Some(effect) = effects.iter().find(|effect| effect.height > height) {
-        let message = format!("asked for effects up to {height}, got one of {}", effect.height);
-        return Err(ChainError::Untrusted(message).into());
-    }
-    match book_all(app, pool, &effects, now).await? {
-        Some(reason) => Err(AppError::Broken(reason)),
-        None => Ok(()),
-    }
 }
 
 /// Compares at one height, and makes of what differs what may be made of it.

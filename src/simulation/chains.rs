@@ -75,6 +75,8 @@ struct Sent {
 struct Seen {
     sent: BTreeMap<OperationId, Sent>,
     breaches: Vec<String>,
+    /// Effects as they were told where that was a lie.
+    lies: Vec<Effect>,
 }
 
 /// The way to a chain, with a watch on it: nothing is sent that is not durable, nothing new flows out of a paused pool,
@@ -95,6 +97,25 @@ impl Watched {
     /// What must not have happened and did.
     pub(super) fn breaches(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.seen).breaches)
+    }
+
+    /// Effects as the service was told of them where that was a lie.
+    pub(super) fn lies(&self) -> Vec<Effect> {
+        lock(&self.seen).lies.clone()
+    }
+
+    /// How often the chain has lied about an effect.
+    pub(super) fn lied(&self) -> u64 {
+        self.chain().fault_counts().get("lying_effect").copied().unwrap_or(0)
+    }
+
+    async fn note_lies(&self, lied: u64, told: &[Effect]) {
+        if self.lied() == lied {
+            return;
+        }
+        let truth = self.chain().final_effects().await.unwrap_or_default();
+        let lies = told.iter().filter(|told| !truth.contains(told)).cloned();
+        lock(&self.seen).lies.extend(lies);
     }
 
     fn breach(&self, what: String) {
@@ -158,7 +179,11 @@ impl ChainAdapter for Watched {
     }
 
     async fn lookup(&self, id: &OperationId, signed: &Signed) -> Result<Lookup, ChainError> {
+        let lied = self.lied();
         let found = self.chain().lookup(id, signed).await;
+        if let Ok(Lookup::Done { effects, .. } | Lookup::Failed { effects, .. }) = &found {
+            self.note_lies(lied, effects).await;
+        }
         if found == Ok(Lookup::AbsentForGood)
             && let Some(sent) = lock(&self.seen).sent.get_mut(id)
         {
@@ -168,6 +193,9 @@ impl ChainAdapter for Watched {
     }
 
     async fn effects(&self, from: u64, to: u64) -> Result<Vec<Effect>, ChainError> {
-        self.chain().effects(from, to).await
+        let lied = self.lied();
+        let told = self.chain().effects(from, to).await?;
+        self.note_lies(lied, &told).await;
+        Ok(told)
     }
 }

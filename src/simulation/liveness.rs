@@ -1,7 +1,10 @@
 //! The end: the faults stop, people do their work, and everything has to come to rest within a bounded time.
 
+use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodState;
+use crate::store::records::PostingRecord;
+use crate::store::{PartitionId, keys};
 
 use super::Problem;
 use super::calls::{Ask, CallState};
@@ -157,10 +160,33 @@ impl World {
         Ok(())
     }
 
+    /// What the chain did, but for what it told wrongly and was booked so: that much the auditor can't know better.
+    async fn as_booked(&mut self, pool: usize, mut effects: Vec<Effect>) -> Result<Vec<Effect>, Stop> {
+        let lies = self.chains.get(pool).map(|chain| chain.watched.lies()).unwrap_or_default();
+        if lies.is_empty() {
+            return Ok(effects);
+        }
+        let (control, range) =
+            (PartitionId::control(self.pool(pool)?.number()), keys::range_of_tag(keys::tag::POSTING));
+        let postings = self.ask_app("postings", async move |app| app.list(control, range, usize::MAX).await).await?;
+        let postings: Vec<PostingRecord> = postings.unwrap_or_default();
+        for lie in lies {
+            let subject = format!("{}/{}", lie.key.transaction, lie.key.index);
+            let booked = postings.iter().filter(|posting| posting.subject == subject).flat_map(|posting| &posting.legs);
+            let told = moved(&lie.kind);
+            if booked.into_iter().any(|leg| leg.change.get().unsigned_abs() == told)
+                && let Some(effect) = effects.iter_mut().find(|effect| effect.key == lie.key)
+            {
+                *effect = lie;
+            }
+        }
+        Ok(effects)
+    }
+
     /// The auditor recomputes everything that was ever distributed, from the journal and the chain.
     async fn audit(&mut self, pool: usize) -> Result<(), Stop> {
         let Some(chain) = self.chains.get(pool).map(|chain| chain.chain.clone()) else { return Ok(()) };
-        let effects = chain.final_effects().await.map_err(Problem::of)?;
+        let effects = self.as_booked(pool, chain.final_effects().await.map_err(Problem::of)?).await?;
         let of = self.pool(pool)?;
         let Some(book) = self.engine.as_ref().map(|engine| engine.book.clone()) else { return Err(Stop::Killed) };
         let audit = async move |app: std::sync::Arc<crate::app::App>| audit_pool(&app, &book, &of, &effects).await;
@@ -170,6 +196,23 @@ impl World {
         }
         let told: Vec<String> = findings.iter().take(TOLD_FINDINGS).map(ToString::to_string).collect();
         Err(Stop::failed(format!("the auditor has {} findings: {}", findings.len(), told.join("; "))))
+    }
+}
+
+/// How much an effect moves.
+fn moved(kind: &EffectKind) -> u128 {
+    match kind {
+        EffectKind::TransferIn { amount, .. }
+        | EffectKind::TransferOut { amount, .. }
+        | EffectKind::Delegated { amount, .. }
+        | EffectKind::Undelegated { amount, .. }
+        | EffectKind::Redelegated { amount, .. }
+        | EffectKind::Matured { amount, .. }
+        | EffectKind::Withdrawn { amount }
+        | EffectKind::RewardPaid { amount, .. }
+        | EffectKind::RewardCompounded { amount, .. }
+        | EffectKind::FeePaid { amount } => amount.get(),
+        EffectKind::Slashed { delegated, .. } | EffectKind::SlashReversed { delegated, .. } => delegated.get(),
     }
 }
 

@@ -305,6 +305,11 @@ impl World {
                 self.coverage.hit("refusal", refusal.reason.as_str());
                 Ok(())
             }
+            // What a chain has lied about may fit nothing that is booked.
+            AppError::Broken(_) if self.chains.iter().any(|chain| chain.preset == what && chain.watched.lied() > 0) => {
+                self.coverage.hit("failure", "Broken by a lie");
+                Ok(())
+            }
             _ => self.unanswered(&format!("a step of {what}"), error).map(|_| ()),
         }
     }

@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::app::control::Change;
 use crate::app::effects::{self, Booked};
-use crate::app::{App, AppError, Pool, reconcile, transfer};
+use crate::app::{App, AppError, Pool, transfer};
 use crate::chain::{Lookup, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
@@ -86,7 +86,7 @@ pub(super) async fn learn(
 ) -> Result<Finding, AppError> {
     let found = look_up(pool, operation, kept).await;
     let Some(height) = found.height else { return Ok(found) };
-    match reconcile::book_before(app, pool, &operation.id, height, now).await {
+    match effects::book_before(app, pool, &operation.id, height, now).await {
         Ok(()) => Ok(found),
         Err(AppError::Chain(error)) => Ok(Finding::with(OperationEvent::LookupUnavailable, error)),
         Err(error) => Err(error),
