@@ -1,8 +1,9 @@
 //! What ledger and chain differ in and no rule explains, such as an effect that an adapter told wrongly: a person looks,
 //! and takes the chain's word for it.
 //!
-//! Called by `AdminService/AcceptDifferences`. What is missing is the house's loss, and what is there beyond the ledger
-//! goes to suspense: nobody earns by it, and no customer pays for it.
+//! Called by `AdminService/AcceptDifferences`. What is missing in one place and found in another has moved; what is
+//! missing in all is the house's loss, and what is beyond the ledger in all goes to suspense: nobody earns by it, and no
+//! customer pays for it.
 
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
@@ -73,8 +74,7 @@ impl App {
                 }
             }
             covered(change, &lost)?;
-            change.post(&booking::unexplained_loss(first.height, lost).map_err(broken)?, first.at)?;
-            change.post(&booking::unexplained_increase(first.height, grown).map_err(broken)?, first.at)?;
+            change.post(&booking::differences_accepted(first.height, &lost, &grown).map_err(broken)?, first.at)?;
             (mark.reconciled_height, mark.reconciled_at) = (mark.booked_height, mark.booked_at);
             (mark.mismatch, mark.suspect) = (None, None);
             change.put(keys::chain_mark(), &mark);

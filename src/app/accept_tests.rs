@@ -46,11 +46,23 @@ async fn what_no_rule_explains_is_accepted_by_its_hash_once_two_readings_have_sh
     let view = app.ledger_view(&pool).await.unwrap();
     assert_eq!(view.asset(AssetAccount::Liquid), units(1_000));
     assert!(view.delegated().unwrap().is_zero());
-    // The gift and the unit that was found are nobody's; the unit that is missing is the house's loss.
-    assert_eq!(rig.claim(ClaimAccount::Suspense).await, 1_001);
-    assert_eq!(rig.claim(ClaimAccount::House).await, -1);
+    // The unit that was missing in one place and found in another has only moved.
+    assert_eq!(rig.claim(ClaimAccount::Suspense).await, 1_000);
+    assert_eq!(rig.claim(ClaimAccount::House).await, 0);
     assert!(app.pool_state(&pool).await.unwrap().paused.is_some(), "a person resumes it");
     let request = rig.request();
     rig.set_time(240);
     assert_eq!(refusal(app.accept_differences(&request, &pool, hash, "seen").await), Reason::WrongState);
+}
+
+#[tokio::test]
+async fn an_effect_that_does_not_fit_the_books_stops_the_pool_and_nothing_after_it() {
+    let rig = misled().await;
+    // More matures than unbonds, by what was told: it is set aside, and what comes after is booked.
+    let validator = crate::domain::ids::ValidatorId::new("v").unwrap();
+    rig.effect("too-much", EffectKind::Matured { validator, amount: units(5) }, 90).await;
+    let unfit = rig.app.pool_state(&rig.pool).await.unwrap().paused.unwrap();
+    assert!(unfit.contains("too-much/0") && unfit.contains("does not fit the books"), "{unfit}");
+    rig.effect("after", EffectKind::TransferIn { transfer: None, amount: units(7) }, 91).await;
+    assert_eq!(rig.claim(ClaimAccount::Suspense).await, 1_007);
 }

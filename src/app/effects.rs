@@ -4,7 +4,7 @@
 //! give the same effects under the same keys, so that whichever comes first books and the other finds it booked.
 
 use crate::chain::ChainError;
-use crate::domain::amount::BaseUnits;
+use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
@@ -12,9 +12,10 @@ use crate::domain::ids::{OperationId, TransferId};
 use crate::domain::operation::{OperationEvent, OperationRefusal, OperationState, transition};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord};
+use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
 
 use super::control::Change;
+use super::metrics::PoolName;
 use super::{App, AppError, Pool, slash};
 
 /// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
@@ -128,6 +129,9 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
             return Ok(Booked::Stop(format!("{discrepancy:?} at {at} is explained by nothing that was done")));
         }
     };
+    if let Some(why) = unfit(change, &posting).await? {
+        return set_aside(pool, change, effect, &why).await;
+    }
     change.post(&posting.entry, effect.at)?;
     if let Some((validator, by)) = &posting.unbonding {
         slash::unbonding_changed(change, validator, *by).await?;
@@ -164,6 +168,30 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
             suspense_base_units = %posting.suspense, "an effect that nothing of ours explains was booked");
     }
     change.put_bytes(key, &effect.height.to_be_bytes());
+    Ok(Booked::Now)
+}
+
+/// Why a posting can't be made, if it can't: some account has too little for it.
+async fn unfit(change: &Change<'_>, posting: &Posting) -> Result<Option<String>, AppError> {
+    if let Err(error) = change.ledger().apply(&posting.entry) {
+        return Ok(Some(error.to_string()));
+    }
+    let Some((validator, by)) = &posting.unbonding else { return Ok(None) };
+    let record: Option<UnbondingRecord> = change.read(&keys::unbonding(validator)).await?;
+    let there = record.map_or(BaseUnits::ZERO, |record| record.amount);
+    let after = there.signed().checked_add(*by).map_or(-1, SignedUnits::get);
+    Ok((after < 0).then(|| format!("{there} unbonds from {validator} and can't change by {by}")))
+}
+
+/// An effect that does not fit the books, because the books or the effect are wrong: nothing of it is posted, the pool is
+/// stopped, and what it leaves apart is found by the comparison with the chain. Tried again, it would stand before all
+/// that follow it, for ever.
+async fn set_aside(pool: &Pool, change: &mut Change<'_>, effect: &Effect, why: &str) -> Result<Booked, AppError> {
+    let Effect { key, height, .. } = effect;
+    let reason = format!("effect {}/{} at height {height} does not fit the books: {why}", key.transaction, key.index);
+    change.metrics().effects_unfit.get_or_create(&PoolName { pool: pool.id().to_string() }).inc();
+    change.put_bytes(keys::booked_effect(key), &height.to_be_bytes());
+    super::reconcile::pause_in(pool, change, &reason).await?;
     Ok(Booked::Now)
 }
 

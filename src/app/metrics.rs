@@ -85,6 +85,8 @@ pub struct AppMetrics {
     pub outflows_cut: Family<CutBy, Counter>,
     /// For how many periods the reserve covers what is expected to leave.
     pub covered_periods: Family<PoolName, Gauge>,
+    /// Effects that did not fit the books.
+    pub effects_unfit: Family<PoolName, Counter>,
     /// Slashes booked.
     pub slashes: Family<PoolName, Counter>,
     /// Base units slashed, to the precision of the metrics' format; the exact figure is in the pool's totals.
@@ -135,6 +137,8 @@ impl AppMetrics {
         registry.register("outflows_cut", cut, self.outflows_cut.clone());
         let covered = "Periods for which the reserve covers the forecast percentile of what leaves";
         registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
+        let unfit = "Effects of the chain that did not fit the books";
+        registry.register("effects_unfit", unfit, self.effects_unfit.clone());
         registry.register("slashes", "Slashes booked", self.slashes.clone());
         registry.register("slashed_base_units", "Base units slashed", self.slashed_base_units.clone());
         let gauges = [

@@ -342,11 +342,20 @@ pub fn unexplained_increase(
     Entry::new(Reason::UnexplainedIncrease(height), legs)
 }
 
-/// Reconciliation found less on the chain than in the ledger, first at `height`, in these accounts, and a person has
-/// accepted it: the house's loss.
-pub fn unexplained_loss(height: u64, lost: impl IntoIterator<Item = (A, BaseUnits)>) -> Result<Entry, LedgerError> {
-    let legs = lost.into_iter().flat_map(|(account, amount)| [down(account, amount), down(C::House, amount)]);
-    Entry::new(Reason::UnexplainedLoss(height), legs)
+/// What reconciliation found apart, first at `height`, and a person has accepted: `lost` is less on the chain than in the
+/// ledger, `found` is more. What was lost in one account and found in another has moved; what is missing in all is the
+/// house's loss, and what is beyond the ledger in all goes to suspense.
+pub fn differences_accepted(
+    height: u64,
+    lost: &[(A, BaseUnits)],
+    found: &[(A, BaseUnits)],
+) -> Result<Entry, BookingError> {
+    let sum = |all: &[(A, BaseUnits)]| BaseUnits::sum(all.iter().map(|(_, amount)| *amount));
+    let (missing, beyond) = (sum(lost)?, sum(found)?);
+    let downs = lost.iter().map(|(account, amount)| down(account.clone(), *amount));
+    let ups = found.iter().map(|(account, amount)| up(account.clone(), *amount));
+    let claims = [down(C::House, missing.saturating_sub(beyond)), up(C::Suspense, beyond.saturating_sub(missing))];
+    Ok(Entry::new(Reason::DifferencesAccepted(height), downs.chain(ups).chain(claims))?)
 }
 
 #[cfg(test)]

@@ -194,8 +194,8 @@ pub enum Reason {
     UnexplainedIncrease(u64),
     /// Reconciliation found less on chain than the ledger had, first at this height: booked as a slash.
     UnexplainedDrop(u64, ValidatorId),
-    /// Reconciliation found less on chain than the ledger had, first at this height, and a person accepted it.
-    UnexplainedLoss(u64),
+    /// A person accepted what reconciliation found apart, first at this height.
+    DifferencesAccepted(u64),
     /// Reconciliation at this height found a drop within the rounding of the operations that took effect there.
     Rounding(u64, ValidatorId),
 }
@@ -230,7 +230,7 @@ impl Reason {
             Self::UnclaimedReassigned(_) => "unclaimed_reassigned",
             Self::UnexplainedIncrease(_) => "unexplained_increase",
             Self::UnexplainedDrop(..) => "unexplained_drop",
-            Self::UnexplainedLoss(_) => "unexplained_loss",
+            Self::DifferencesAccepted(_) => "differences_accepted",
             Self::Rounding(..) => "rounding",
         }
     }
@@ -247,7 +247,7 @@ impl Reason {
             | Self::PayoutsAcknowledged(revision)
             | Self::PayoutsRejected(revision)
             | Self::UnclaimedReassigned(revision) => format!("{}/{}", revision.period, revision.revision),
-            Self::UnexplainedIncrease(height) | Self::UnexplainedLoss(height) => height.to_string(),
+            Self::UnexplainedIncrease(height) | Self::DifferencesAccepted(height) => height.to_string(),
             Self::UnexplainedDrop(height, validator) | Self::Rounding(height, validator) => {
                 format!("{height}/{validator}")
             }

@@ -239,7 +239,7 @@ async fn untold(app: &App, pool: &Pool, input: &mut Input) -> Result<(), AppErro
     input.slashes.sort_by_key(|slash| slash.at);
     let range = keys::range_of_tag(keys::tag::POSTING);
     let postings: Vec<PostingRecord> = app.list(pool.control(), range, usize::MAX).await?;
-    let untold = ["unexplained_increase", "unexplained_drop", "unexplained_loss", "rounding"];
+    let untold = ["unexplained_increase", "unexplained_drop", "differences_accepted", "rounding"];
     for posting in postings.iter().filter(|posting| untold.contains(&posting.reason.as_str())) {
         let staked = posting.legs.iter().filter_map(|leg| match &leg.account {
             Account::Asset(AssetAccount::Delegated(_) | AssetAccount::Unbonding) => Some(leg.change.get()),

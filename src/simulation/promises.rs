@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::app::metrics::PoolName;
 use crate::domain::distribution::DistributionState;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
@@ -77,6 +78,12 @@ impl World {
         }
         if chain.chain.conflicting_submits() > 0 {
             return Err(Stop::failed(format!("pool {pool}: other bytes were sent for what is on the chain")));
+        }
+        let engine = self.engine.as_ref().map(|engine| engine.app.metrics.effects_unfit.clone());
+        let label = PoolName { pool: chain.preset.to_owned() };
+        let unfit = engine.and_then(|unfit| unfit.get(&label).map(|count| count.get())).unwrap_or(0);
+        if unfit > 0 && chain.watched.lied() == 0 {
+            return Err(Stop::failed(format!("pool {pool}: an effect did not fit the books, and nobody lied")));
         }
         match chain.watched.breaches().first() {
             None => Ok(()),
