@@ -214,8 +214,12 @@ impl App {
 
     /// What was not approved in time has lapsed, and so has what the book did not accept any more.
     async fn as_it_stands(&self, record: ApprovalRecord) -> Result<ApprovalRecord, AppError> {
-        let overtaken =
-            record.sequence > 0 && self.book.is_event_rejected(SourceNumber::CORRECTION, record.sequence).await?;
+        let overtaken = match self.pool(&record.correction.pool) {
+            Ok(pool) if record.sequence > 0 => {
+                self.book.is_event_rejected(pool.number(), SourceNumber::CORRECTION, record.sequence).await?
+            }
+            _ => false,
+        };
         let state = if overtaken { ApprovalState::Lapsed } else { record.state_at(self.now()) };
         Ok(ApprovalRecord { state, ..record })
     }

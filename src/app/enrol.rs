@@ -128,7 +128,10 @@ impl App {
 
 /// Enters the next decisions in the positions that they concern.
 pub async fn step(app: &App) -> Result<Work, AppError> {
-    let waiting = app.waiting_decisions(FAN_OUT).await?;
+    // A decision was made at a time that had come. Where the clock was set back since, it waits: the book would reject it.
+    let latest = app.now().plus(i64::from(app.settings.max_future_seconds));
+    let waiting = app.waiting_decisions(FAN_OUT).await?.into_iter().take_while(|entry| entry.at <= latest);
+    let waiting: Vec<EnrolmentEntry> = waiting.collect();
     if waiting.is_empty() {
         return Ok(Work::Idle);
     }
@@ -149,4 +152,35 @@ pub async fn step(app: &App) -> Result<Work, AppError> {
         receipt.await.map_err(super::ingest::book_refusal)?;
     }
     Ok(Work::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::distribute::tests::rig::{Rig, account, units};
+    use crate::domain::policy::ReleaseLimits;
+
+    #[tokio::test]
+    async fn a_decision_waits_where_the_clock_was_set_back_behind_it() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        rig.put("alice", 1_000, 10).await;
+        rig.set_time(1_000);
+        let enrol = Enrol {
+            account: account("alice"),
+            pool: None,
+            decision: Decision::Restrict,
+            terms_version: String::new(),
+            jurisdiction: String::new(),
+            reason_code: String::new(),
+        };
+        let (request, app) = (rig.request(), rig.app.clone());
+        assert_eq!(app.set_enrolment(&request, enrol).await.unwrap().0, Once::First);
+        let eligible = async |rig: &Rig| rig.app.position(&rig.pool, &account("alice")).await.unwrap().eligible;
+        rig.set_time(100);
+        assert_eq!(rig.drive(step(&app)).await.unwrap(), Work::Idle);
+        assert_eq!(eligible(&rig).await, units(1_000));
+        rig.set_time(1_000);
+        assert_eq!(rig.drive(step(&app)).await.unwrap(), Work::Done);
+        assert_eq!(eligible(&rig).await, units(0));
+    }
 }

@@ -110,7 +110,8 @@ impl Committer {
     /// Takes from the queue what one group may need.
     fn drain(&mut self) {
         let mut found = lock(&self.shared.found);
-        lock(&self.shared.pending).extend(found.iter().map(|(source, sequence, _)| (*source, *sequence)));
+        lock(&self.shared.pending)
+            .extend(found.iter().map(|(source, sequence, event)| (*source, *sequence, event.pool_number())));
         self.rejects.extend(found.drain(..));
         drop(found);
         let mut events: usize = self.backlog.iter().map(Command::weight).sum();
@@ -242,7 +243,11 @@ impl Committer {
         }
         let mut pending = lock(&self.shared.pending);
         if !self.rejects.is_empty() || !pending.is_empty() {
-            *pending = self.rejects.iter().map(|(source, sequence, _)| (*source, *sequence)).collect();
+            *pending = self
+                .rejects
+                .iter()
+                .map(|(source, sequence, event)| (*source, *sequence, event.pool_number()))
+                .collect();
         }
         let mut known = lock(&self.shared.sources);
         let mut published = write(&self.shared.published);
@@ -305,12 +310,12 @@ impl Committer {
             return Ok(Vec::new());
         }
         let range = first..first.saturating_add(known);
-        let from = keys::rejected_event(source.0, range.start);
-        let to = keys::rejected_event(source.0, range.end);
-        let limit = usize::try_from(known).unwrap_or(usize::MAX);
-        let scan = self.shared.store.scan(PartitionId::SERVICE, KeyRange { from, to }, limit, Direction::Forward);
+        let from = keys::rejected_event(source.0, range.start, 0);
+        let to = keys::rejected_event(source.0, range.end, 0);
+        let range_of_keys = KeyRange { from, to };
+        let scan = self.shared.store.scan(PartitionId::SERVICE, range_of_keys, usize::MAX, Direction::Forward);
         let stored = scan.await?.into_iter().filter_map(|(key, value)| {
-            let (_, sequence) = keys::parse_rejected_event(&key)?;
+            let (_, sequence, _) = keys::parse_rejected_event(&key)?;
             Some((sequence, decode_rejected(&value)?.reason))
         });
         let waiting = self.rejects.iter().filter(|(of, sequence, _)| *of == source && range.contains(sequence));

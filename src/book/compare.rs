@@ -152,7 +152,7 @@ impl Book {
         let found = self.shared.store.scan(service, range, limit, Direction::Reverse).await?;
         let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let (_, sequence) = keys::parse_rejected_event(&key)?;
+            let (_, sequence, _) = keys::parse_rejected_event(&key)?;
             Some((sequence, decode_rejected(&value)?))
         };
         found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()

@@ -55,7 +55,7 @@ impl Book {
             for group in groups.iter().filter(|group| group.number <= point.group) {
                 let replay = replay.get_or_insert_with(|| Replay::begin(group.number, group.now, &point));
                 for record in group.records.iter().filter(|record| record.account() == Some(account)) {
-                    if !self.is_rejected(record).await? {
+                    if !self.is_rejected(pool, record).await? {
                         replay.take(record);
                     }
                 }
@@ -76,23 +76,25 @@ impl Book {
     }
 
     /// Whether an event was not accepted, when it was applied.
-    async fn is_rejected(&self, record: &Record) -> Result<bool, BookError> {
+    async fn is_rejected(&self, pool: u16, record: &Record) -> Result<bool, BookError> {
         match record.sequence() {
-            Some((source, sequence)) => self.is_event_rejected(source, sequence).await,
+            Some((source, sequence)) => self.is_event_rejected(pool, source, sequence).await,
             None => Ok(false),
         }
     }
 
-    /// Whether an event that was applied was rejected. Reads the store.
-    pub async fn is_event_rejected(&self, source: SourceNumber, sequence: u64) -> Result<bool, BookError> {
-        if lock(&self.shared.pending).contains(&(source, sequence)) {
+    /// Whether an event that was applied was rejected by a pool. Reads the store.
+    pub async fn is_event_rejected(&self, pool: u16, source: SourceNumber, sequence: u64) -> Result<bool, BookError> {
+        if lock(&self.shared.pending).contains(&(source, sequence, pool)) {
             return Ok(true);
         }
-        let key = keys::rejected_event(source.0, sequence);
+        let key = keys::rejected_event(source.0, sequence, pool);
         if self.shared.store.get(PartitionId::SERVICE, &key).await?.is_some() {
             return Ok(true);
         }
-        Ok(lock(&self.shared.found).iter().any(|(of, number, _)| (*of, *number) == (source, sequence)))
+        Ok(lock(&self.shared.found)
+            .iter()
+            .any(|(of, number, event)| (*of, *number, event.pool_number()) == (source, sequence, pool)))
     }
 }
 

@@ -172,7 +172,7 @@ pub(crate) struct Shared {
     /// Rejections that replaying found again, on their way to the committer.
     found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
     /// The rejections that the committer has yet to write down.
-    pending: Mutex<BTreeSet<(SourceNumber, u64)>>,
+    pending: Mutex<BTreeSet<(SourceNumber, u64, u16)>>,
     failed: AtomicBool,
 }
 

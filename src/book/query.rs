@@ -439,12 +439,12 @@ impl Book {
         limit: usize,
     ) -> Result<Vec<(u64, RejectedEvent)>, BookError> {
         let service = PartitionId::SERVICE;
-        let range =
-            KeyRange { from: keys::rejected_event(source.0, from_sequence), to: keys::rejected_events_of(source.0).to };
+        let from = keys::rejected_event(source.0, from_sequence, 0);
+        let range = KeyRange { from, to: keys::rejected_events_of(source.0).to };
         let found = self.shared.store.scan(service, range, limit, Direction::Forward).await?;
         let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let (_, sequence) = keys::parse_rejected_event(&key)?;
+            let (_, sequence, _) = keys::parse_rejected_event(&key)?;
             Some((sequence, decode_rejected(&value)?))
         };
         found.into_iter().map(|pair| read(pair).ok_or(damaged.clone())).collect()

@@ -148,6 +148,13 @@ pub struct RejectedEvent {
     pub rejected_at: UnixSeconds,
 }
 
+impl RejectedEvent {
+    /// The number of the pool that rejected it; 0 where no pool takes it.
+    pub(crate) fn pool_number(&self) -> u16 {
+        self.pool.unwrap_or(0)
+    }
+}
+
 pub(crate) fn encode_rejected(event: &RejectedEvent) -> Vec<u8> {
     let mut out = begin();
     out.u8(event.reason.code());

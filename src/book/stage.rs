@@ -404,11 +404,13 @@ impl Committer {
             cursors.push((number, value));
         }
         for (source, sequence, rejected) in &forming.unknown {
-            service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
+            let key = keys::rejected_event(source.0, *sequence, rejected.pool_number());
+            service.put(key, encode_rejected(rejected));
         }
         let rejects = self.rejects.len().min(REJECTS.saturating_sub(forming.unknown.len()));
         for (source, sequence, rejected) in self.rejects.iter().take(rejects) {
-            service.put(keys::rejected_event(source.0, *sequence), encode_rejected(rejected));
+            let key = keys::rejected_event(source.0, *sequence, rejected.pool_number());
+            service.put(key, encode_rejected(rejected));
         }
         if !service.puts.is_empty() {
             batches.push(service);

@@ -42,6 +42,9 @@ impl World {
     }
 
     async fn check_promises(&mut self) -> Result<(), Stop> {
+        if self.engine.as_ref().is_some_and(|engine| engine.book.is_closed()) && !self.disk().has_failed() {
+            return Err(Stop::failed("the book has closed, and its store has not failed"));
+        }
         for source in 0..self.ledger.put_balance() {
             self.check_cursor(source)?;
         }

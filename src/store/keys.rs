@@ -203,8 +203,9 @@ keys! {
     ACCOUNT_ENROLMENT = 0x06, account_enrolment / parse_account_enrolment (account: &AccountId, scope: &str);
     /// The first answer to a request.
     REQUEST = 0x07, request / parse_request (scope: &str, request: &RequestId);
-    /// An event that was rejected, with its reason.
-    REJECTED_EVENT = 0x08, rejected_event / parse_rejected_event (source_number: u16, sequence: u64);
+    /// An event that a pool rejected, with its reason; of one that no pool takes the pool's number is 0. An enrolment is for
+    /// several pools, each of which may reject it.
+    REJECTED_EVENT = 0x08, rejected_event / parse_rejected_event (source_number: u16, sequence: u64, pool_number: u16);
     /// A balance that was put by itself and is on its way into the book.
     PUT_BALANCE_INTENT = 0x09, put_balance_intent / parse_put_balance_intent (sequence: u64);
     /// A pool, with its number.

@@ -38,7 +38,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
         n.clone().prop_map(enrolment_entry),
         ("[!-~]{1,3}", scope()).prop_map(|(a, s)| account_enrolment(&AccountId::new(&a).unwrap(), &s)),
         (scope(), "[!-~]{1,3}").prop_map(|(s, r)| request(&s, &RequestId::new(&r).unwrap())),
-        (number.clone(), n.clone()).prop_map(|(a, b)| rejected_event(a, b)),
+        (number.clone(), n.clone(), number.clone()).prop_map(|(a, b, c)| rejected_event(a, b, c)),
         (number.clone(), "[!-~]{1,3}").prop_map(|(a, s)| snapshot(a, &RequestId::new(&s).unwrap())),
         (number.clone(), "[!-~]{1,3}", small.clone()).prop_map(|(a, s, c)| snapshot_differences(
             a,

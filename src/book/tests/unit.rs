@@ -142,6 +142,25 @@ async fn an_opt_out_keeps_what_was_earned() {
 }
 
 #[tokio::test]
+async fn an_enrolment_that_several_pools_reject_is_written_down_for_each() {
+    let mut rig = Rig::open(2).await;
+    let other = PoolSpec { number: POOL + 1, ..rig.spec };
+    rig.book.add_pool(other).await.unwrap();
+    let opened = rig.book.sender().open_period(other.number, period(0)).unwrap();
+    rig.committer.step(at(0)).await.unwrap();
+    assert_eq!(opened.await, Ok(PeriodOutcome::Done));
+    let change = |pool| EnrolmentChange { pool, account: account("a"), change: StandingChange::OPT_OUT, at: at(3_000) };
+    let enrolment = Enrolment { sequence: 1, changes: vec![change(POOL), change(other.number)] };
+    rig.act(Act::Enrol(enrolment, 1_800)).await;
+    // They go to disk with the next group, and a book that can't write them takes nothing more.
+    rig.send(batch(1, vec![event("b", 1, 1_800)]), 1_800).await.unwrap();
+    assert!(!rig.book.is_closed());
+    let kept = rig.book.rejected_events(SourceNumber::ENROLMENT, 1, 10).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|(sequence, event)| (*sequence, event.pool, event.reason)).collect();
+    assert_eq!(kept, [POOL, other.number].map(|pool| (1, Some(pool), RejectReason::FromFuture)));
+}
+
+#[tokio::test]
 async fn late_events_count_in_the_open_period() {
     let mut rig = Rig::open(4).await;
     rig.send(batch(1, vec![event("a", 100, 0)]), 0).await.unwrap();
