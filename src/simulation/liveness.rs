@@ -1,6 +1,6 @@
 //! The end: the faults stop, people do their work, and everything has to come to rest within a bounded time.
 
-use crate::domain::effect::{Effect, EffectKind};
+use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodState;
 use crate::store::records::PostingRecord;
@@ -170,11 +170,16 @@ impl World {
             (PartitionId::control(self.pool(pool)?.number()), keys::range_of_tag(keys::tag::POSTING));
         let postings = self.ask_app("postings", async move |app| app.list(control, range, usize::MAX).await).await?;
         let postings: Vec<PostingRecord> = postings.unwrap_or_default();
+        let booked = |key: &EffectKey| {
+            let subject = format!("{}/{}", key.transaction, key.index);
+            let of_it = postings.iter().filter(move |posting| posting.subject == subject);
+            of_it.flat_map(|posting| &posting.legs)
+        };
+        // What did not fit is not booked: what it leaves apart is accepted later, as a difference.
+        effects.retain(|effect| booked(&effect.key).next().is_some());
         for lie in lies {
-            let subject = format!("{}/{}", lie.key.transaction, lie.key.index);
-            let booked = postings.iter().filter(|posting| posting.subject == subject).flat_map(|posting| &posting.legs);
             let told = moved(&lie.kind);
-            if booked.into_iter().any(|leg| leg.change.get().unsigned_abs() == told)
+            if booked(&lie.key).any(|leg| leg.change.get().unsigned_abs() == told)
                 && let Some(effect) = effects.iter_mut().find(|effect| effect.key == lie.key)
             {
                 *effect = lie;

@@ -250,10 +250,12 @@ impl World {
             let account = self.names.accounts.iter().position(|account| *account == asked.account);
             let (Some(pool), Some(account)) = (pool, account) else { continue };
             let hash = if self.rng.below(8) == 0 { [0; 32] } else { record.content_hash };
-            if let Some(holding) = self.ledger.holding(pool, account) {
-                holding.corrected = Some(asked.balance.get());
+            let Some(holding) = self.ledger.holding(pool, account) else { continue };
+            let before = holding.corrected.replace(asked.balance.get());
+            let state = self.ask(Ask::ApproveCorrection { number: record.number, hash }).await?;
+            if let (CallState::Refused(_), Some(holding)) = (state, self.ledger.holding(pool, account)) {
+                holding.corrected = before;
             }
-            self.ask(Ask::ApproveCorrection { number: record.number, hash }).await?;
         }
         Ok(())
     }
