@@ -89,7 +89,6 @@ impl World {
                 let share_bps = u32::try_from(self.rng.between(1, 9_999)).unwrap_or(5_000);
                 SimulatedFault::PartialEffect { share_bps, times: 1 }
             }
-            28 => SimulatedFault::LyingEffect { times: 1 },
             27 => SimulatedFault::Reorg { depth: self.rng.between(1, 60), times: 1 },
             23 => SimulatedFault::LyingStake { validator, missing: amount, times },
             _ => SimulatedFault::SubmitLostAfter { times: 1 },
