@@ -60,9 +60,8 @@ impl App {
             };
             tracing::warn!(pool = %pool.id(), height = mark.booked_height, evidence, mismatch = mark.mismatch,
                 "what the chain has was accepted");
-            let real = || found.differences.iter().filter(|difference| !difference.tolerated);
             let (mut lost, mut grown) = (Vec::new(), Vec::new());
-            for difference in real() {
+            for difference in found.differences.iter().filter(|difference| !difference.tolerated) {
                 let (Some(account), apart) = (account(&difference.of), difference.apart()) else { continue };
                 if let Compared::Unbonding(validator) = &difference.of {
                     slash::unbonding_changed(change, validator, apart).await?;

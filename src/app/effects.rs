@@ -35,6 +35,18 @@ pub(super) enum Booked {
     Stop(String),
 }
 
+/// Every effect with `from < height <= to`, as the chain tells it and no later one.
+pub(super) async fn all_of(pool: &Pool, from: u64, to: u64) -> Result<Vec<Effect>, ChainError> {
+    let all = pool.chain.adapter.effects(from, to).await?;
+    match all.iter().find(|effect| effect.height > to) {
+        Some(effect) => {
+            let message = format!("asked for effects up to {to}, got one of {}", effect.height);
+            Err(ChainError::Untrusted(message))
+        }
+        None => Ok(all),
+    }
+}
+
 /// Books effects in their order. Says why it stopped, if it did.
 pub(super) async fn book_all(
     app: &App,
@@ -68,13 +80,9 @@ pub(super) async fn book_before(
     if height <= booked {
         return Ok(());
     }
-    let mut all = pool.chain.adapter.effects(booked, height).await?;
+    let mut all = all_of(pool, booked, height).await?;
     if let Some(own) = all.iter().position(|effect| effect.operation.as_ref() == Some(id)) {
         all.truncate(own);
-    }
-    if let Some(effect) = all.iter().find(|effect| effect.height > height) {
-        let message = format!("asked for effects up to {height}, got one of {}", effect.height);
-        return Err(ChainError::Untrusted(message).into());
     }
     match book_all(app, pool, &all, now).await? {
         Some(reason) => Err(AppError::Broken(reason)),
@@ -125,7 +133,7 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
     let posting = match booking::effect(effect, &context).map_err(|error| broken(effect, &error))? {
         Booking::Post(posting) => *posting,
         Booking::PauseAndReport(discrepancy) => {
-            let at = format!("height {}, {}/{}", effect.height, effect.key.transaction, effect.key.index);
+            let at = format!("height {}, {}", effect.height, effect.key);
             return Ok(Booked::Stop(format!("{discrepancy:?} at {at} is explained by nothing that was done")));
         }
     };
@@ -188,7 +196,7 @@ async fn unfit(change: &Change<'_>, posting: &Posting) -> Result<Option<String>,
 /// that follow it, for ever.
 async fn set_aside(pool: &Pool, change: &mut Change<'_>, effect: &Effect, why: &str) -> Result<Booked, AppError> {
     let Effect { key, height, .. } = effect;
-    let reason = format!("effect {}/{} at height {height} does not fit the books: {why}", key.transaction, key.index);
+    let reason = format!("effect {key} at height {height} does not fit the books: {why}");
     change.metrics().effects_unfit.get_or_create(&PoolName { pool: pool.id().to_string() }).inc();
     change.put_bytes(keys::booked_effect(key), &height.to_be_bytes());
     super::reconcile::pause_in(pool, change, &reason).await?;
@@ -292,5 +300,5 @@ fn receipt(effect: &Effect) -> Option<ReceiptRecord> {
 }
 
 fn broken(effect: &Effect, error: &BookingError) -> AppError {
-    AppError::Broken(format!("effect {}/{}: {error}", effect.key.transaction, effect.key.index))
+    AppError::Broken(format!("effect {}: {error}", effect.key))
 }

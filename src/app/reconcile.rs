@@ -4,7 +4,7 @@ mod rounding;
 
 use std::collections::BTreeMap;
 
-use crate::chain::{ChainError, Observation, RewardStyle};
+use crate::chain::{Observation, RewardStyle};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::booking;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
@@ -99,11 +99,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     }
     let (before, booked_height) = (pool.seen(), mark.booked_height);
     let observation = pool.saw(observation);
-    let effects = pool.chain.adapter.effects(mark.booked_height, observation.height).await?;
-    if let Some(effect) = effects.iter().find(|effect| effect.height > observation.height) {
-        let message = format!("asked for effects up to {}, got one of {}", observation.height, effect.height);
-        return Err(ChainError::Untrusted(message).into());
-    }
+    let effects = effects::all_of(pool, mark.booked_height, observation.height).await?;
     if let Some(reason) = effects::book_all(app, pool, &effects, now).await? {
         pause(app, pool, now, &reason).await?;
         return Ok(None);

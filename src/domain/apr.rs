@@ -29,6 +29,11 @@ pub struct PaidOn {
 }
 
 impl PaidOn {
+    /// Both together.
+    pub const fn and(self, other: Self) -> Self {
+        Self { paid: self.paid.saturating_add(other.paid), weight: self.weight.saturating_add(other.weight) }
+    }
+
     /// The annual rate, for showing.
     pub fn rate(&self) -> Option<Decimal> {
         annual_rate(self.paid, self.weight)

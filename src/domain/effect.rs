@@ -2,6 +2,8 @@
 //!
 //! Every booking of tokens comes from an effect and from nothing else. An effect is booked once, by its key.
 
+use std::fmt;
+
 use super::amount::BaseUnits;
 use super::ids::{OperationId, TransactionId, TransferId, ValidatorId};
 use super::time::UnixSeconds;
@@ -13,6 +15,13 @@ pub struct EffectKey {
     pub transaction: TransactionId,
     /// The place within the transaction.
     pub index: u32,
+}
+
+/// As the log of postings names it: `transaction/index`.
+impl fmt::Display for EffectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.transaction, self.index)
+    }
 }
 
 /// One finalised effect on our addresses.
@@ -57,4 +66,23 @@ pub enum EffectKind {
     Slashed { validator: ValidatorId, delegated: BaseUnits, unbonding: BaseUnits },
     /// The chain took back what the effect `slash` destroyed: so much is delegated and unbonding again.
     SlashReversed { slash: EffectKey, validator: ValidatorId, delegated: BaseUnits, unbonding: BaseUnits },
+}
+
+impl EffectKind {
+    /// The amount that it moves; of a slash or its reversal, what is delegated.
+    pub const fn amount_mut(&mut self) -> &mut BaseUnits {
+        match self {
+            Self::TransferIn { amount, .. }
+            | Self::TransferOut { amount, .. }
+            | Self::Delegated { amount, .. }
+            | Self::Undelegated { amount, .. }
+            | Self::Redelegated { amount, .. }
+            | Self::Matured { amount, .. }
+            | Self::Withdrawn { amount }
+            | Self::RewardPaid { amount, .. }
+            | Self::RewardCompounded { amount, .. }
+            | Self::FeePaid { amount } => amount,
+            Self::Slashed { delegated, .. } | Self::SlashReversed { delegated, .. } => delegated,
+        }
+    }
 }

@@ -239,7 +239,7 @@ impl Reason {
     pub fn subject(&self) -> String {
         match self {
             Self::OperationPlanned(id) | Self::OperationReleased(id) => id.to_string(),
-            Self::Effect(_, key) => format!("{}/{}", key.transaction, key.index),
+            Self::Effect(_, key) => key.to_string(),
             Self::FundSent(id) | Self::DefundReceived(id) => id.to_string(),
             Self::DistributionComputed(revision)
             | Self::DistributionReleased(revision)

@@ -15,7 +15,7 @@ use crate::app::{App, AppError, Pool};
 use crate::book::{Book, JournalGroup, JournalRecord, PositionView};
 use crate::domain::correction as domain;
 use crate::domain::distribution::{AfterVoid, DistributionState};
-use crate::domain::effect::{Effect, EffectKey, EffectKind};
+use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::eligibility::{EnrolmentMode, Standing};
 use crate::domain::feed::SourceNumber;
 use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
@@ -192,7 +192,7 @@ fn receipt(effect: &Effect) -> Option<Receipt> {
         _ => return None,
     };
     Some(Receipt {
-        key: name(&effect.key),
+        key: effect.key.to_string(),
         amount: amount.get(),
         at: effect.at.get(),
         earned_from: earned_from.get(),
@@ -227,14 +227,14 @@ fn slash(effect: &Effect) -> Option<Slash> {
         _ => return None,
     };
     let amount = delegated.get().saturating_add(unbonding.get());
-    Some(Slash { key: name(key), at: effect.at.get(), amount, reversal })
+    Some(Slash { key: key.to_string(), at: effect.at.get(), amount, reversal })
 }
 
 /// What the chain did without an effect that tells of it: as reconciliation booked it, since nothing else shows when.
 async fn untold(app: &App, pool: &Pool, input: &mut Input) -> Result<(), AppError> {
     for slash in app.slashes(pool).await?.into_iter().filter(|slash| !slash.reported) {
         let amount = slash.slash.delegated.get().saturating_add(slash.slash.unbonding.get());
-        input.slashes.push(Slash { key: name(&slash.key), at: slash.at.get(), amount, reversal: false });
+        input.slashes.push(Slash { key: slash.key.to_string(), at: slash.at.get(), amount, reversal: false });
     }
     input.slashes.sort_by_key(|slash| slash.at);
     let range = keys::range_of_tag(keys::tag::POSTING);
@@ -248,10 +248,6 @@ async fn untold(app: &App, pool: &Pool, input: &mut Input) -> Result<(), AppErro
         input.staked.push(StakedChange { at: posting.at.get(), change: staked.sum() });
     }
     Ok(())
-}
-
-fn name(key: &EffectKey) -> String {
-    format!("{}/{}", key.transaction, key.index)
 }
 
 /// What the freeze of a period sealed, once it is sealed whole.
@@ -315,7 +311,7 @@ async fn distribution(app: &App, pool: &Pool, record: &DistributionRecord) -> Re
     let mut receipts = None;
     if live {
         let taken = app.receipts_of(pool, record).await?;
-        receipts = Some(taken.iter().map(|receipt| name(&receipt.key)).collect());
+        receipts = Some(taken.iter().map(|receipt| receipt.key.to_string()).collect());
     }
     let mut payouts = None;
     if record.state.is_released() {

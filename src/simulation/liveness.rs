@@ -1,6 +1,6 @@
 //! The end: the faults stop, people do their work, and everything has to come to rest within a bounded time.
 
-use crate::domain::effect::{Effect, EffectKey, EffectKind};
+use crate::domain::effect::{Effect, EffectKey};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodState;
 use crate::store::records::PostingRecord;
@@ -171,14 +171,14 @@ impl World {
         let postings = self.ask_app("postings", async move |app| app.list(control, range, usize::MAX).await).await?;
         let postings: Vec<PostingRecord> = postings.unwrap_or_default();
         let booked = |key: &EffectKey| {
-            let subject = format!("{}/{}", key.transaction, key.index);
+            let subject = key.to_string();
             let of_it = postings.iter().filter(move |posting| posting.subject == subject);
             of_it.flat_map(|posting| &posting.legs)
         };
         // What did not fit is not booked: what it leaves apart is accepted later, as a difference.
         effects.retain(|effect| booked(&effect.key).next().is_some());
-        for lie in lies {
-            let told = moved(&lie.kind);
+        for mut lie in lies {
+            let told = lie.kind.amount_mut().get();
             if booked(&lie.key).any(|leg| leg.change.get().unsigned_abs() == told)
                 && let Some(effect) = effects.iter_mut().find(|effect| effect.key == lie.key)
             {
@@ -201,23 +201,6 @@ impl World {
         }
         let told: Vec<String> = findings.iter().take(TOLD_FINDINGS).map(ToString::to_string).collect();
         Err(Stop::failed(format!("the auditor has {} findings: {}", findings.len(), told.join("; "))))
-    }
-}
-
-/// How much an effect moves.
-fn moved(kind: &EffectKind) -> u128 {
-    match kind {
-        EffectKind::TransferIn { amount, .. }
-        | EffectKind::TransferOut { amount, .. }
-        | EffectKind::Delegated { amount, .. }
-        | EffectKind::Undelegated { amount, .. }
-        | EffectKind::Redelegated { amount, .. }
-        | EffectKind::Matured { amount, .. }
-        | EffectKind::Withdrawn { amount }
-        | EffectKind::RewardPaid { amount, .. }
-        | EffectKind::RewardCompounded { amount, .. }
-        | EffectKind::FeePaid { amount } => amount.get(),
-        EffectKind::Slashed { delegated, .. } | EffectKind::SlashReversed { delegated, .. } => delegated.get(),
     }
 }
 

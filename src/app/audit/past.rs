@@ -10,6 +10,7 @@ use ruint::aliases::U256;
 use super::{Sums, wide};
 use crate::app::history::TRAILING_PERIODS;
 use crate::app::{App, AppError, Pool};
+use crate::domain::apr::PaidOn;
 use crate::domain::distribution::{AfterVoid, DistributionState, Figures};
 use crate::domain::equations::{self, Cumulative, EquationResult, RevisionPayouts};
 use crate::domain::ledger::{ClaimAccount, LedgerView, RevisionRef};
@@ -41,8 +42,8 @@ pub(super) struct History {
     released_payouts: U256,
     released_fees: U256,
     unacked: U256,
-    /// Payouts and customers' weight of the last released ones.
-    trailing: VecDeque<(U256, U256)>,
+    /// What the last released ones paid.
+    trailing: VecDeque<PaidOn>,
     /// The last period that has a revision.
     last: u64,
 }
@@ -119,8 +120,7 @@ impl History {
         self.released.push((record.reference(), f));
         add(&mut self.released_payouts, wide(f.payouts));
         add(&mut self.released_fees, wide(f.fee));
-        let customers = record.weight_total.saturating_sub(record.house_weight);
-        self.trailing.push_back((wide(f.payouts), customers));
+        self.trailing.push_back(record.paid_on());
         if self.trailing.len() > TRAILING_PERIODS {
             self.trailing.pop_front();
         }
@@ -144,14 +144,14 @@ impl History {
 
     /// The sums for readers.
     pub(super) fn sums(&self) -> Sums {
-        let add = |sum: U256, amount: U256| sum.saturating_add(amount);
+        let trailing = self.trailing.iter().copied().fold(PaidOn::default(), PaidOn::and);
         Sums {
             rewards: self.cumulative.receipts,
             slashed: self.slashed,
             payouts: self.released_payouts,
             fees: self.released_fees,
-            trailing_payouts: self.trailing.iter().map(|trailing| trailing.0).fold(U256::ZERO, add),
-            trailing_weight: self.trailing.iter().map(|trailing| trailing.1).fold(U256::ZERO, add),
+            trailing_payouts: trailing.paid,
+            trailing_weight: trailing.weight,
             trailing_periods: u32::try_from(self.trailing.len()).unwrap_or(u32::MAX),
         }
     }

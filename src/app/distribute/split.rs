@@ -1,8 +1,6 @@
 //! The payouts of a revision: a pure function of the frozen weights and the pinned inputs, written partition by
 //! partition off the ingest path, checked against the freeze, and sealed.
 
-use ruint::aliases::U256;
-
 use crate::book::column::{self, CHUNK_ORDINALS};
 use crate::domain::amount::BaseUnits;
 use crate::domain::apr::PaidOn;
@@ -321,10 +319,7 @@ impl App {
             if !record.state.is_released() || trailing.1 as usize == TRAILING_PERIODS {
                 continue;
             }
-            let customers = record.weight_total.saturating_sub(record.house_weight);
-            trailing.0.paid = trailing.0.paid.saturating_add(U256::from(record.figures.payouts.get()));
-            trailing.0.weight = trailing.0.weight.saturating_add(customers);
-            trailing.1 += 1;
+            trailing = (trailing.0.and(record.paid_on()), trailing.1 + 1);
         }
         Ok(trailing)
     }

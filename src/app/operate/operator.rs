@@ -180,17 +180,18 @@ pub(super) async fn await_effects(
         None => None,
     };
     operation.next_attempt_at = now.plus(COMPARE_SECONDS);
+    let ended = error.is_some() || booked;
     if let Some(error) = error {
         let reason = format!("operation {}: {error}", operation.id);
         app.metrics.contradictions.inc();
         reconcile::pause_in(pool, &mut change, &reason).await?;
         operation.last_error = error;
-        end(&mut change, &mut operation).await?;
     } else if booked {
         operation.last_error = String::new();
+    }
+    if ended {
         end(&mut change, &mut operation).await?;
     }
-    let ended = against.is_some() || booked;
     change.put(keys::operation(&operation.id), &operation);
     change.commit().await?;
     Ok(if ended { Work::Done } else { Work::Idle })

@@ -1,7 +1,7 @@
 //! What operations lose by the chain's rounding: the house's, and no slash.
 
 use crate::app::control::Change;
-use crate::app::{AppError, Pool, slash};
+use crate::app::{AppError, Pool, effects, slash};
 use crate::domain::booking;
 use crate::domain::effect::EffectKind;
 use crate::domain::fixed_apr::SlashPolicy;
@@ -26,7 +26,7 @@ pub(super) async fn rounded(
     if units.is_zero() {
         return Ok(false);
     }
-    let effects = pool.chain.adapter.effects(reconciled_height, height).await?;
+    let effects = effects::all_of(pool, reconciled_height, height).await?;
     let mut any = false;
     for (validator, drop) in drops {
         let touched = effects.iter().filter(|effect| effect.operation.is_some() && touches(&effect.kind, &validator));

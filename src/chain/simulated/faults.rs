@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::codec::draw;
 use crate::chain::{ChainError, Rate};
 use crate::domain::amount::BaseUnits;
-use crate::domain::effect::{Effect, EffectKind};
+use crate::domain::effect::Effect;
 use crate::domain::ids::ValidatorId;
 use crate::domain::time::UnixSeconds;
 
@@ -280,19 +280,7 @@ impl Faults {
         if self.fire(|fault| matches!(fault, SimulatedFault::LyingEffect { .. }).then_some(())).is_none() {
             return;
         }
-        let amount = match &mut effect.kind {
-            EffectKind::TransferIn { amount, .. }
-            | EffectKind::TransferOut { amount, .. }
-            | EffectKind::Delegated { amount, .. }
-            | EffectKind::Undelegated { amount, .. }
-            | EffectKind::Redelegated { amount, .. }
-            | EffectKind::Matured { amount, .. }
-            | EffectKind::Withdrawn { amount }
-            | EffectKind::RewardPaid { amount, .. }
-            | EffectKind::RewardCompounded { amount, .. }
-            | EffectKind::FeePaid { amount } => amount,
-            EffectKind::Slashed { delegated, .. } | EffectKind::SlashReversed { delegated, .. } => delegated,
-        };
+        let amount = effect.kind.amount_mut();
         *amount = amount.checked_add(BaseUnits::from_u64(1)).unwrap_or(BaseUnits::MAX);
     }
 

@@ -5,6 +5,7 @@ use ruint::aliases::U256;
 
 use super::{Record, RecordError, field, message, required, units, wide};
 use crate::domain::amount::{AmountError, BaseUnits};
+use crate::domain::apr::PaidOn;
 use crate::domain::distribution::{AfterVoid, DistributionState, Figures};
 use crate::domain::ids::AccountId;
 use crate::domain::ledger::RevisionRef;
@@ -127,6 +128,12 @@ impl DistributionRecord {
             void_reason: String::new(),
             receipts_freed: false,
         }
+    }
+
+    /// What it pays on the customers' weight.
+    pub fn paid_on(&self) -> PaidOn {
+        let weight = self.weight_total.saturating_sub(self.house_weight);
+        PaidOn { paid: U256::from(self.figures.payouts.get()), weight }
     }
 
     /// Its name in postings.

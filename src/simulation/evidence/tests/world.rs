@@ -7,6 +7,7 @@ use crate::app::distribute::tests::rig::{LENGTH, Rig, account, at, policy, units
 use crate::app::enrol::{self, Enrol};
 use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent};
 use crate::domain::amount::BaseUnits;
+use crate::domain::effect::EffectKey;
 use crate::domain::enrolment::Decision;
 use crate::domain::fixed_apr::AnnualRate;
 use crate::domain::ids::{SourceId, TransactionId, ValidatorId};
