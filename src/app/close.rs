@@ -274,7 +274,10 @@ impl App {
                 Ok(())
             })
             .await?;
-        step(self, pool, self.now()).await?;
+        // The decision is durable: a caller who heard of a failure now would take it as not made.
+        if let Err(error) = step(self, pool, self.now()).await {
+            tracing::warn!(pool = %pool.id(), %error, "the decision is durable; the next step freezes the period");
+        }
         Ok(once)
     }
 }

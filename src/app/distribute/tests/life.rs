@@ -178,6 +178,24 @@ async fn a_paused_pool_releases_nothing_and_a_wrong_hash_pauses() {
 }
 
 #[tokio::test]
+async fn what_is_durable_is_answered_so_whatever_goes_wrong_after_it() {
+    let mut durable = 0;
+    for n in 0..4 {
+        let mut rig = twins(1, ReleaseLimits::default()).await;
+        rig.reconciled(LENGTH).await;
+        rig.run().await.unwrap();
+        let last = rig.last(0).await.unwrap();
+        rig.busy_at(n);
+        let (app, pool, request) = (rig.app.clone(), rig.pool.clone(), rig.request());
+        let acknowledged = app.ack_payouts(&request, &pool, ZERO, 1, last.hash, 2, Vec::new()).await;
+        let taken = rig.claim(ClaimAccount::Payable).await == 0;
+        assert_eq!(acknowledged.is_ok(), taken, "busy at commit {n}: {acknowledged:?}");
+        durable += u32::from(taken && rig.last(0).await.unwrap().state != DistributionState::Settled);
+    }
+    assert!(durable > 0, "once the settling after it found the store busy");
+}
+
+#[tokio::test]
 async fn rejected_payouts_become_unclaimed() {
     let mut rig = twins(1, ReleaseLimits::default()).await;
     rig.reconciled(LENGTH).await;

@@ -197,6 +197,12 @@ impl Rig {
         self.store.set_faults(move |commit, _| (commit == from + n).then_some(fault));
     }
 
+    /// Makes the store be busy at the `n`th commit from now on.
+    pub fn busy_at(&self, n: u64) {
+        let from = self.store.commits();
+        self.store.set_faults(move |commit, _| (commit == from + n).then_some(crate::store::model::Fault::Busy));
+    }
+
     pub fn set_time(&self, second: i64) {
         self.clock.0.store(START + second, Ordering::Relaxed);
     }
