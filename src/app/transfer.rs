@@ -248,10 +248,10 @@ impl App {
                         return Err(AppError::refused(Reason::WrongState, message));
                     }
                     record.reason.clone_from(reason);
-                    let moved = !record.transfer.seen.is_zero() || !record.transfer.acknowledged.is_zero();
-                    let event = if moved { TransferEvent::Finished } else { TransferEvent::Cancelled };
-                    let step = record.transfer.apply(event);
-                    step.map_err(|error| refused(&record, &BookingError::Transfer(error)))?.transfer
+                    let ended = booking::end_fund(&record.transfer);
+                    let (transfer, entry) = ended.map_err(|error| refused(&record, &error))?;
+                    change.post(&entry, change.at())?;
+                    transfer
                 }
             };
             record.transfer = transfer;

@@ -278,6 +278,18 @@ pub fn acknowledge_transfer(transfer: &Transfer, amount: BaseUnits) -> Result<(T
     Ok((step.transfer, entry))
 }
 
+/// Custody says that no more will come of a FUND: what it had acknowledged and the chain has not shown is in custody
+/// again. The house's own tokens were in no account of the pool.
+pub fn end_fund(transfer: &Transfer) -> Result<(Transfer, Entry), BookingError> {
+    let step = transfer.apply(TransferEvent::Finished)?;
+    let returned = match transfer.purpose {
+        Purpose::Principal => step.money.returned,
+        Purpose::HouseFloat => BaseUnits::ZERO,
+    };
+    let legs = [down(A::InTransit, returned), up(A::Custody, returned)];
+    Ok((step.transfer, Entry::new(Reason::FundReturned(transfer.id.clone()), legs)?))
+}
+
 /// Equation 1, before anything is made from the figures.
 fn balanced(figures: &Figures) -> Result<(), BookingError> {
     let (taken, given) = figures.sides()?;

@@ -176,6 +176,8 @@ pub enum Reason {
     Effect(EffectName, EffectKey),
     /// Custody says that it has sent a FUND.
     FundSent(TransferId),
+    /// Custody says that a FUND ended, and has back what it sent and the chain has not shown.
+    FundReturned(TransferId),
     /// Custody says that it has received a DEFUND.
     DefundReceived(TransferId),
     /// A distribution took its receipts and carry.
@@ -221,6 +223,7 @@ impl Reason {
                 EffectName::SlashReversed => "slash_reversed",
             },
             Self::FundSent(_) => "fund_sent",
+            Self::FundReturned(_) => "fund_returned",
             Self::DefundReceived(_) => "defund_received",
             Self::DistributionComputed(_) => "distribution_computed",
             Self::DistributionReleased(_) => "distribution_released",
@@ -240,7 +243,7 @@ impl Reason {
         match self {
             Self::OperationPlanned(id) | Self::OperationReleased(id) => id.to_string(),
             Self::Effect(_, key) => key.to_string(),
-            Self::FundSent(id) | Self::DefundReceived(id) => id.to_string(),
+            Self::FundSent(id) | Self::FundReturned(id) | Self::DefundReceived(id) => id.to_string(),
             Self::DistributionComputed(revision)
             | Self::DistributionReleased(revision)
             | Self::DistributionVoided(revision)

@@ -55,7 +55,8 @@ pub enum TransferEvent {
     Acknowledged(BaseUnits),
     /// The chain shows `amount` more: arrived, of a FUND; left, of a DEFUND.
     Seen(BaseUnits),
-    /// No more will come of it (custody's word, an operator's, or the failed rest of an operation).
+    /// No more will come of it (custody's word, or the failed rest of an operation). What custody acknowledged of a FUND
+    /// and the chain has not shown is back in custody then.
     Finished,
     /// It is no longer wanted, or its operation failed before it did anything.
     Cancelled,
@@ -86,11 +87,13 @@ pub struct Transfer {
     pub state: TransferState,
 }
 
-/// What an event moves, for the ledger. At most one of the first two is not zero for an acknowledgement.
+/// What an event moves, for the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferMoney {
     /// From custody into transit (FUND) or from transit into custody (DEFUND): what an acknowledgement moves.
     pub acknowledged: BaseUnits,
+    /// Of a FUND that ends: from transit back into custody, what was acknowledged and never arrived.
+    pub returned: BaseUnits,
     /// Of a FUND that the chain shows: what custody had acknowledged before, out of transit.
     pub from_transit: BaseUnits,
     /// Of a FUND that the chain shows: what custody has not acknowledged yet, straight out of custody.
@@ -126,9 +129,6 @@ pub enum TransferRefusal {
         /// The most that may be acknowledged now.
         expected: BaseUnits,
     },
-    /// Something is still on its way: acknowledged and not seen, or seen and not acknowledged.
-    #[error("part of the transfer is still on its way")]
-    StillInTransit,
     /// An acknowledgement of nothing.
     #[error("an acknowledgement needs an amount above zero")]
     Nothing,
@@ -153,7 +153,7 @@ enum Rule {
     Count(BaseUnits),
     /// Count it as nobody's: the transfer stays as it is.
     Surplus(BaseUnits),
-    /// End it, if nothing is on its way.
+    /// End it with what has arrived.
     Finish,
     /// Nothing more will leave: it ends once custody has what was sent.
     Curtail,
@@ -279,9 +279,8 @@ impl Transfer {
                 next.count_movement(amount)?;
             }
             (Rule::Finish, _) => {
-                if self.acknowledged != self.seen {
-                    return Err(TransferRefusal::StillInTransit);
-                }
+                money.returned = self.acknowledged.saturating_sub(self.seen);
+                next.acknowledged = self.acknowledged.min(self.seen);
                 next.state = self.end();
             }
             (Rule::Curtail, _) => {

@@ -91,12 +91,20 @@ fn a_defund_is_received_when_all_is_back() {
 }
 
 #[test]
-fn a_short_transfer_is_finished_when_nothing_is_on_its_way() {
-    let (fund, _) = go(&transfer(Direction::Fund, 100), E::Acknowledged(units(90)));
-    assert_eq!(fund.apply(E::Finished), Err(TransferRefusal::StillInTransit));
-    let (fund, _) = go(&fund, E::Seen(units(90)));
-    let (fund, _) = go(&fund, E::Finished);
-    assert_eq!((fund.state, fund.outstanding()), (S::Observed, BaseUnits::ZERO));
+fn a_short_transfer_is_finished_with_what_has_arrived() {
+    let (sent, _) = go(&transfer(Direction::Fund, 100), E::Acknowledged(units(90)));
+    let (fund, _) = go(&sent, E::Seen(units(90)));
+    let (fund, money) = go(&fund, E::Finished);
+    assert_eq!((fund.state, fund.outstanding(), money), (S::Observed, BaseUnits::ZERO, TransferMoney::default()));
+    // It bounced, in part: what never arrived is back in custody, and nobody can acknowledge it once more.
+    let (fund, _) = go(&sent, E::Seen(units(20)));
+    let (fund, money) = go(&fund, E::Finished);
+    assert_eq!((fund.state, fund.outstanding(), money.returned), (S::Observed, BaseUnits::ZERO, units(70)));
+    assert_eq!(fund.acknowledgeable(), BaseUnits::ZERO);
+    // Arrived before custody said anything: it may still say so.
+    let (fund, _) = go(&transfer(Direction::Fund, 100), E::Seen(units(20)));
+    let (fund, money) = go(&fund, E::Finished);
+    assert_eq!((fund.state, money.returned, fund.acknowledgeable()), (S::Observed, BaseUnits::ZERO, units(20)));
     let (failed, _) = go(&transfer(Direction::Defund, 5), E::Finished);
     assert_eq!(failed.state, S::Cancelled);
 }
