@@ -81,7 +81,7 @@ impl App {
             }
             change.delete(keys::live_distribution(period.0));
             if record.receipts.count == 0 {
-                gather::finish_void(change, &mut record).await?;
+                gather::finish_void(self, pool, change, &mut record).await?;
             }
             change.put(keys::distribution(period.0, revision), &record);
             tracing::info!(pool = %pool.id(), period = period.0, revision, ?mode, reason, "distribution voided");

@@ -127,11 +127,22 @@ async fn pin(
     Ok(())
 }
 
-/// What the stake that the house's credit carries weighs in the period, and what was staked or unbonding at its end.
-async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<(U256, BaseUnits), AppError> {
+/// What was staked or unbonding in a period.
+struct Staked {
+    at_start: BaseUnits,
+    changes: Vec<LevelChange>,
+}
+
+impl Staked {
+    fn at_end(&self) -> BaseUnits {
+        self.changes.last().map_or(self.at_start, |last| last.level)
+    }
+}
+
+async fn staked(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Staked, AppError> {
     let (start, end) = (period.bounds.start, period.bounds.end);
     let control = pool.control();
-    let staked_at_start = match period.index.0.checked_sub(1) {
+    let at_start = match period.index.0.checked_sub(1) {
         None => {
             let before: Vec<StakedChange> = app.list(control, keys::staked_series_before(start), usize::MAX).await?;
             levels(BaseUnits::ZERO, &before)?.last().map_or(BaseUnits::ZERO, |last| last.level)
@@ -142,7 +153,13 @@ async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<(
         }
     };
     let changes: Vec<StakedChange> = app.list(control, keys::staked_series_between(start, end), usize::MAX).await?;
-    let staked = levels(staked_at_start, &changes)?;
+    Ok(Staked { at_start, changes: levels(at_start, &changes)? })
+}
+
+/// What the stake that the house's credit carries weighs in the period, and what was staked or unbonding at its end.
+async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<(U256, BaseUnits), AppError> {
+    let (start, end) = (period.bounds.start, period.bounds.end);
+    let staked = staked(app, pool, period).await?;
     let curve = app.book.frozen_curve(pool.number(), period.index).await?;
     let curve = curve.ok_or_else(|| broken(format!("the book has no curve of period {}", period.index)))?;
     let delta = |(second, change): (u32, i128)| LevelDelta {
@@ -153,13 +170,12 @@ async fn house_weight(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<(
     let input = HouseWeightInput {
         start,
         end,
-        staked_at_start,
-        staked: &staked,
+        staked_at_start: staked.at_start,
+        staked: &staked.changes,
         eligible_at_start: SignedUnits::new(curve.start_total()).unsigned().map_err(broken)?,
         eligible: &eligible,
     };
-    let at_end = staked.last().map_or(staked_at_start, |last| last.level);
-    Ok((input.house_weight().map_err(broken)?, at_end))
+    Ok((input.house_weight().map_err(broken)?, staked.at_end()))
 }
 
 /// The levels that changes lead to from `opening` on, one a second. They are in the order of their seconds; within one,
@@ -201,7 +217,7 @@ pub(super) async fn free(
         change.put_bytes(keys::unassigned_receipt(receipt.at, &receipt.key), &[]);
     }
     if last {
-        finish_void(&mut change, &mut record).await?;
+        finish_void(app, pool, &mut change, &mut record).await?;
         change.put(keys::distribution(record.period.0, record.revision), &record);
     }
     change.commit().await?;
@@ -212,10 +228,21 @@ pub(super) async fn free(
     Ok(Work::Done)
 }
 
-/// Notes that a voided revision holds no receipt any more; one that carries ends the period with it.
-pub(super) async fn finish_void(change: &mut Change<'_>, record: &mut DistributionRecord) -> Result<(), AppError> {
+/// Notes that a voided revision holds no receipt any more; one that carries ends the period with it, and the next period
+/// begins with what was staked at its end, whether that had been pinned or not.
+pub(super) async fn finish_void(
+    app: &App,
+    pool: &Pool,
+    change: &mut Change<'_>,
+    record: &mut DistributionRecord,
+) -> Result<(), AppError> {
     record.receipts_freed = true;
     if record.state == DistributionState::Voided(AfterVoid::Carry) {
+        if record.progress == Progress::Gathering {
+            let period: Option<PeriodRecord> = change.read(&keys::period(record.period.0)).await?;
+            let period = period.ok_or_else(|| broken(format!("period {} is missing", record.period)))?;
+            record.staked_at_end = staked(app, pool, &period).await?.at_end();
+        }
         mark_distributed(change, record.period).await?;
     }
     Ok(())
