@@ -72,24 +72,7 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     if due.is_empty() {
         return Ok(Work::Idle);
     }
-    let paused = app.pool_state(pool).await?.paused.is_some();
-    let settled = app.chain_mark(pool).await?.settled();
     let mut work = Work::Idle;
-    // What flows out and was not sent before a pause is given up: after it, the need may be another.
-    let (given_up, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|operation| {
-        let outflow = !operation.kind.is_exit() || matches!(operation.kind, OperationKind::SendToCustody { .. });
-        let stakes = matches!(operation.kind, OperationKind::Delegate { .. } | OperationKind::Redelegate { .. });
-        operation.state == OperationState::Planned && (paused && outflow || !settled && stakes)
-    });
-    for mut operation in given_up.into_iter().take(PER_STEP) {
-        let why = match paused {
-            true => "the pool was paused before it was sent",
-            false => "stake was slashed before it was sent; nothing is delegated until ledger and chain agree again",
-        };
-        let finding = Finding::with(OperationEvent::SubmitRefused, why);
-        settle(app, pool, &mut operation, finding, now).await?;
-        work = Work::Done;
-    }
     let mut failed = None;
     for operation in due.into_iter().take(PER_STEP) {
         let span = tracing::info_span!("operation", pool = %pool.id(), operation_id = %operation.id);
@@ -105,6 +88,21 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
         }
     }
     failed.map_or(Ok(work), Err)
+}
+
+/// Why an operation that would move tokens out of the pool's hands may not be sent now, if so: the pool is paused, or
+/// stake was slashed and ledger and chain have not agreed since.
+pub(super) async fn held_back(app: &App, pool: &Pool, kind: &OperationKind) -> Result<Option<&'static str>, AppError> {
+    let outflow = !kind.is_exit() || matches!(kind, OperationKind::SendToCustody { .. });
+    if outflow && app.pool_state(pool).await?.paused.is_some() {
+        return Ok(Some("the pool was paused before it was sent"));
+    }
+    if !kind.is_exit() && !app.chain_mark(pool).await?.settled() {
+        return Ok(Some(
+            "stake was slashed before it was sent; nothing is delegated until ledger and chain agree again",
+        ));
+    }
+    Ok(None)
 }
 
 /// Nothing can be asked of one without bytes: it takes no place among those that are visited.
@@ -145,9 +143,11 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
     let finding = match (operation.state, &operation.signed) {
         (OperationState::Confirmed, _) => return operator::await_effects(app, pool, &operation, now).await,
         (OperationState::Failed, _) => return Ok(Work::Idle),
-        (OperationState::Planned, _) => match exhausted {
-            Some(event) => Finding::with(event, &operation.last_error),
-            None => return build(app, pool, operation, now).await,
+        // What flows out and was not sent before a pause is given up: after it, the need may be another.
+        (OperationState::Planned, _) => match (held_back(app, pool, &operation.kind).await?, exhausted) {
+            (Some(why), _) => Finding::with(OperationEvent::SubmitRefused, why),
+            (None, Some(event)) => Finding::with(event, &operation.last_error),
+            (None, None) => return build(app, pool, operation, now).await,
         },
         // Found after a restart: whether the bytes were sent, nobody knows.
         (OperationState::Submitting, _) => Finding::with(OperationEvent::SubmitLost, "cut off while it was sent"),
@@ -162,7 +162,11 @@ async fn drive(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
     };
     let (state, action) = (operation.state, settle(app, pool, &mut operation, finding, now).await?);
     if action == OperationAction::Submit {
-        return resend(app, pool, operation, now).await;
+        // What may have been sent before a pause is looked up until its bytes are dead, and not sent once more.
+        return match held_back(app, pool, &operation.kind).await? {
+            Some(_) => Ok(Work::Idle),
+            None => resend(app, pool, operation, now).await,
+        };
     }
     let moved = operation.state != state || action == OperationAction::Lookup;
     Ok(if moved { Work::Done } else { Work::Idle })

@@ -1,6 +1,7 @@
 //! Whole lives of operations, on a simulated chain with faults.
 
 mod order;
+mod pauses;
 
 use super::*;
 use crate::app::Once;

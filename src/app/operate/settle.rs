@@ -6,6 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::app::control::Change;
 use crate::app::effects::{self, Booked};
+use crate::app::operate::held_back;
 use crate::app::{App, AppError, Pool, transfer};
 use crate::chain::{Lookup, Signed};
 use crate::domain::amount::BaseUnits;
@@ -102,12 +103,9 @@ pub(super) async fn settle(
     app: &App,
     pool: &Pool,
     operation: &mut OperationRecord,
-    finding: Finding,
+    mut finding: Finding,
     now: UnixSeconds,
 ) -> Result<OperationAction, AppError> {
-    let Transition { state, action } = transition(operation.state, finding.event)
-        .map_err(|refusal| AppError::Broken(format!("{} in {:?}: {refusal}", operation.id, operation.state)))?;
-    app.metrics.operation_met(operation.state, finding.event);
     let mut change = Change::begin(app, pool, now).await?;
     let stored: Option<OperationRecord> = change.read(&keys::operation(&operation.id)).await?;
     let stored = stored.ok_or_else(|| AppError::Broken(format!("operation {} is missing", operation.id)))?;
@@ -115,6 +113,16 @@ pub(super) async fn settle(
         *operation = stored;
         return Ok(OperationAction::Nothing);
     }
+    // The pool may have been paused while it was signed: from this commit on it is sent, so the question is asked in it.
+    if finding.event == OperationEvent::IntentStored
+        && let Some(why) = held_back(app, pool, &operation.kind).await?
+    {
+        operation.signed = None;
+        finding = Finding::with(OperationEvent::SubmitRefused, why);
+    }
+    let Transition { state, action } = transition(operation.state, finding.event)
+        .map_err(|refusal| AppError::Broken(format!("{} in {:?}: {refusal}", operation.id, operation.state)))?;
+    app.metrics.operation_met(operation.state, finding.event);
     (operation.in_flight, operation.settled, operation.fee) = (stored.in_flight, stored.settled, stored.fee);
     change.put(keys::operation(&operation.id), operation);
     if action == OperationAction::Book {
