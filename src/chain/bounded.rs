@@ -1,15 +1,20 @@
 //! A chain and a signer that answer in time, or count as not answering: one that hangs must not hold up the others.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Signer, Unsigned};
 use crate::domain::effect::Effect;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationKind;
+
+/// After a call that was given up, so many times its length nothing is asked: the pools of other chains take turns with
+/// this one, and are held up for a quarter of the time at most, however many calls of this one are due.
+const REST: u32 = 3;
 
 /// An adapter or a signer of which each call is given up after a while, as [`ChainError::Unavailable`]. A call that is
 /// given up is dropped: of a submission nothing is known then, and a look-up tells.
@@ -17,12 +22,19 @@ use crate::domain::operation::OperationKind;
 pub struct Bounded<T: ?Sized> {
     inner: Arc<T>,
     longest: Duration,
+    /// Until when nothing is asked.
+    rests_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<T: ?Sized> Bounded<T> {
     /// `inner`, with at most `longest` a call.
     pub fn new(inner: Arc<T>, longest: Duration) -> Self {
-        Self { inner, longest }
+        Self { inner, longest, rests_until: Arc::default() }
+    }
+
+    fn rests_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // Nothing can panic while it is held.
+        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn within<R>(
@@ -30,9 +42,18 @@ impl<T: ?Sized> Bounded<T> {
         what: &str,
         call: impl Future<Output = Result<R, ChainError>> + Send,
     ) -> Result<R, ChainError> {
+        let longest = self.longest.as_millis();
+        let rests_until = *self.rests_until();
+        if let Some(until) = rests_until.filter(|until| Instant::now() < *until) {
+            let rest = until.duration_since(Instant::now()).as_millis();
+            return Err(ChainError::Unavailable(format!(
+                "{what} was not asked: a call took longer than {longest} ms (operations.call_timeout_ms); the next one is \
+                 made in {rest} ms"
+            )));
+        }
         let answer = tokio::time::timeout(self.longest, call).await;
         answer.unwrap_or_else(|_| {
-            let longest = self.longest.as_millis();
+            *self.rests_until() = Some(Instant::now() + self.longest * REST);
             Err(ChainError::Unavailable(format!("{what} took longer than {longest} ms (operations.call_timeout_ms)")))
         })
     }
@@ -128,12 +149,33 @@ mod tests {
         let unsigned = Unsigned { bytes: Vec::new(), intent: kind.clone(), nonce: None, expires_at: None };
         let transaction = TransactionId::new("tx").unwrap();
         let signed = Signed { bytes: Vec::new(), transaction, nonce: None, expires_at: None };
+        let rest = || tokio::time::sleep(Duration::from_millis(750));
         given_up(silent.descriptor().await);
+        rest().await;
         given_up(silent.observe().await);
+        rest().await;
         given_up(silent.prepare(&id, &kind).await);
+        rest().await;
         given_up(silent.submit(&id, &signed).await);
+        rest().await;
         given_up(silent.lookup(&id, &signed).await);
+        rest().await;
         given_up(silent.effects(0, 1).await);
+        rest().await;
         given_up(silent.sign(&id, &unsigned).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_that_hangs_is_left_alone_for_a_while() {
+        let silent = Bounded::new(Arc::new(Silent) as Arc<dyn ChainAdapter>, Duration::from_millis(250));
+        let began = Instant::now();
+        given_up(silent.observe().await);
+        for _ in 0..1_000 {
+            let Err(ChainError::Unavailable(why)) = silent.effects(0, 1).await else { panic!("nothing hangs") };
+            assert!(why.starts_with("effects was not asked") && why.ends_with("in 750 ms"), "{why}");
+        }
+        assert_eq!(began.elapsed(), Duration::from_millis(250), "the others wait for one call alone");
+        tokio::time::advance(Duration::from_millis(750)).await;
+        given_up(silent.observe().await);
     }
 }
