@@ -176,6 +176,12 @@ impl Disk {
         (plan.doom, plan.busy) = (None, None);
     }
 
+    /// Whether no failure is planned.
+    pub(super) fn is_well(&self) -> bool {
+        let plan = lock(&self.plan);
+        plan.doom.is_none() && plan.busy.is_none() && !self.store.has_failed()
+    }
+
     /// The failure that struck, with the number of batches of its commit.
     pub(super) fn struck(&self) -> Option<(Doom, usize)> {
         lock(&self.plan).struck

@@ -90,6 +90,7 @@ impl World {
                 SimulatedFault::PartialEffect { share_bps, times: 1 }
             }
             27 => SimulatedFault::Reorg { depth: self.rng.between(1, 60), times: 1 },
+            28 => SimulatedFault::LyingEffect { times: 1 },
             23 => SimulatedFault::LyingStake { validator, missing: amount, times },
             _ => SimulatedFault::SubmitLostAfter { times: 1 },
         }

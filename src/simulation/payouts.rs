@@ -118,10 +118,14 @@ impl World {
                 continue;
             }
             let all = delivery.payouts.len() as u64;
+            // Which payouts a part holds depends on the partitions. So a part is acknowledged only where the rest is sure to
+            // follow before the service decides on anything: in one go, on a disk that is well.
+            let in_parts = self.disk_is_well();
             let mut through = delivery.asked;
             while through < all {
-                through = if self.rng.below(2) == 0 { all } else { through + 1 + self.rng.below(all - through) };
-                let through = through.min(all);
+                let whole = self.rng.below(2) == 0;
+                let part = through + 1 + self.rng.below(all - through);
+                through = if whole || !in_parts { all } else { part.min(all) };
                 let wrong = self.rng.below(60) == 0;
                 if wrong {
                     self.acknowledge_wrongly(&delivery, through).await?;

@@ -424,6 +424,11 @@ impl World {
         self.coverage.add("store", "busy", busied);
     }
 
+    /// Whether nothing is going to fail.
+    pub(super) fn disk_is_well(&self) -> bool {
+        self.disk.is_well()
+    }
+
     /// The disk, for reading.
     pub(super) fn disk(&self) -> Arc<Disk> {
         self.disk.clone()
