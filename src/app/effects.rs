@@ -9,7 +9,7 @@ use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
 use crate::domain::ids::{OperationId, TransferId};
-use crate::domain::operation::{OperationEvent, OperationRefusal, OperationState, transition};
+use crate::domain::operation::{OperationEvent, OperationKind, OperationRefusal, OperationState, transition};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
@@ -31,8 +31,6 @@ pub(super) enum Booked {
     Now,
     /// It was booked before.
     Before,
-    /// It can't be explained: outflows must stop for this reason, and nothing after it may be booked.
-    Stop(String),
 }
 
 /// Every effect with `from < height <= to`, as the chain tells it and no later one.
@@ -47,24 +45,16 @@ pub(super) async fn all_of(pool: &Pool, from: u64, to: u64) -> Result<Vec<Effect
     }
 }
 
-/// Books effects in their order. Says why it stopped, if it did.
-pub(super) async fn book_all(
-    app: &App,
-    pool: &Pool,
-    all: &[Effect],
-    now: UnixSeconds,
-) -> Result<Option<String>, AppError> {
+/// Books effects in their order.
+pub(super) async fn book_all(app: &App, pool: &Pool, all: &[Effect], now: UnixSeconds) -> Result<(), AppError> {
     for some in all.chunks(EFFECTS_PER_CHANGE) {
         let mut change = Change::begin(app, pool, now).await?;
         for effect in some {
-            if let Booked::Stop(reason) = book(app, pool, &mut change, effect).await? {
-                change.commit().await?;
-                return Ok(Some(reason));
-            }
+            book(app, pool, &mut change, effect).await?;
         }
         change.commit().await?;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Books everything that the chain did before what it did at `height` for an operation, so that what a look-up says of that
@@ -84,13 +74,11 @@ pub(super) async fn book_before(
     if let Some(own) = all.iter().position(|effect| effect.operation.as_ref() == Some(id)) {
         all.truncate(own);
     }
-    match book_all(app, pool, &all, now).await? {
-        Some(reason) => Err(AppError::Broken(reason)),
-        None => Ok(()),
-    }
+    book_all(app, pool, &all, now).await
 }
 
-/// Adds the booking of `effect` to `change`, unless it was booked before.
+/// Adds the booking of `effect` to `change`, unless it was booked before. What can't be posted is set aside, and what comes
+/// after it is booked all the same.
 pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<Booked, AppError> {
     let key = keys::booked_effect(&effect.key);
     let known = change.contains(&key).await?;
@@ -108,7 +96,7 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         Some(id) => change.read(&keys::operation(id)).await?,
         None => None,
     };
-    let mut transfer: Option<TransferRecord> = match named_transfer(effect) {
+    let mut transfer: Option<TransferRecord> = match transfer_of(effect, operation.as_ref()) {
         Some(id) => change.read(&keys::transfer(id)).await?,
         None => None,
     };
@@ -130,15 +118,20 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         slash: slashed.as_ref().map(|record| &record.slash),
         owed,
     };
-    let posting = match booking::effect(effect, &context).map_err(|error| broken(effect, &error))? {
-        Booking::Post(posting) => *posting,
-        Booking::PauseAndReport(discrepancy) => {
-            let at = format!("height {}, {}", effect.height, effect.key);
-            return Ok(Booked::Stop(format!("{discrepancy:?} at {at} is explained by nothing that was done")));
+    let posting = match booking::effect(effect, &context) {
+        Ok(Booking::Post(posting)) => *posting,
+        Ok(Booking::PauseAndReport(discrepancy)) => {
+            return set_aside(pool, change, effect, &discrepancy.to_string()).await;
         }
+        Err(error) => return set_aside(pool, change, effect, &error.to_string()).await,
     };
     if let Some(why) = unfit(change, &posting).await? {
         return set_aside(pool, change, effect, &why).await;
+    }
+    if let Some(operation) = &mut operation
+        && let Err(error) = charge(operation, effect, &posting)
+    {
+        return set_aside(pool, change, effect, &format!("operation {}: {error}", operation.id)).await;
     }
     change.post(&posting.entry, effect.at)?;
     if let Some((validator, by)) = &posting.unbonding {
@@ -154,7 +147,6 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         (None, _) => {}
     }
     if let Some(operation) = &mut operation {
-        charge(operation, effect, &posting).map_err(|error| broken(effect, &error))?;
         check_state(pool, change, operation, effect).await?;
         change.put(keys::operation(&operation.id), operation);
     }
@@ -191,9 +183,9 @@ async fn unfit(change: &Change<'_>, posting: &Posting) -> Result<Option<String>,
     Ok((after < 0).then(|| format!("{there} unbonds from {validator} and can't change by {by}")))
 }
 
-/// An effect that does not fit the books, because the books or the effect are wrong: nothing of it is posted, the pool is
-/// stopped, and what it leaves apart is found by the comparison with the chain. Tried again, it would stand before all
-/// that follow it, for ever.
+/// An effect that does not fit the books, because the books or the effect are wrong or nothing of ours explains what left:
+/// nothing of it is posted, the pool is stopped, and what it leaves apart is found by the comparison with the chain. Tried
+/// again, it would stand before all that follow it, for ever.
 async fn set_aside(pool: &Pool, change: &mut Change<'_>, effect: &Effect, why: &str) -> Result<Booked, AppError> {
     let Effect { key, height, .. } = effect;
     let reason = format!("effect {key} at height {height} does not fit the books: {why}");
@@ -277,9 +269,11 @@ fn mistaken(effect: &Effect) -> Option<Effect> {
     Some(Effect { kind, ..effect.clone() })
 }
 
-fn named_transfer(effect: &Effect) -> Option<&TransferId> {
-    match &effect.kind {
-        EffectKind::TransferIn { transfer, .. } | EffectKind::TransferOut { transfer, .. } => transfer.as_ref(),
+/// The transfer that an effect belongs to: of what left, that of its operation, whatever the memo says.
+fn transfer_of<'a>(effect: &'a Effect, operation: Option<&'a OperationRecord>) -> Option<&'a TransferId> {
+    match (&effect.kind, operation.map(|operation| &operation.kind)) {
+        (EffectKind::TransferOut { .. }, Some(OperationKind::SendToCustody { transfer, .. })) => Some(transfer),
+        (EffectKind::TransferIn { transfer, .. } | EffectKind::TransferOut { transfer, .. }, _) => transfer.as_ref(),
         _ => None,
     }
 }
@@ -297,8 +291,4 @@ fn receipt(effect: &Effect) -> Option<ReceiptRecord> {
     };
     let (key, at, height) = (effect.key.clone(), effect.at, effect.height);
     Some(ReceiptRecord { key, validator, amount, at, height, earned_from, earned_to, assigned: None })
-}
-
-fn broken(effect: &Effect, error: &BookingError) -> AppError {
-    AppError::Broken(format!("effect {}: {error}", effect.key))
 }

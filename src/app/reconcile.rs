@@ -100,10 +100,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let (before, booked_height) = (pool.seen(), mark.booked_height);
     let observation = pool.saw(observation);
     let effects = effects::all_of(pool, mark.booked_height, observation.height).await?;
-    if let Some(reason) = effects::book_all(app, pool, &effects, now).await? {
-        pause(app, pool, now, &reason).await?;
-        return Ok(None);
-    }
+    effects::book_all(app, pool, &effects, now).await?;
     let mut change = Change::begin(app, pool, now).await?;
     let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
     if observation.height < mark.seen_height {

@@ -60,7 +60,7 @@ pub struct EffectContext<'a> {
 pub enum Booking {
     /// Post this.
     Post(Box<Posting>),
-    /// Don't post: stop the pool's outflows and tell the operator.
+    /// Don't post, stop the pool's outflows and tell the operator: what it leaves apart is a person's to accept.
     PauseAndReport(Discrepancy),
 }
 
@@ -91,9 +91,10 @@ impl Posting {
 }
 
 /// What is on the chain and can't be explained by anything that we did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Discrepancy {
     /// Tokens left the staking address for no DEFUND of ours.
+    #[error("{amount} base units left the staking address for no DEFUND of ours")]
     Outflow {
         /// How much.
         amount: BaseUnits,

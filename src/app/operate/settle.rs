@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::app::control::Change;
-use crate::app::effects::{self, Booked};
+use crate::app::effects;
 use crate::app::operate::held_back;
 use crate::app::{App, AppError, Pool, transfer};
 use crate::chain::{Lookup, Signed};
@@ -127,9 +127,7 @@ pub(super) async fn settle(
     change.put(keys::operation(&operation.id), operation);
     if action == OperationAction::Book {
         for effect in &finding.effects {
-            if let Booked::Stop(reason) = effects::book(app, pool, &mut change, effect).await? {
-                return Err(AppError::Broken(reason));
-            }
+            effects::book(app, pool, &mut change, effect).await?;
         }
         if let Some(booked) = change.read(&keys::operation(&operation.id)).await? {
             *operation = booked;

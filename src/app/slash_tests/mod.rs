@@ -3,4 +3,6 @@
 mod drain;
 mod reconcile;
 mod slashes;
+mod strangers;
+pub mod teller;
 mod world;

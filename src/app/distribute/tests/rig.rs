@@ -181,6 +181,12 @@ impl Rig {
         self.restart().await
     }
 
+    /// The same, connected through another adapter.
+    pub async fn restart_on(mut self, adapter: Arc<dyn ChainAdapter>) -> Self {
+        self.chain.adapter = adapter;
+        self.restart().await
+    }
+
     /// Another service over the same store, as after a failover that was none.
     pub async fn beside(&self) -> (Arc<App>, Arc<Pool>) {
         let (app, _, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;

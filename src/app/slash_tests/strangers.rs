@@ -1,0 +1,62 @@
+//! What the chain did and nothing of ours explains: it is told, it stops what flows out, and it stops no booking.
+
+use super::teller::{Teller, read};
+use crate::app::control::Change;
+use crate::app::distribute::tests::rig::{Rig, at, units};
+use crate::app::transfer;
+use crate::domain::effect::EffectKind;
+use crate::domain::ledger::{AssetAccount, ClaimAccount};
+use crate::domain::operation::defund_id;
+use crate::domain::transfer::{Purpose, TransferState};
+
+async fn paused(rig: &Rig) -> Option<String> {
+    rig.app.pool_state(&rig.pool).await.unwrap().paused
+}
+
+fn out(amount: u64) -> EffectKind {
+    EffectKind::TransferOut { transfer: None, amount: units(amount) }
+}
+
+#[tokio::test]
+async fn an_outflow_of_nobody_s_stops_the_pool_and_no_booking_after_it() {
+    let (mut rig, teller) = Teller::new().await;
+    teller.tell(&rig, 61, "rescue", None, out(5)).await;
+    let reward = EffectKind::RewardPaid { validator: None, amount: units(7), earned_from: at(0), earned_to: at(60) };
+    teller.tell(&rig, 80, "reward", None, reward).await;
+    rig.set_time(120);
+    let found = read(&rig).await.unwrap();
+    assert_eq!(rig.claim(ClaimAccount::Undistributed).await, 7);
+    let (app, pool) = (rig.app.clone(), rig.pool.clone());
+    let mark = app.chain_mark(&pool).await.unwrap();
+    assert_eq!((mark.booked_height, found.differences.len()), (found.height, 1));
+    let reason = paused(&rig).await.unwrap();
+    assert!(reason.contains("rescue/0") && reason.contains("5 base units left the staking address"), "{reason}");
+
+    // A second reading, a person's word, and the pool is as before.
+    rig.set_time(180);
+    let request = rig.request();
+    let once = app.accept_differences(&request, &pool, found.differences_hash(), "signed by hand").await;
+    assert_eq!(once.unwrap(), crate::app::Once::First);
+    assert_eq!(rig.claim(ClaimAccount::House).await, -5);
+    let request = rig.request();
+    let _ = app.set_paused(&request, &pool, None).await.unwrap();
+    rig.set_time(240);
+    assert!(read(&rig).await.unwrap().agrees());
+    assert_eq!(paused(&rig).await, None);
+    assert_eq!(app.ledger_view(&pool).await.unwrap().asset(AssetAccount::Liquid), units(1_002));
+}
+
+#[tokio::test]
+async fn a_defund_of_ours_is_known_by_its_operation_where_its_memo_is_not_told() {
+    let (rig, teller) = Teller::new().await;
+    let mut change = Change::begin(&rig.app, &rig.pool, rig.app.now()).await.unwrap();
+    let id = transfer::request_defund(&mut change, &rig.pool, Purpose::Principal, units(40), "test").unwrap();
+    change.commit().await.unwrap();
+    let operation = defund_id(rig.pool.id(), &id).unwrap();
+    teller.tell(&rig, 61, "defund", Some(&operation), out(40)).await;
+    rig.set_time(120);
+    assert!(read(&rig).await.unwrap().agrees());
+    let record = rig.app.transfer(&rig.pool, &id).await.unwrap();
+    assert_eq!((record.transfer.state, record.transfer.seen), (TransferState::Sent, units(40)));
+    assert_eq!(rig.app.operation(&rig.pool, &operation).await.unwrap().settled, units(40));
+}
