@@ -2,15 +2,15 @@
 //!
 //! It keeps what is written apart from what is synced, so that a test can go on from what a power cut leaves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::{Batch, Direction, Expectation, KeyRange, PartitionId, Store, StoreError, limits};
 
-type Map = BTreeMap<(PartitionId, Vec<u8>), Vec<u8>>;
+type Map = BTreeMap<PartitionId, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// What happens to one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +45,10 @@ pub enum Crash {
 pub struct ModelStore(Mutex<Inner>);
 
 struct Inner {
-    written: Map,
-    synced: Map,
-    /// What the two differ in.
-    pending: BTreeSet<(PartitionId, Vec<u8>)>,
+    /// Shared with the store that a crash left, until one of them is written to.
+    written: Arc<Map>,
+    /// The keys of the commit that broke off, each with what a power cut leaves of it.
+    pending: BTreeMap<PartitionId, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     commits: u64,
     failed: Option<String>,
     faults: Faults,
@@ -63,23 +63,16 @@ impl Default for ModelStore {
 impl ModelStore {
     /// An empty store without faults.
     pub fn new() -> Self {
-        Self::of(Map::new(), Box::new(|_, _| None))
+        Self::of(Arc::default(), Box::new(|_, _| None))
     }
 
     /// An empty store with the faults that `faults` decides.
     pub fn with_faults(faults: impl FnMut(u64, &[Batch]) -> Option<Fault> + Send + 'static) -> Self {
-        Self::of(Map::new(), Box::new(faults))
+        Self::of(Arc::default(), Box::new(faults))
     }
 
-    fn of(map: Map, faults: Faults) -> Self {
-        Self(Mutex::new(Inner {
-            written: map.clone(),
-            synced: map,
-            pending: BTreeSet::new(),
-            commits: 0,
-            failed: None,
-            faults,
-        }))
+    fn of(written: Arc<Map>, faults: Faults) -> Self {
+        Self(Mutex::new(Inner { written, pending: BTreeMap::new(), commits: 0, failed: None, faults }))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -95,10 +88,16 @@ impl ModelStore {
     /// The store as the next process finds it after `crash`, without faults. This one stays as it is.
     pub fn after(&self, crash: Crash) -> Self {
         let inner = self.inner();
-        let map = match crash {
-            Crash::Process => inner.written.clone(),
-            Crash::Power => inner.synced.clone(),
-        };
+        let mut map = inner.written.clone();
+        if crash == Crash::Power {
+            for (partition, keys) in &inner.pending {
+                for (key, left) in
+                    keys.iter().filter(|(key, left)| value(&inner.written, *partition, key) != left.as_ref())
+                {
+                    set(Arc::make_mut(&mut map), *partition, key.clone(), left.clone());
+                }
+            }
+        }
         Self::of(map, Box::new(|_, _| None))
     }
 
@@ -121,36 +120,41 @@ impl Inner {
         }
     }
 
-    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+    fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), StoreError> {
         if let Some(why) = &self.failed {
             return Err(StoreError::Fatal(why.clone()));
         }
         let number = self.commits;
         self.commits += 1;
-        let fault = (self.faults)(number, batches);
+        let fault = (self.faults)(number, &batches);
         if fault == Some(Fault::Busy) {
             return Err(StoreError::Busy("a fault of the model".to_owned()));
         }
-        for batch in batches {
+        for batch in &batches {
             if !batch.expectations.iter().all(|expectation| self.holds(batch.partition, expectation)) {
                 return Err(StoreError::Conflict { partition: batch.partition.0 });
             }
         }
+        let map = Arc::make_mut(&mut self.written);
         let Some(Fault::Fatal { written, synced }) = fault else {
             for batch in batches {
-                apply(&mut self.written, batch);
-                apply(&mut self.synced, batch);
+                let partition = batch.partition;
+                changes(batch).for_each(|(key, value)| set(map, partition, key, value));
             }
             return Ok(());
         };
-        let written = &batches[..written.min(batches.len())];
-        for (index, batch) in written.iter().enumerate() {
-            apply(&mut self.written, batch);
-            if index < synced {
-                apply(&mut self.synced, batch);
+        batches.truncate(written);
+        for (index, batch) in batches.into_iter().enumerate() {
+            let partition = batch.partition;
+            let pending = self.pending.entry(partition).or_default();
+            for (key, new) in changes(batch) {
+                if index < synced {
+                    pending.insert(key.clone(), new.clone());
+                } else {
+                    pending.entry(key.clone()).or_insert_with(|| value(map, partition, &key).cloned());
+                }
+                set(map, partition, key, new);
             }
-            let keys = batch.puts.iter().map(|(key, _)| key).chain(&batch.deletes);
-            self.pending.extend(keys.map(|key| (batch.partition, key.clone())));
         }
         let why = format!("a fault of the model at commit {number}");
         self.failed = Some(why.clone());
@@ -159,28 +163,36 @@ impl Inner {
 
     fn holds(&self, partition: PartitionId, expectation: &Expectation) -> bool {
         match expectation {
-            Expectation::Absent { key } => !self.written.contains_key(&(partition, key.clone())),
-            Expectation::Equals { key, value } => self.written.get(&(partition, key.clone())) == Some(value),
+            Expectation::Absent { key } => value(&self.written, partition, key).is_none(),
+            Expectation::Equals { key, value: expected } => value(&self.written, partition, key) == Some(expected),
         }
     }
 }
 
-fn apply(map: &mut Map, batch: &Batch) {
-    for (key, value) in &batch.puts {
-        map.insert((batch.partition, key.clone()), value.clone());
-    }
-    for key in &batch.deletes {
-        map.remove(&(batch.partition, key.clone()));
-    }
+fn value<'a>(map: &'a Map, partition: PartitionId, key: &[u8]) -> Option<&'a Vec<u8>> {
+    map.get(&partition)?.get(key)
+}
+
+fn set(map: &mut Map, partition: PartitionId, key: Vec<u8>, value: Option<Vec<u8>>) {
+    let keys = map.entry(partition).or_default();
+    match value {
+        Some(value) => keys.insert(key, value),
+        None => keys.remove(&key),
+    };
+}
+
+/// What a batch leaves at each of its keys, in order.
+fn changes(batch: Batch) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+    let puts = batch.puts.into_iter().map(|(key, value)| (key, Some(value)));
+    puts.chain(batch.deletes.into_iter().map(|key| (key, None)))
 }
 
 #[async_trait]
 impl Store for ModelStore {
     async fn get(&self, partition: PartitionId, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let inner = self.inner();
-        let place = (partition, key.to_vec());
-        inner.readable(inner.pending.contains(&place))?;
-        Ok(inner.written.get(&place).cloned())
+        inner.readable(inner.pending.get(&partition).is_some_and(|keys| keys.contains_key(key)))?;
+        Ok(value(&inner.written, partition, key).cloned())
     }
 
     async fn scan(
@@ -193,10 +205,12 @@ impl Store for ModelStore {
         if range.from >= range.to {
             return Ok(Vec::new());
         }
-        let bounds = (Bound::Included((partition, range.from)), Bound::Excluded((partition, range.to)));
+        let bounds = (Bound::Included(range.from.as_slice()), Bound::Excluded(range.to.as_slice()));
         let inner = self.inner();
-        inner.readable(inner.pending.range(bounds.clone()).next().is_some())?;
-        let pairs = inner.written.range(bounds).map(|((_, key), value)| (key.clone(), value.clone()));
+        let pending = inner.pending.get(&partition);
+        inner.readable(pending.is_some_and(|keys| keys.range::<[u8], _>(bounds).next().is_some()))?;
+        let Some(keys) = inner.written.get(&partition) else { return Ok(Vec::new()) };
+        let pairs = keys.range::<[u8], _>(bounds).map(|(key, value)| (key.clone(), value.clone()));
         Ok(match direction {
             Direction::Forward => pairs.take(limit).collect(),
             Direction::Reverse => pairs.rev().take(limit).collect(),
@@ -205,7 +219,7 @@ impl Store for ModelStore {
 
     async fn commit(&self, batches: Vec<Batch>) -> Result<(), StoreError> {
         limits::check(&batches)?;
-        self.inner().commit(&batches)
+        self.inner().commit(batches)
     }
 }
 
@@ -251,6 +265,28 @@ mod tests {
                 assert_eq!(next.get(A, b"before").await, Ok(Some(b"1".to_vec())));
                 next.commit(vec![put(A, b"k", b"again")]).await.unwrap();
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_synced_is_as_it_was_before_the_commit() {
+        let store = ModelStore::new();
+        let mut before = put(A, b"kept", b"1");
+        before.put(b"removed", b"1").put(b"changed", b"1");
+        store.commit(vec![before]).await.unwrap();
+        store.set_faults(|_, _| Some(Fault::Fatal { written: 2, synced: 1 }));
+        let mut later = put(A, b"changed", b"3");
+        later.put(b"new", b"3").delete(b"removed");
+        store.commit(vec![put(A, b"changed", b"2"), later]).await.unwrap_err();
+        let all = KeyRange { from: Vec::new(), to: vec![u8::MAX] };
+        for crash in [Crash::Process, Crash::Power] {
+            let found = store.after(crash).scan(A, all.clone(), usize::MAX, Direction::Forward).await.unwrap();
+            let expected: &[(&[u8], &[u8])] = match crash {
+                Crash::Process => &[(b"changed", b"3"), (b"kept", b"1"), (b"new", b"3")],
+                Crash::Power => &[(b"changed", b"2"), (b"kept", b"1"), (b"removed", b"1")],
+            };
+            let found: Vec<(&[u8], &[u8])> = found.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+            assert_eq!(found, expected, "{crash:?}");
         }
     }
 
