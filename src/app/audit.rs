@@ -64,8 +64,8 @@ pub struct Sums {
 pub struct Audited {
     /// When.
     pub at: UnixSeconds,
-    /// The equations, with both sides.
-    pub equations: Vec<EquationResult>,
+    /// The equations, with both sides. Shared, since most audits find that nothing has changed.
+    pub equations: Arc<[EquationResult]>,
     /// How many positions have a balance.
     pub positions: u64,
     /// How many positions earn.
@@ -213,7 +213,7 @@ impl App {
         let no_pool = || AppError::Broken(format!("the book has no pool {}", pool.id()));
         let guard = Change::begin(self, pool, now).await?;
         let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
-        let groups = self.book.totals(pool.number()).ok_or_else(no_pool)?.groups;
+        let groups = self.book.groups(pool.number()).ok_or_else(no_pool)?;
         let basis = (record.version, groups);
         if let Some(last) = last.filter(|last| last.basis == basis) {
             return Ok(Audited { at: now, ..last.clone() });
@@ -356,12 +356,12 @@ fn evaluated(
     equations.push(history.in_ledger(&view));
     history.keep_shown(&mut equations);
     let (positions, earning) = (walked.with_balance, walked.earning);
-    Ok(Audited { at, equations, positions, earning, sums: history.sums(), basis })
+    Ok(Audited { at, equations: equations.into(), positions, earning, sums: history.sums(), basis })
 }
 
 /// The equations of an audit with those of the last comparison with the chain.
 pub(super) fn with_chain(pool: &Pool, audited: &Audited) -> Vec<EquationResult> {
-    let mut equations = audited.equations.clone();
+    let mut equations = audited.equations.to_vec();
     equations.extend(held(&pool.shown.on_chain));
     equations
 }

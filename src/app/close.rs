@@ -3,6 +3,8 @@
 //! Called by `step`, and by `AdminService/ClosePeriod`. Every decision is durable in the period's record before the book
 //! is told, and what the book does not know is told again: a crash in between changes nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::book::{BookError, FrozenPeriod, Overloaded};
 use crate::domain::feed::SourceNumber;
 use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodEvent, PeriodIndex, PeriodState, TimeLimits};
@@ -38,10 +40,32 @@ fn overloaded(full: Overloaded) -> AppError {
     AppError::refused(Reason::Overloaded, full.to_string())
 }
 
-/// The oldest period that is not past `state`. States only fall from one period to the next.
+/// Where the oldest period that is not past a state was found last. Periods only go forward, so every one before it is
+/// past that state for good. A restart finds it again.
+#[derive(Debug, Default)]
+pub(super) struct Oldest([AtomicU64; 3]);
+
+impl Oldest {
+    fn found(&self, state: PeriodState) -> &AtomicU64 {
+        let [open, frozen, distributed] = &self.0;
+        match state {
+            PeriodState::Open => open,
+            PeriodState::Frozen => frozen,
+            PeriodState::Distributed => distributed,
+        }
+    }
+}
+
+/// The oldest period that is not past `state`. States only fall from one period to the next. Mostly it is the same as
+/// the last time: however long the history, that is one read.
 pub(super) async fn oldest(app: &App, pool: &Pool, state: PeriodState) -> Result<Option<PeriodRecord>, AppError> {
+    let known = pool.oldest.found(state);
+    let mut low = known.load(Ordering::Relaxed);
+    if let Some(period) = app.period(pool, PeriodIndex(low)).await?.filter(|period| period.state <= state) {
+        return Ok(Some(period));
+    }
     let Some(last) = app.last_period(pool).await? else { return Ok(None) };
-    let (mut low, mut high) = (0, last.index.0.saturating_add(1));
+    let mut high = last.index.0.saturating_add(1);
     let mut found = None;
     while low < high {
         let middle = low + (high - low) / 2;
@@ -54,6 +78,7 @@ pub(super) async fn oldest(app: &App, pool: &Pool, state: PeriodState) -> Result
             low = middle + 1;
         }
     }
+    known.fetch_max(low, Ordering::Relaxed);
     Ok(found)
 }
 
@@ -110,10 +135,16 @@ async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyR
 
 /// The open periods that the book has not been told of, in order.
 async fn unknown_to_book(app: &App, pool: &Pool) -> Result<Vec<OpenPeriod>, AppError> {
-    let totals = app.book.totals(pool.number());
-    let totals = totals.ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))?;
+    let known = app.book.open_periods(pool.number());
+    let known = known.ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))?;
+    let next = known.last().map(|known| known.index.next());
+    if let Some(next) = next
+        && !app.contains(pool.control(), &keys::period(next.0)).await?
+    {
+        return Ok(Vec::new());
+    }
     let Some(oldest) = oldest(app, pool, PeriodState::Open).await? else { return Ok(Vec::new()) };
-    let first = totals.open.last().map_or(oldest.index, |known| known.period.index.next().max(oldest.index));
+    let first = next.map_or(oldest.index, |next| next.max(oldest.index));
     let range = KeyRange { from: keys::period(first.0), to: keys::range_of_tag(keys::tag::PERIOD).to };
     let unknown: Vec<PeriodRecord> = app.list(pool.control(), range, usize::MAX).await?;
     let feed = app.pool_state(pool).await?.settings.feed;
@@ -208,7 +239,7 @@ fn decide(app: &App, pool: &Pool, change: &mut Change<'_>, period: &mut PeriodRe
 
 /// Has the book freeze the period, unless it is at it already.
 async fn cut(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Work, AppError> {
-    let oldest = app.book.totals(pool.number()).and_then(|totals| totals.open.first().map(|open| open.period.index));
+    let oldest = app.book.open_periods(pool.number()).and_then(|open| open.first().map(|period| period.index));
     if oldest != Some(period.index) || !app.enrolment_complete(period.bounds.end).await? {
         return Ok(Work::Idle);
     }

@@ -68,7 +68,7 @@ impl<'a> Change<'a> {
     pub async fn contains(&self, key: &[u8]) -> Result<bool, AppError> {
         match self.writes.get(key) {
             Some(written) => Ok(written.is_some()),
-            None => Ok(self.app.store.get(self.pool.control(), key).await?.is_some()),
+            None => self.app.contains(self.pool.control(), key).await,
         }
     }
 

@@ -174,7 +174,7 @@ impl App {
     /// Refuses what the book would send back until a later period is open: a durable intent stands before all that follow
     /// it, in every pool. What lies so far ahead that the book rejects it for good is taken.
     fn check_period_open(&self, pool: u16, at: UnixSeconds) -> Result<(), AppError> {
-        let open = self.book.totals(pool).and_then(|totals| totals.open.last().map(|last| last.period.bounds.end));
+        let open = self.book.open_periods(pool).and_then(|open| open.last().map(|last| last.bounds.end));
         // The book's clock is read a little later, when an event that was too far ahead may be so no longer.
         let ahead = self.now().plus(i64::from(self.settings.max_future_seconds) + FUTURE_MARGIN_SECONDS);
         match open {

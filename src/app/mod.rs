@@ -97,6 +97,8 @@ pub struct Pool {
     changes: watch::Sender<u64>,
     /// What its readers are shown beside its records.
     shown: audit::Shown,
+    /// Where the oldest periods were found.
+    oldest: close::Oldest,
 }
 
 impl Pool {
@@ -200,6 +202,11 @@ impl App {
         Ok(bytes.map(|bytes| R::decode(&bytes)).transpose()?)
     }
 
+    /// Whether anything stands at `key`.
+    async fn contains(&self, partition: PartitionId, key: &[u8]) -> Result<bool, AppError> {
+        Ok(self.store.get(partition, key).await?.is_some())
+    }
+
     /// Up to `limit` records of a range, in key order.
     pub async fn list<R: Record>(
         &self,
@@ -262,6 +269,7 @@ impl App {
             lock: Mutex::new(()),
             changes: watch::Sender::new(0),
             shown: audit::Shown::default(),
+            oldest: close::Oldest::default(),
         });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
         close::open_first_period(self, &pool).await?;

@@ -44,14 +44,12 @@ impl App {
     /// An account's position in a pool, now.
     pub async fn position(&self, pool: &Pool, account: &AccountId) -> Result<Position, AppError> {
         let as_of = self.now();
-        let totals = self.book.totals(pool.number());
+        let open = self.book.open_periods(pool.number()).unwrap_or_default();
         let view = self.book.position(pool.number(), account, as_of).ok_or_else(|| {
             let message = format!("account {account} has no position in pool {}", pool.id());
             AppError::refused(Reason::UnknownAccount, message)
         })?;
-        let open = totals.map(|totals| totals.open).unwrap_or_default();
-        let current = open.iter().rev().find(|open| open.period.bounds.start <= as_of).or(open.first());
-        let period = current.map(|open| open.period);
+        let period = open.iter().rev().find(|period| period.bounds.start <= as_of).or(open.first()).copied();
         let weight = view.weights.iter().find(|(index, _)| period.is_some_and(|period| period.index == *index));
         let verdict = match &period {
             Some(period) => Verdict::of(view.balance, view.standing, &period.policy),

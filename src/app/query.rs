@@ -249,8 +249,7 @@ impl App {
     /// A value that is another one after every change of a pool, whether of its records or of a balance.
     pub async fn pool_version(&self, pool: &Pool) -> Result<(u64, Vec<u64>), AppError> {
         let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
-        let groups = self.book.totals(pool.number()).map(|totals| totals.groups);
-        Ok((record.version, groups.unwrap_or_default()))
+        Ok((record.version, self.book.groups(pool.number()).unwrap_or_default()))
     }
 
     /// The hash of a pool's positions, the same for any number of partitions; `None` for a pool that the book does not have.

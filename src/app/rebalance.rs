@@ -346,10 +346,8 @@ fn holdings(
 impl App {
     /// What customers hold in a pool: the eligible total of its book.
     pub fn principal(&self, pool: &Pool) -> Result<BaseUnits, AppError> {
-        let totals = self.book.totals(pool.number());
-        totals
-            .map(|totals| totals.eligible_total)
-            .ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))
+        let total = self.book.eligible_total(pool.number());
+        total.ok_or_else(|| AppError::Broken(format!("the book has no pool {}", pool.id())))
     }
 
     /// What a rebalance would do now, and why. Nothing is changed.

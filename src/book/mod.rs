@@ -16,6 +16,7 @@ pub mod column;
 mod command;
 mod committer;
 mod compare;
+mod frozen;
 mod hash;
 mod history;
 mod journal;
@@ -42,9 +43,10 @@ pub use command::{
 };
 pub use committer::{Committer, Work};
 pub use compare::{AccountTwice, SnapshotBalances, SnapshotBatch, SnapshotOutcome};
+pub use frozen::FrozenPeriod;
 pub use history::PositionHistory;
 pub use journal::{Group as JournalGroup, Record as JournalRecord};
-pub use query::{Audit, FrozenPeriod, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
+pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 
 use crate::domain::feed::{SourceCursor, SourceNumber};
