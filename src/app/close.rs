@@ -127,7 +127,7 @@ async fn open_next(app: &App, pool: &Pool, now: UnixSeconds) -> Result<bool, App
 }
 
 /// The policy that counts for a period: the last one set for it or for one before it.
-async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyRecord, AppError> {
+pub(super) async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyRecord, AppError> {
     let range = KeyRange { from: keys::policy(0), to: keys::policy(index.next().0) };
     let policy = app.last(pool.control(), range).await?;
     policy.ok_or_else(|| AppError::Broken(format!("pool {} has no policy for period {index}", pool.id())))
@@ -240,7 +240,7 @@ fn decide(app: &App, pool: &Pool, change: &mut Change<'_>, period: &mut PeriodRe
 /// Has the book freeze the period, unless it is at it already.
 async fn cut(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Work, AppError> {
     let oldest = app.book.open_periods(pool.number()).and_then(|open| open.first().map(|period| period.index));
-    if oldest != Some(period.index) || !app.enrolment_complete(period.bounds.end).await? {
+    if oldest != Some(period.index) || !app.enrolment_complete(pool, period.bounds.end).await? {
         return Ok(Work::Idle);
     }
     let receipt = app.sender.freeze(pool.number(), period.index).map_err(overloaded)?;

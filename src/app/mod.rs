@@ -36,7 +36,7 @@ pub mod tick;
 pub mod transfer;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
@@ -99,6 +99,8 @@ pub struct Pool {
     shown: audit::Shown,
     /// Where the oldest periods were found.
     oldest: close::Oldest,
+    /// The entry of the enrolment log that the pool follows it after; unset until what came before is carried over.
+    follows_from: OnceLock<u64>,
 }
 
 impl Pool {
@@ -270,10 +272,12 @@ impl App {
             changes: watch::Sender::new(0),
             shown: audit::Shown::default(),
             oldest: close::Oldest::default(),
+            follows_from: OnceLock::new(),
         });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
         close::open_first_period(self, &pool).await?;
-        self.replay_enrolment(&pool).await
+        self.carry_over(&pool).await?;
+        Ok(())
     }
 }
 
