@@ -102,6 +102,12 @@ impl App {
         self.book.source_state(SourceNumber::ENROLMENT).unwrap_or_default().durable_sequence
     }
 
+    /// Whether a pool takes balances: once what was decided before it was created is in its positions. A balance before
+    /// that would earn for who may not, or be moved up to a decision that is older.
+    pub(super) fn takes_balances(&self, pool: &Pool) -> bool {
+        pool.follows_from.get().is_some_and(|from| self.entered() >= *from)
+    }
+
     /// Whether everything that counts in `pool` before `end` is in its positions: a period that ends there may freeze.
     pub(super) async fn enrolment_complete(&self, pool: &Pool, end: UnixSeconds) -> Result<bool, AppError> {
         if pool.follows_from.get().is_none() {
@@ -269,6 +275,27 @@ mod tests {
         }
         let mut rig = rig.restart().await;
         assert_eq!(enter(&mut rig).await, Work::Idle, "it is carried over once");
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_before_a_pool_counts_before_its_first_balance() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        decide(&mut rig, "alice", None, Decision::OptIn).await;
+        decide(&mut rig, "bob", None, Decision::Restrict).await;
+        rig.set_time(1_500);
+        decide(&mut rig, "carol", None, Decision::OptIn).await;
+        decide(&mut rig, "bob", None, Decision::Unrestrict).await;
+        rig.set_time(3_000);
+        rig.create_beside(at(0)).await.unwrap();
+        let (request, app, asset) = (rig.request(), rig.app.clone(), rig.pool.record.asset.clone());
+        let early = app.put_balance(&request, account("bob"), asset, units(10), Some(at(0)));
+        assert!(matches!(early.await, Err(AppError::Refused(refusal)) if refusal.reason == Reason::PeriodNotOpen));
+        enter(&mut rig).await;
+        for (name, held_for) in [("alice", 3_000), ("bob", 1_500), ("carol", 3_000), ("dave", 3_000)] {
+            rig.put(name, 10, 0).await;
+            let position = rig.app.position(&rig.pool, &account(name)).await.unwrap();
+            assert_eq!(position.weight, 10 * held_for, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
 use crate::store::{Batch, PartitionId, StoreError, keys};
 
 use super::batch::FeedBatch;
-use super::{App, AppError, Once, Reason, Refusal, Request};
+use super::{App, AppError, Once, Pool, Reason, Refusal, Request};
 
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
@@ -152,7 +152,7 @@ impl App {
                 let last: Option<PutBalanceIntent> = self.last_intent().await?;
                 let sequence = last.map_or(0, |intent| intent.sequence) + 1;
                 let at = at.unwrap_or_else(|| self.now());
-                self.check_period_open(pool.number(), at)?;
+                self.check_period_open(&pool, at)?;
                 let intent = PutBalanceIntent { sequence, account, asset, balance, at };
                 self.record_intent(request, &intent).await?;
                 (intent, Once::First)
@@ -173,7 +173,12 @@ impl App {
 
     /// Refuses what the book would send back until a later period is open: a durable intent stands before all that follow
     /// it, in every pool. What lies so far ahead that the book rejects it for good is taken.
-    fn check_period_open(&self, pool: u16, at: UnixSeconds) -> Result<(), AppError> {
+    fn check_period_open(&self, pool: &Pool, at: UnixSeconds) -> Result<(), AppError> {
+        let takes = self.takes_balances(pool);
+        let pool = pool.number();
+        if !takes {
+            return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
+        }
         let open = self.book.open_periods(pool).and_then(|open| open.last().map(|last| last.bounds.end));
         // The book's clock is read a little later, when an event that was too far ahead may be so no longer.
         let ahead = self.now().plus(i64::from(self.settings.max_future_seconds) + FUTURE_MARGIN_SECONDS);
