@@ -229,6 +229,8 @@ pub async fn step(app: &App) -> Result<Work, AppError> {
 mod tests {
     use super::*;
     use crate::app::distribute::tests::rig::{Rig, account, at, units};
+    use crate::app::ingest::PUT_BALANCE;
+    use crate::book::EventBatch;
     use crate::domain::amount::BaseUnits;
     use crate::domain::policy::ReleaseLimits;
 
@@ -296,6 +298,22 @@ mod tests {
             let position = rig.app.position(&rig.pool, &account(name)).await.unwrap();
             assert_eq!(position.weight, 10 * held_for, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pool_created_while_the_queue_is_full_knows_what_was_decided_too() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        decide(&mut rig, "bob", None, Decision::Restrict).await;
+        let watermark = || EventBatch { source: PUT_BALANCE, first_sequence: 1, events: Vec::new(), watermark: None };
+        while rig.app.sender.submit_events(watermark()).is_ok() {}
+        let created = rig.create_beside(at(0)).await;
+        assert!(created.is_ok(), "{created:?}");
+        rig.seal().await;
+        let (app, pool) = (rig.app.clone(), rig.pool.clone());
+        rig.drive(close::step(&app, &pool, app.now())).await.unwrap();
+        enter(&mut rig).await;
+        rig.put("bob", 10, 0).await;
+        assert_eq!(eligible(&rig, "bob").await, units(0));
     }
 
     #[tokio::test]

@@ -244,13 +244,14 @@ impl App {
             self.open_source(source)?;
         }
         for record in pool_records(&*self.store).await? {
-            self.open_pool(record).await?;
+            let pool = self.take_in(record).await?;
+            self.begin(&pool).await?;
         }
         Ok(())
     }
 
-    /// Takes a pool in, here and in the book.
-    async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
+    /// Takes a pool in, here and in the book. A pool must not be taken in twice.
+    async fn take_in(&self, record: PoolRecord) -> Result<Arc<Pool>, AppError> {
         let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
             let message = format!(
                 "pool {} stakes on {}, which the configuration does not name; name it under [[pools]] again, or start \
@@ -275,9 +276,13 @@ impl App {
             follows_from: OnceLock::new(),
         });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
-        close::open_first_period(self, &pool).await?;
-        self.carry_over(&pool).await?;
-        Ok(())
+        Ok(pool)
+    }
+
+    /// Lets a pool begin that was taken in. What fails here is done by the next steps.
+    async fn begin(&self, pool: &Pool) -> Result<(), AppError> {
+        self.carry_over(pool).await?;
+        close::open_first_period(self, pool).await
     }
 }
 
