@@ -323,8 +323,7 @@ async fn what_is_broken_is_refused_by_name() {
 async fn a_broken_equation_is_told_and_stops_nothing() {
     let mut rig = Rig::open(2).await;
     rig.send(batch(1, vec![event("a", 100, 0)]), 0).await.unwrap();
-    let pool = read(&rig.book.shared.pools)[&POOL].clone();
-    write(&pool.meta).curves.get_mut(&PeriodIndex(0)).unwrap().curve.add(at(5), 1);
+    rig.book.break_curve(POOL, PeriodIndex(0), at(5));
     assert!(!rig.book.audit(POOL).unwrap().holds());
     let receipt = rig.book.sender().freeze(POOL, PeriodIndex(0)).unwrap();
     let mut breaches = 0;
