@@ -266,6 +266,7 @@ impl App {
             return Err(AppError::refused(Reason::WrongState, message));
         }
         self.book.add_pool(spec(&record)).await?;
+        self.book.name_asset(record.number, record.asset.clone());
         let pool = Arc::new(Pool {
             record,
             chain,

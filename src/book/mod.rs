@@ -50,6 +50,7 @@ pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 
 use crate::domain::feed::{SourceCursor, SourceNumber};
+use crate::domain::ids::AssetId;
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::store::{Store, StoreError};
@@ -169,6 +170,8 @@ pub(crate) struct Shared {
     store: Arc<dyn Store>,
     config: BookConfig,
     pools: RwLock<BTreeMap<u16, Arc<Pool>>>,
+    /// What pools stake, as far as that was told.
+    assets: RwLock<BTreeMap<u16, AssetId>>,
     sources: Mutex<BTreeMap<SourceNumber, Source>>,
     published: RwLock<BTreeMap<SourceNumber, SourceState>>,
     /// Rejections that replaying found again, on their way to the committer.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::domain::eligibility::StandingChange;
 use crate::domain::feed::RejectReason;
+use crate::domain::ids::AssetId;
 use crate::store::keys::tag;
 
 #[tokio::test]
@@ -317,6 +318,19 @@ async fn what_is_broken_is_refused_by_name() {
     let rig = written().await;
     let layout = Rig::over(rig.store.clone(), 2).await.err();
     assert!(matches!(layout, Some(BookError::Spec { .. })));
+}
+
+#[tokio::test]
+async fn a_repeat_of_what_no_pool_took_is_a_repeat_once_one_would() {
+    let mut rig = Rig::open(2).await;
+    let unknown = FeedEvent { pool: EventPool::UnknownAsset("DOGE".into()), ..event("a", 7, 5) };
+    rig.send(batch(1, vec![unknown, event("b", 1, 5)]), 10).await.unwrap();
+    rig.book.name_asset(POOL, AssetId::new("DOGE").unwrap());
+    let again = rig.send(batch(1, vec![event("a", 7, 5), event("b", 1, 5), event("a", 8, 6)]), 10).await.unwrap();
+    assert_eq!((again.repeated, again.durable_sequence), (2, 3));
+    assert_eq!(again.rejected, [(1, RejectReason::UnknownAsset)]);
+    let other = rig.send(batch(1, vec![event("a", 9, 5)]), 10).await;
+    assert_eq!(other, Err(Refusal::BodyMismatch { sequence: 1 }));
 }
 
 #[tokio::test]
