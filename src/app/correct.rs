@@ -216,7 +216,7 @@ impl App {
     async fn as_it_stands(&self, record: ApprovalRecord) -> Result<ApprovalRecord, AppError> {
         let overtaken = match self.pool(&record.correction.pool) {
             Ok(pool) if record.sequence > 0 => {
-                self.book.is_event_rejected(pool.number(), SourceNumber::CORRECTION, record.sequence).await?
+                self.book.rejection_of(pool.number(), SourceNumber::CORRECTION, record.sequence).await?.is_some()
             }
             _ => false,
         };

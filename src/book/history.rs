@@ -2,12 +2,13 @@
 
 use super::journal::Record;
 use super::partition::partition_of;
+use super::records::decode_rejected;
 use super::{Book, BookError, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::calendar::Calendar;
 use crate::domain::correction::{Basis, Timeline};
 use crate::domain::eligibility::{Standing, StandingChange};
-use crate::domain::feed::SourceNumber;
+use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::AccountId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixSeconds;
@@ -78,23 +79,31 @@ impl Book {
     /// Whether an event was not accepted, when it was applied.
     async fn is_rejected(&self, pool: u16, record: &Record) -> Result<bool, BookError> {
         match record.sequence() {
-            Some((source, sequence)) => self.is_event_rejected(pool, source, sequence).await,
+            Some((source, sequence)) => Ok(self.rejection_of(pool, source, sequence).await?.is_some()),
             None => Ok(false),
         }
     }
 
-    /// Whether an event that was applied was rejected by a pool. Reads the store.
-    pub async fn is_event_rejected(&self, pool: u16, source: SourceNumber, sequence: u64) -> Result<bool, BookError> {
-        if lock(&self.shared.pending).contains(&(source, sequence, pool)) {
-            return Ok(true);
-        }
-        let key = keys::rejected_event(source.0, sequence, pool);
-        if self.shared.store.get(PartitionId::SERVICE, &key).await?.is_some() {
-            return Ok(true);
-        }
-        Ok(lock(&self.shared.found)
+    /// Why an event that was applied was rejected by a pool, if it was. Reads the store. A rejection moves from what a start
+    /// has found to what waits, and from there to the store: who looks in this order misses none.
+    pub async fn rejection_of(
+        &self,
+        pool: u16,
+        source: SourceNumber,
+        sequence: u64,
+    ) -> Result<Option<RejectReason>, BookError> {
+        let found = lock(&self.shared.found)
             .iter()
-            .any(|(of, number, event)| (*of, *number, event.pool_number()) == (source, sequence, pool)))
+            .find(|(of, number, event)| (*of, *number, event.pool_number()) == (source, sequence, pool))
+            .map(|(.., event)| event.reason);
+        let waiting = found.or_else(|| lock(&self.shared.pending).get(&(source, sequence, pool)).copied());
+        if waiting.is_some() {
+            return Ok(waiting);
+        }
+        let service = PartitionId::SERVICE;
+        let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
+        let stored = self.shared.store.get(service, &keys::rejected_event(source.0, sequence, pool)).await?;
+        stored.map(|stored| decode_rejected(&stored).map(|event| event.reason).ok_or(damaged)).transpose()
     }
 }
 

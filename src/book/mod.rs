@@ -33,7 +33,7 @@ mod single;
 mod stage;
 mod trim;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -49,7 +49,7 @@ pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 
-use crate::domain::feed::{SourceCursor, SourceNumber};
+use crate::domain::feed::{RejectReason, SourceCursor, SourceNumber};
 use crate::domain::ids::AssetId;
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
@@ -177,7 +177,7 @@ pub(crate) struct Shared {
     /// Rejections that replaying found again, on their way to the committer.
     found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
     /// The rejections that the committer has yet to write down.
-    pending: Mutex<BTreeSet<(SourceNumber, u64, u16)>>,
+    pending: Mutex<BTreeMap<(SourceNumber, u64, u16), RejectReason>>,
     failed: AtomicBool,
 }
 

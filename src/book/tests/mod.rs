@@ -1,6 +1,7 @@
 mod archive;
 mod crash;
 mod histories;
+mod rejections;
 mod snapshot;
 mod store;
 mod unit;
