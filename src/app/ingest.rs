@@ -281,8 +281,8 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
     AppError::Refused(refused)
 }
 
-/// What became of a balance that was put by itself, as an answer to its caller.
-fn rejected(reason: RejectReason) -> AppError {
+/// Why the book did not accept one balance, as an answer to who said it.
+pub(super) fn rejected(reason: RejectReason) -> AppError {
     let field = match reason {
         RejectReason::TooOld | RejectReason::FromFuture | RejectReason::PeriodNotOpen => "event_time",
         RejectReason::UnknownAsset => "balance.asset",
