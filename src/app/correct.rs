@@ -283,6 +283,9 @@ impl App {
         let history = self.book.position_history(pool.number(), &asked.account).await;
         let history = history.map_err(|error| match error {
             BookError::NotKept { .. } => too_old(None),
+            error @ BookError::HistoryTooLong { .. } => {
+                refused(Reason::HistoryTooLong, "account", format!("{error}; send a balance of now instead"))
+            }
             error => error.into(),
         })?;
         let PositionHistory { known_from, timeline, basis, summed_until, calendar } = history.ok_or_else(|| {

@@ -135,6 +135,12 @@ pub enum BookError {
         /// The oldest group that is kept.
         oldest: u64,
     },
+    /// A position has more records than are replayed.
+    #[error("the position has more than {limit} records, more than are replayed at once")]
+    HistoryTooLong {
+        /// How many are.
+        limit: usize,
+    },
     /// A stored record of the book is damaged.
     #[error("{what} of partition {partition} is damaged; restore the store from a backup (`softstake restore`)")]
     Damaged {
