@@ -98,14 +98,24 @@ impl App {
         Ok(SourceNumber(record.number))
     }
 
-    /// A batch of a registered source, to be filled and handed in.
+    /// A batch of a registered source, to be filled and handed in. A watermark that lies too far ahead is refused: taken
+    /// once, it would stand for good, and no period would wait for the source until then.
     pub fn feed_batch(
         &self,
         source: &SourceId,
         first_sequence: u64,
         watermark: Option<UnixSeconds>,
     ) -> Result<FeedBatch, AppError> {
-        Ok(FeedBatch::new(self, self.sending(source)?, first_sequence, watermark))
+        let number = self.sending(source)?;
+        let latest = self.now().plus(i64::from(self.settings.max_future_seconds));
+        if let Some(ahead) = watermark.filter(|watermark| *watermark > latest) {
+            let message = format!(
+                "{ahead} (Unix seconds) lies ahead of the service's clock; it may be {latest} at most. Nothing of the batch \
+                 was taken: vouch for no more than has come"
+            );
+            return Err(AppError::invalid("watermark", message));
+        }
+        Ok(FeedBatch::new(self, number, first_sequence, watermark))
     }
 
     /// How far a source is durable.
@@ -291,4 +301,25 @@ pub(super) fn rejected(reason: RejectReason) -> AppError {
     };
     let metadata = vec![("rejected", reason.name().to_owned())];
     AppError::Refused(Refusal { reason: Reason::EventRejected, message: reason.to_string(), field, metadata })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::distribute::tests::rig::{Rig, at};
+    use crate::domain::policy::ReleaseLimits;
+
+    #[tokio::test]
+    async fn a_watermark_that_lies_ahead_is_refused_and_leaves_nothing() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        let (request, app) = (rig.request(), rig.app.clone());
+        let ledger = SourceId::new("ledger").unwrap();
+        assert_eq!(app.register_source(&request, ledger.clone(), "").await.unwrap(), Once::First);
+        let refused = app.feed_batch(&ledger, 1, Some(at(61))).map(|_| ()).unwrap_err();
+        assert!(matches!(&refused, AppError::Refused(refusal) if refusal.field == "watermark"), "{refused:?}");
+        assert_eq!(app.cursor(&ledger).unwrap(), Cursor::default());
+        let batch = app.feed_batch(&ledger, 1, Some(at(60))).unwrap();
+        rig.drive(batch.enter(&app)).await.unwrap();
+        assert_eq!(app.cursor(&ledger).unwrap().watermark, Some(at(60)));
+    }
 }
