@@ -69,6 +69,7 @@ impl From<Refusal> for ApiError {
             | Reason::AmountMismatch
             | Reason::EtagMismatch
             | Reason::ArchiveTooShort
+            | Reason::HistoryTooLong
             | Reason::NothingToCorrect
             | Reason::SimulationOnly => Self::Precondition(problem),
         }

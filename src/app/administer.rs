@@ -41,7 +41,8 @@ fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError 
 }
 
 impl App {
-    /// Creates a pool, once. (chain, asset) names one pool for ever.
+    /// Creates a pool, once. (chain, asset) names one pool for ever. It takes balances once its first period is open and
+    /// what was decided on accounts before is in its positions: within the next steps.
     pub async fn create_pool(&self, request: &Request, new: NewPool) -> Result<Once, AppError> {
         new.policy.check().map_err(refuse_policy("policy"))?;
         new.settings.check(new.policy.period_seconds).map_err(refuse_policy("settings"))?;
@@ -58,6 +59,11 @@ impl App {
         }
         let guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
+            // The first call may have ended before it had taken the pool in.
+            let record: Option<PoolRecord> = self.read(PartitionId::SERVICE, &keys::pool(&new.id)).await?;
+            if let Some(record) = record.filter(|record| self.pool(&record.id).is_err()) {
+                self.take_in(record).await?;
+            }
             return Ok(repeated);
         }
         let pools = super::pool_records(&*self.store).await?;
@@ -97,8 +103,13 @@ impl App {
         service.put(name, record.encode()).put(owner, record.id.as_str());
         request.mark_in(&mut service, now);
         self.store.commit(vec![control, service]).await?;
+        let pool = self.take_in(record).await?;
         drop(guard);
-        self.open_pool(record).await?;
+        match self.begin(&pool).await {
+            // The pool is there, and its own steps let it begin once the book has room.
+            Err(AppError::Refused(refusal)) if refusal.reason == Reason::Overloaded => {}
+            begun => begun?,
+        }
         Ok(Once::First)
     }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::book::{
     BookError, EventBatch, EventPool, EventsOutcome, FeedEvent, MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Receipt,
+    Refusal as BookRefusal,
 };
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
@@ -14,7 +15,7 @@ use crate::domain::ids::{AccountId, AssetId};
 use crate::domain::time::UnixSeconds;
 
 use super::ingest::book_refusal;
-use super::{App, AppError, Reason};
+use super::{App, AppError, Pool, Reason};
 
 /// What became of a batch. Everything in it is durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,27 +69,37 @@ pub struct FeedBatch {
     /// The sequence of the first event that was not handed in.
     next_sequence: u64,
     watermark: Option<UnixSeconds>,
-    /// The pools there are, by what they stake.
-    pools: Vec<(AssetId, u16)>,
+    /// The pools there are, by what they stake, and whether they take balances yet.
+    pools: Vec<(AssetId, u16, bool)>,
     /// What was not handed in, in parts that the book takes; empty once everything was.
     parts: VecDeque<Vec<FeedEvent>>,
     /// How many events of the last part no pool takes.
     unknown: usize,
+    /// A pool of an event that takes no balances yet.
+    not_yet: Option<u16>,
     handed_in: Vec<HandedIn>,
 }
 
 impl FeedBatch {
     /// An empty batch whose first event has sequence `first_sequence`.
     pub(super) fn new(app: &App, source: SourceNumber, first_sequence: u64, watermark: Option<UnixSeconds>) -> Self {
-        let pools = app.pools().iter().map(|pool| (pool.record.asset.clone(), pool.number())).collect();
-        let parts = VecDeque::from([Vec::new()]);
-        Self { source, next_sequence: first_sequence, watermark, pools, parts, unknown: 0, handed_in: Vec::new() }
+        let asset = |pool: &Pool| pool.record.asset.clone();
+        let pools = app.pools().iter().map(|pool| (asset(pool), pool.number(), app.takes_balances(pool))).collect();
+        let (parts, handed_in) = (VecDeque::from([Vec::new()]), Vec::new());
+        Self { source, next_sequence: first_sequence, watermark, pools, parts, unknown: 0, not_yet: None, handed_in }
     }
 
     /// Adds the next event. An asset that no pool stakes is taken all the same: the book rejects that one event.
     pub fn push(&mut self, account: AccountId, asset: &str, balance: BaseUnits, at: UnixSeconds) {
-        let pool = self.pools.iter().find(|(of, _)| of.as_str() == asset);
-        let pool = pool.map_or_else(|| EventPool::UnknownAsset(asset.into()), |(_, number)| EventPool::Pool(*number));
+        let pool = match self.pools.iter().find(|(of, ..)| of.as_str() == asset) {
+            Some((_, number, takes)) => {
+                if !takes {
+                    self.not_yet = Some(*number);
+                }
+                EventPool::Pool(*number)
+            }
+            None => EventPool::UnknownAsset(asset.into()),
+        };
         let unknown = usize::from(matches!(pool, EventPool::UnknownAsset(_)));
         let event = FeedEvent { pool, account, balance, at };
         match self.parts.back_mut() {
@@ -103,10 +114,14 @@ impl FeedBatch {
         }
     }
 
-    /// Hands in as much as the book has room for. `false`: call again when it has answered something.
+    /// Hands in as much as the book has room for. `false`: call again when it has answered something. A batch for a pool
+    /// that does not know yet who may earn is refused whole: send it again in a moment.
     pub fn hand_in(&mut self, app: &App) -> Result<bool, AppError> {
         if app.book.is_closed() {
             return Err(BookError::Closed("it has failed".to_owned()).into());
+        }
+        if let Some(pool) = self.not_yet {
+            return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
         }
         while let Some(part) = self.parts.front() {
             if !app.sender.has_room(part.len()) {

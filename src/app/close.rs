@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::book::{BookError, FrozenPeriod, Overloaded};
+use crate::book::{FrozenPeriod, Overloaded};
 use crate::domain::feed::SourceNumber;
 use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodEvent, PeriodIndex, PeriodState, TimeLimits};
 use crate::domain::time::UnixSeconds;
@@ -127,7 +127,7 @@ async fn open_next(app: &App, pool: &Pool, now: UnixSeconds) -> Result<bool, App
 }
 
 /// The policy that counts for a period: the last one set for it or for one before it.
-async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyRecord, AppError> {
+pub(super) async fn policy_of(app: &App, pool: &Pool, index: PeriodIndex) -> Result<PolicyRecord, AppError> {
     let range = KeyRange { from: keys::policy(0), to: keys::policy(index.next().0) };
     let policy = app.last(pool.control(), range).await?;
     policy.ok_or_else(|| AppError::Broken(format!("pool {} has no policy for period {index}", pool.id())))
@@ -193,15 +193,9 @@ async fn freeze(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppErr
         }
     }
     let Some(closing) = period.closing else { return Ok(Work::Idle) };
-    match app.book.frozen(pool.number(), period.index).await {
-        Ok(Some(frozen)) => finish(app, pool, period.index, closing, &frozen, now).await,
-        Ok(None) => cut(app, pool, &period).await,
-        Err(error @ BookError::EquationBroken { .. }) => {
-            app.metrics.equations_broken.inc();
-            reconcile::pause(app, pool, now, &error.to_string()).await?;
-            Ok(Work::Idle)
-        }
-        Err(error) => Err(error.into()),
+    match app.book.sealed(pool.number(), period.index).await? {
+        Some(sealed) => finish(app, pool, period.index, closing, &sealed, now).await,
+        None => cut(app, pool, &period).await,
     }
 }
 
@@ -240,7 +234,7 @@ fn decide(app: &App, pool: &Pool, change: &mut Change<'_>, period: &mut PeriodRe
 /// Has the book freeze the period, unless it is at it already.
 async fn cut(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Work, AppError> {
     let oldest = app.book.open_periods(pool.number()).and_then(|open| open.first().map(|period| period.index));
-    if oldest != Some(period.index) || !app.enrolment_complete(period.bounds.end).await? {
+    if oldest != Some(period.index) || !app.enrolment_complete(pool, period.bounds.end).await? {
         return Ok(Work::Idle);
     }
     let receipt = app.sender.freeze(pool.number(), period.index).map_err(overloaded)?;
@@ -248,7 +242,8 @@ async fn cut(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Work, AppE
     Ok(Work::Done)
 }
 
-/// The period is sealed in the book: writes down what the freeze found.
+/// The period is sealed in the book: writes down what the freeze found. Where its sums do not come out the pool's outflows
+/// stop with it, and nothing else: it is frozen in the book, and were it open here, no later period could be.
 async fn finish(
     app: &App,
     pool: &Pool,
@@ -271,7 +266,14 @@ async fn finish(
     });
     change.put(keys::period(index.0), &period);
     change.put(keys::outflow(index.0), &forecast::summary(app, pool, index).await?);
+    let sound = frozen.check(pool.number());
+    if let Err(error) = &sound {
+        reconcile::pause_in(pool, &mut change, &error.to_string()).await?;
+    }
     change.commit().await?;
+    if sound.is_err() {
+        app.metrics.equations_broken.inc();
+    }
     tracing::info!(pool = %pool.id(), period = %period.bounds.name(), index = index.0,
         weight_total = %frozen.total.sum, positions = frozen.total.count, by_grace = closing.by_grace, "period frozen");
     Ok(Work::Done)
@@ -310,5 +312,47 @@ impl App {
             tracing::warn!(pool = %pool.id(), %error, "the decision is durable; the next step freezes the period");
         }
         Ok(once)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::distribute::tests::rig::{LENGTH, Rig, at};
+    use crate::domain::policy::ReleaseLimits;
+
+    #[tokio::test]
+    async fn a_period_whose_sums_do_not_come_out_stops_the_outflows_of_its_pool_alone() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        let atom = rig.pool.clone();
+        rig.create_beside(at(0)).await.unwrap();
+        let near = rig.pool.clone();
+        for pool in [&atom, &near] {
+            rig.pool = pool.clone();
+            rig.put("alice", 1_000, 10).await;
+        }
+        rig.book.break_curve(atom.number(), PeriodIndex(0), at(5));
+        for hour in 1..5 {
+            rig.set_time(hour * LENGTH + 700);
+            for pool in [&atom, &near] {
+                rig.pool = pool.clone();
+                rig.reconciled(hour * LENGTH).await;
+                rig.run().await.unwrap();
+                rig.put("alice", 1_000, hour * LENGTH + 700).await;
+            }
+        }
+        for pool in [&atom, &near] {
+            let period = rig.app.period(pool, PeriodIndex(3)).await.unwrap().unwrap();
+            assert!(period.state >= PeriodState::Frozen, "{}", pool.id());
+        }
+        let distributed = async |pool| rig.app.last_distribution(pool, PeriodIndex(0)).await.unwrap();
+        let reason = rig.app.pool_state(&atom).await.unwrap().paused.unwrap();
+        assert!(reason.contains("the weights come to"), "{reason}");
+        assert_eq!(distributed(&atom).await, None);
+        assert_eq!(rig.app.pool_state(&near).await.unwrap().paused, None);
+        assert!(distributed(&near).await.is_some_and(|last| last.state.is_released()));
+        // Readers are shown what was sealed.
+        let first = rig.app.period(&atom, PeriodIndex(0)).await.unwrap().unwrap();
+        assert!(rig.app.period_view(&atom, first).await.unwrap().weights.is_some());
     }
 }

@@ -8,14 +8,14 @@ use crate::book::{BookError, Overloaded, PositionCorrection, PositionHistory};
 use crate::domain::amount::BaseUnits;
 use crate::domain::calendar::Calendar;
 use crate::domain::correction::{Correction, Differences, differences};
-use crate::domain::feed::SourceNumber;
+use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::{DAY_SECONDS, UnixSeconds};
 use crate::store::records::{ApprovalRecord, ApprovalState, AskedCorrection, CorrectionRecord, Record};
 use crate::store::{Batch, Direction, KeyRange, PartitionId, keys};
 
-use super::ingest::book_refusal;
+use super::ingest::{book_refusal, rejected};
 use super::query::lists::Listed;
 use super::{App, AppError, Once, Pool, Reason, Refusal, Request, Work};
 
@@ -122,7 +122,7 @@ impl App {
         let _guard = self.approvals.lock().await;
         self.enter_corrections().await?;
         if let Some(once) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            return Ok((once, self.approval(number).await?));
+            return Ok((once, self.approved(number).await?));
         }
         let record = self.approval(number).await?;
         if record.state != ApprovalState::Pending {
@@ -169,11 +169,17 @@ impl App {
         self.store.commit(vec![batch]).await?;
         tracing::warn!(approval = number, by, summary = approved.summary, "a correction was approved");
         self.enter_corrections().await?;
+        Ok((Once::First, self.approved(number).await?))
+    }
+
+    /// What was approved, once it is in the book; refused where the book did not accept it any more.
+    async fn approved(&self, number: u64) -> Result<ApprovalRecord, AppError> {
         let record = self.approval(number).await?;
-        if record.state == ApprovalState::Lapsed {
-            return Err(overtaken());
+        match self.rejection_of(&record).await? {
+            None => Ok(record),
+            Some(RejectReason::Overtaken) => Err(overtaken()),
+            Some(reason) => Err(rejected(reason)),
         }
-        Ok((Once::First, record))
     }
 
     /// An approval by its number, as it stands now.
@@ -214,14 +220,19 @@ impl App {
 
     /// What was not approved in time has lapsed, and so has what the book did not accept any more.
     async fn as_it_stands(&self, record: ApprovalRecord) -> Result<ApprovalRecord, AppError> {
-        let overtaken = match self.pool(&record.correction.pool) {
-            Ok(pool) if record.sequence > 0 => {
-                self.book.is_event_rejected(pool.number(), SourceNumber::CORRECTION, record.sequence).await?
-            }
-            _ => false,
-        };
-        let state = if overtaken { ApprovalState::Lapsed } else { record.state_at(self.now()) };
+        let rejected = self.rejection_of(&record).await?.is_some();
+        let state = if rejected { ApprovalState::Lapsed } else { record.state_at(self.now()) };
         Ok(ApprovalRecord { state, ..record })
+    }
+
+    /// Why the book did not accept what was approved, if it did not.
+    async fn rejection_of(&self, record: &ApprovalRecord) -> Result<Option<RejectReason>, AppError> {
+        match self.pool(&record.correction.pool) {
+            Ok(pool) if record.sequence > 0 => {
+                Ok(self.book.rejection_of(pool.number(), SourceNumber::CORRECTION, record.sequence).await?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Lets a proposal lapse that no longer does what it said.
@@ -272,6 +283,9 @@ impl App {
         let history = self.book.position_history(pool.number(), &asked.account).await;
         let history = history.map_err(|error| match error {
             BookError::NotKept { .. } => too_old(None),
+            error @ BookError::HistoryTooLong { .. } => {
+                refused(Reason::HistoryTooLong, "account", format!("{error}; send a balance of now instead"))
+            }
             error => error.into(),
         })?;
         let PositionHistory { known_from, timeline, basis, summed_until, calendar } = history.ok_or_else(|| {

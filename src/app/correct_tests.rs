@@ -1,5 +1,7 @@
 use super::super::distribute::tests::rig::{LENGTH, Rig, account, at, units};
 use super::*;
+use crate::app::ingest::PUT_BALANCE;
+use crate::book::{EventBatch, EventPool, FeedEvent};
 use crate::domain::policy::ReleaseLimits;
 
 async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result<ApprovalRecord, AppError> {
@@ -95,6 +97,27 @@ async fn what_changed_since_it_was_proposed_lapses() {
     assert_eq!((numbers, listed.more), (vec![late.number, again.number], true));
     assert_eq!(reason(approve(&mut rig, &late).await), Reason::WrongState, "nobody approved it in time");
     assert_eq!(reason(rig.app.approval(99).await), Reason::UnknownApproval);
+}
+
+#[tokio::test]
+async fn an_approval_that_the_book_overtook_is_answered_the_same_each_time() {
+    let mut rig = half_past_one().await;
+    let proposed = propose(&mut rig, "bob", 3_000, LENGTH - 100).await.unwrap();
+    let (pool, bob) = (EventPool::Pool(rig.pool.number()), account("bob"));
+    let event = FeedEvent { pool, account: bob, balance: units(10), at: at(LENGTH * 3 / 2) };
+    // It stands in the queue before the correction, and is not in the book when that is computed.
+    let batch = EventBatch { source: PUT_BALANCE, first_sequence: 4, events: vec![event], watermark: None };
+    drop(rig.app.sender.submit_events(batch).unwrap());
+    let (request, app) = (rig.request(), rig.app.clone());
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let answer = rig.drive(app.approve(&request, proposed.number, proposed.content_hash, "other")).await;
+        answers.push(answer.unwrap_err().to_string());
+    }
+    assert_eq!(answers[0], overtaken().to_string());
+    assert_eq!(answers[0], answers[1]);
+    let stands = rig.app.approval(proposed.number).await.unwrap();
+    assert_eq!((stands.state, stands.sequence), (ApprovalState::Lapsed, 1));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod decide;
 mod gather;
 mod split;
 
+use crate::book::BookError;
 use crate::domain::booking::{self, BookingError};
 use crate::domain::distribution::{DistributionEvent, DistributionState, NextRevision, next_revision};
 use crate::domain::period::{PeriodEvent, PeriodIndex, PeriodState};
@@ -25,7 +26,11 @@ pub(super) use decide::named;
 ///
 /// Figures that can't be are never posted: they stop the pool's outflows instead.
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
-    match advance(app, pool, now).await {
+    let advanced = advance(app, pool, now).await.map_err(|error| match error {
+        AppError::Book(error @ BookError::EquationBroken { .. }) => AppError::Broken(error.to_string()),
+        error => error,
+    });
+    match advanced {
         Err(AppError::Broken(what)) => {
             if app.pool_state(pool).await?.paused.is_none() {
                 app.metrics.equations_broken.inc();

@@ -58,6 +58,8 @@ pub enum Reason {
     EtagMismatch,
     /// The events that this asks about are no longer kept.
     ArchiveTooShort,
+    /// The position has more events than a correction is computed from.
+    HistoryTooLong,
     /// The position held that already, or earned the same with what it held.
     NothingToCorrect,
     /// A value breaks a rule.
@@ -105,6 +107,7 @@ impl Reason {
             Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::ArchiveTooShort => "ARCHIVE_TOO_SHORT",
+            Self::HistoryTooLong => "HISTORY_TOO_LONG",
             Self::NothingToCorrect => "NOTHING_TO_CORRECT",
             Self::InvalidValue => "INVALID_VALUE",
             Self::AmountMismatch => "AMOUNT_MISMATCH",

@@ -17,7 +17,7 @@ use crate::store::records::{PutBalanceIntent, Record, SourceRecord};
 use crate::store::{Batch, PartitionId, StoreError, keys};
 
 use super::batch::FeedBatch;
-use super::{App, AppError, Once, Reason, Refusal, Request};
+use super::{App, AppError, Once, Pool, Reason, Refusal, Request};
 
 /// The source that `PutBalance` feeds.
 pub const PUT_BALANCE: SourceNumber = SourceNumber(1);
@@ -98,14 +98,24 @@ impl App {
         Ok(SourceNumber(record.number))
     }
 
-    /// A batch of a registered source, to be filled and handed in.
+    /// A batch of a registered source, to be filled and handed in. A watermark that lies too far ahead is refused: taken
+    /// once, it would stand for good, and no period would wait for the source until then.
     pub fn feed_batch(
         &self,
         source: &SourceId,
         first_sequence: u64,
         watermark: Option<UnixSeconds>,
     ) -> Result<FeedBatch, AppError> {
-        Ok(FeedBatch::new(self, self.sending(source)?, first_sequence, watermark))
+        let number = self.sending(source)?;
+        let latest = self.now().plus(i64::from(self.settings.max_future_seconds));
+        if let Some(ahead) = watermark.filter(|watermark| *watermark > latest) {
+            let message = format!(
+                "{ahead} (Unix seconds) lies ahead of the service's clock; it may be {latest} at most. Nothing of the batch \
+                 was taken: vouch for no more than has come"
+            );
+            return Err(AppError::invalid("watermark", message));
+        }
+        Ok(FeedBatch::new(self, number, first_sequence, watermark))
     }
 
     /// How far a source is durable.
@@ -152,7 +162,7 @@ impl App {
                 let last: Option<PutBalanceIntent> = self.last_intent().await?;
                 let sequence = last.map_or(0, |intent| intent.sequence) + 1;
                 let at = at.unwrap_or_else(|| self.now());
-                self.check_period_open(pool.number(), at)?;
+                self.check_period_open(&pool, at)?;
                 let intent = PutBalanceIntent { sequence, account, asset, balance, at };
                 self.record_intent(request, &intent).await?;
                 (intent, Once::First)
@@ -173,7 +183,12 @@ impl App {
 
     /// Refuses what the book would send back until a later period is open: a durable intent stands before all that follow
     /// it, in every pool. What lies so far ahead that the book rejects it for good is taken.
-    fn check_period_open(&self, pool: u16, at: UnixSeconds) -> Result<(), AppError> {
+    fn check_period_open(&self, pool: &Pool, at: UnixSeconds) -> Result<(), AppError> {
+        let takes = self.takes_balances(pool);
+        let pool = pool.number();
+        if !takes {
+            return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
+        }
         let open = self.book.open_periods(pool).and_then(|open| open.last().map(|last| last.bounds.end));
         // The book's clock is read a little later, when an event that was too far ahead may be so no longer.
         let ahead = self.now().plus(i64::from(self.settings.max_future_seconds) + FUTURE_MARGIN_SECONDS);
@@ -276,8 +291,8 @@ pub(super) fn book_refusal(refusal: BookRefusal) -> AppError {
     AppError::Refused(refused)
 }
 
-/// What became of a balance that was put by itself, as an answer to its caller.
-fn rejected(reason: RejectReason) -> AppError {
+/// Why the book did not accept one balance, as an answer to who said it.
+pub(super) fn rejected(reason: RejectReason) -> AppError {
     let field = match reason {
         RejectReason::TooOld | RejectReason::FromFuture | RejectReason::PeriodNotOpen => "event_time",
         RejectReason::UnknownAsset => "balance.asset",
@@ -286,4 +301,25 @@ fn rejected(reason: RejectReason) -> AppError {
     };
     let metadata = vec![("rejected", reason.name().to_owned())];
     AppError::Refused(Refusal { reason: Reason::EventRejected, message: reason.to_string(), field, metadata })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::distribute::tests::rig::{Rig, at};
+    use crate::domain::policy::ReleaseLimits;
+
+    #[tokio::test]
+    async fn a_watermark_that_lies_ahead_is_refused_and_leaves_nothing() {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        let (request, app) = (rig.request(), rig.app.clone());
+        let ledger = SourceId::new("ledger").unwrap();
+        assert_eq!(app.register_source(&request, ledger.clone(), "").await.unwrap(), Once::First);
+        let refused = app.feed_batch(&ledger, 1, Some(at(61))).map(|_| ()).unwrap_err();
+        assert!(matches!(&refused, AppError::Refused(refusal) if refusal.field == "watermark"), "{refused:?}");
+        assert_eq!(app.cursor(&ledger).unwrap(), Cursor::default());
+        let batch = app.feed_batch(&ledger, 1, Some(at(60))).unwrap();
+        rig.drive(batch.enter(&app)).await.unwrap();
+        assert_eq!(app.cursor(&ledger).unwrap().watermark, Some(at(60)));
+    }
 }

@@ -36,7 +36,7 @@ pub mod tick;
 pub mod transfer;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
@@ -99,6 +99,8 @@ pub struct Pool {
     shown: audit::Shown,
     /// Where the oldest periods were found.
     oldest: close::Oldest,
+    /// The entry of the enrolment log that the pool follows it after; unset until what came before is carried over.
+    follows_from: OnceLock<u64>,
 }
 
 impl Pool {
@@ -242,13 +244,14 @@ impl App {
             self.open_source(source)?;
         }
         for record in pool_records(&*self.store).await? {
-            self.open_pool(record).await?;
+            let pool = self.take_in(record).await?;
+            self.begin(&pool).await?;
         }
         Ok(())
     }
 
-    /// Takes a pool in, here and in the book.
-    async fn open_pool(&self, record: PoolRecord) -> Result<(), AppError> {
+    /// Takes a pool in, here and in the book. A pool must not be taken in twice.
+    async fn take_in(&self, record: PoolRecord) -> Result<Arc<Pool>, AppError> {
         let chain = self.chains.get(&record.chain).cloned().ok_or_else(|| {
             let message = format!(
                 "pool {} stakes on {}, which the configuration does not name; name it under [[pools]] again, or start \
@@ -263,6 +266,7 @@ impl App {
             return Err(AppError::refused(Reason::WrongState, message));
         }
         self.book.add_pool(spec(&record)).await?;
+        self.book.name_asset(record.number, record.asset.clone());
         let pool = Arc::new(Pool {
             record,
             chain,
@@ -270,10 +274,16 @@ impl App {
             changes: watch::Sender::new(0),
             shown: audit::Shown::default(),
             oldest: close::Oldest::default(),
+            follows_from: OnceLock::new(),
         });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
-        close::open_first_period(self, &pool).await?;
-        self.replay_enrolment(&pool).await
+        Ok(pool)
+    }
+
+    /// Lets a pool begin that was taken in. What fails here is done by the next steps.
+    async fn begin(&self, pool: &Pool) -> Result<(), AppError> {
+        self.carry_over(pool).await?;
+        close::open_first_period(self, pool).await
     }
 }
 

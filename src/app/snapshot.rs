@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::batch::FeedBatch;
 use super::ingest::book_refusal;
 use super::{App, AppError, Reason, Refusal};
-use crate::book::{self, AccountTwice, MAX_BATCH_EVENTS, SnapshotBalances, SnapshotBatch, SnapshotOutcome};
+use crate::book::{
+    self, AccountTwice, MAX_BATCH_EVENTS, Refusal as BookRefusal, SnapshotBalances, SnapshotBatch, SnapshotOutcome,
+};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId, RequestId, SourceId};
@@ -224,7 +226,11 @@ impl App {
                 let (reason, field) = (Reason::UnknownAsset, "snapshot.assets");
                 AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() })
             };
-            let pool = self.pool_of_asset(asset.as_str()).ok_or_else(unknown)?.number();
+            let pool = self.pool_of_asset(asset.as_str()).ok_or_else(unknown)?;
+            let (takes, pool) = (self.takes_balances(&pool), pool.number());
+            if !takes {
+                return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
+            }
             let balances = self.book.snapshot_balances(pool).ok_or_else(unknown)?;
             Ok(Covered { asset: asset.clone(), pool, hash: SetHash::EMPTY, balances })
         });

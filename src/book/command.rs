@@ -1,5 +1,6 @@
 //! What the book is asked to do, and what it answers.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
 use crate::domain::correction::Correction;
 use crate::domain::eligibility::StandingChange;
-use crate::domain::feed::{RejectReason, SourceNumber};
-use crate::domain::ids::AccountId;
+use crate::domain::feed::{RejectReason, SourceCursor, SourceNumber};
+use crate::domain::ids::{AccountId, AssetId};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::UnixSeconds;
 
@@ -423,13 +424,34 @@ impl BookSender {
 
 /// The hash by which a repeat of an event is known.
 pub(crate) fn event_hash(event: &FeedEvent) -> u64 {
+    hash_in(&event.pool, event)
+}
+
+/// The hashes of a batch from sequence `first` on, with those that its events had before their pools were there where
+/// such an event was taken.
+pub(crate) fn bodies_as_first_sent(
+    first: u64,
+    events: &[Prepared],
+    cursor: &SourceCursor,
+    assets: &BTreeMap<u16, AssetId>,
+) -> Vec<u64> {
+    let as_first_sent = |(sequence, prepared): (u64, &Prepared)| {
+        let EventPool::Pool(number) = prepared.event.pool else { return prepared.body };
+        let before = assets.get(&number).map(|asset| EventPool::UnknownAsset(asset.as_str().into()));
+        let before = before.map(|before| hash_in(&before, &prepared.event));
+        before.filter(|before| cursor.hash_of(sequence) == Some(*before)).unwrap_or(prepared.body)
+    };
+    (first..).zip(events).map(as_first_sent).collect()
+}
+
+fn hash_in(pool: &EventPool, event: &FeedEvent) -> u64 {
     let mut body = Vec::with_capacity(112);
-    match &event.pool {
+    match pool {
         EventPool::Pool(number) => {
             body.u8(1);
             body.u16(*number);
         }
-        // The pool may be registered later: a repeat of the event is a repeat all the same.
+        // The pool may be created later: then a repeat is known by `bodies_as_first_sent`.
         EventPool::UnknownAsset(asset) => {
             body.u8(2);
             body.short_text(asset);

@@ -110,8 +110,7 @@ impl Committer {
     /// Takes from the queue what one group may need.
     fn drain(&mut self) {
         let mut found = lock(&self.shared.found);
-        lock(&self.shared.pending)
-            .extend(found.iter().map(|(source, sequence, event)| (*source, *sequence, event.pool_number())));
+        lock(&self.shared.pending).extend(found.iter().map(waiting));
         self.rejects.extend(found.drain(..));
         drop(found);
         let mut events: usize = self.backlog.iter().map(Command::weight).sum();
@@ -243,11 +242,7 @@ impl Committer {
         }
         let mut pending = lock(&self.shared.pending);
         if !self.rejects.is_empty() || !pending.is_empty() {
-            *pending = self
-                .rejects
-                .iter()
-                .map(|(source, sequence, event)| (*source, *sequence, event.pool_number()))
-                .collect();
+            *pending = self.rejects.iter().map(waiting).collect();
         }
         let mut known = lock(&self.shared.sources);
         let mut published = write(&self.shared.published);
@@ -321,6 +316,12 @@ impl Committer {
         let waiting = self.rejects.iter().filter(|(of, sequence, _)| *of == source && range.contains(sequence));
         Ok(stored.chain(waiting.map(|(_, sequence, event)| (*sequence, event.reason))).collect())
     }
+}
+
+/// What is known of a rejection until it is written down.
+fn waiting(rejected: &(SourceNumber, u64, RejectedEvent)) -> ((SourceNumber, u64, u16), RejectReason) {
+    let (source, sequence, event) = rejected;
+    ((*source, *sequence, event.pool_number()), event.reason)
 }
 
 /// What is kept of a rejected event.

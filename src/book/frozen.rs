@@ -4,7 +4,7 @@ use ruint::aliases::U256;
 
 use super::column::{self, CHUNK_ORDINALS};
 use super::query::units;
-use super::records::{FrozenRecord, decode_curve_page, decode_frozen, decode_seal};
+use super::records::{decode_curve_page, decode_frozen, decode_seal};
 use super::{Book, BookError};
 use crate::domain::adjustment::AdjustedSum;
 use crate::domain::amount::BaseUnits;
@@ -27,8 +27,8 @@ pub struct FrozenPeriod {
     pub total: SetSum,
     /// The same per partition; their counts say how many ordinals, and so chunks, there are.
     pub partitions: Vec<SetSum>,
-    /// The integral of the eligible total: with the adjustments it equals the sum of weights.
-    pub integral: U256,
+    /// The integral of the eligible total; `None` where it is below zero.
+    pub integral: Option<U256>,
     /// What late events changed in the weights, and what was collected from them.
     pub adjusted: AdjustedSum,
     /// The eligible total at the period's start.
@@ -47,18 +47,29 @@ impl FrozenPeriod {
         let count = self.partitions.get(usize::from(partition)).map_or(0, |sum| sum.count);
         u32::try_from(count.div_ceil(CHUNK_ORDINALS as u64)).unwrap_or(u32::MAX)
     }
-}
 
-fn equation_broken(pool: u16, record: &FrozenRecord) -> BookError {
-    let AdjustedSum { up, down } = record.adjusted;
-    let integral = record.integral.map_or_else(|| "less than nothing".to_owned(), |integral| integral.to_string());
-    let integral = if up.is_zero() && down.is_zero() { integral } else { format!("{integral} + {up} - {down}") };
-    BookError::EquationBroken { pool, period: record.period.index, weights: record.total.sum.to_string(), integral }
+    /// The second equation: with the adjustments the integral equals the sum of weights.
+    pub fn check(&self, pool: u16) -> Result<(), BookError> {
+        let AdjustedSum { up, down } = self.adjusted;
+        if self.integral.is_some_and(|integral| self.adjusted.explains(self.total.sum, integral)) {
+            return Ok(());
+        }
+        let integral = self.integral.map_or_else(|| "less than nothing".to_owned(), |integral| integral.to_string());
+        let integral = if up.is_zero() && down.is_zero() { integral } else { format!("{integral} + {up} - {down}") };
+        let (period, weights) = (self.period.index, self.total.sum.to_string());
+        Err(BookError::EquationBroken { pool, period, weights, integral })
+    }
 }
 
 impl Book {
-    /// A frozen period, once it is sealed whole. Reads the store.
+    /// A frozen period, once it is sealed whole; refused where the second equation does not hold. Reads the store.
     pub async fn frozen(&self, pool: u16, index: PeriodIndex) -> Result<Option<FrozenPeriod>, BookError> {
+        let sealed = self.sealed(pool, index).await?;
+        sealed.map(|sealed| sealed.check(pool).map(|()| sealed)).transpose()
+    }
+
+    /// A frozen period as it was sealed, whatever it says. Reads the store.
+    pub async fn sealed(&self, pool: u16, index: PeriodIndex) -> Result<Option<FrozenPeriod>, BookError> {
         let Some(pool) = self.pool(pool) else { return Ok(None) };
         let damaged =
             |partition: PartitionId| BookError::Damaged { what: "the seal of a period", partition: partition.0 };
@@ -75,15 +86,12 @@ impl Book {
         if joined != record.total {
             return Err(damaged(pool.control()));
         }
-        let Some(integral) = record.integral.filter(|_| record.holds()) else {
-            return Err(equation_broken(pool.spec.number, &record));
-        };
         Ok(Some(FrozenPeriod {
             period: record.period,
             frozen_at: record.frozen_at,
             total: record.total,
             partitions,
-            integral,
+            integral: record.integral,
             adjusted: record.adjusted,
             start_total: units(record.start_total),
             end_total: units(record.end_total),
@@ -176,5 +184,14 @@ impl Book {
             }
         }
         Ok(Some(curve))
+    }
+}
+
+#[cfg(test)]
+impl Book {
+    /// Makes the second equation of an unfrozen period fail.
+    pub(crate) fn break_curve(&self, pool: u16, index: PeriodIndex, at: UnixSeconds) {
+        let pool = self.pool(pool).unwrap();
+        super::write(&pool.meta).curves.get_mut(&index).unwrap().curve.add(at, 1);
     }
 }

@@ -1,20 +1,29 @@
 //! The history of one position, replayed from the event archive and the journal.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::journal::Record;
 use super::partition::partition_of;
+use super::records::decode_rejected;
 use super::{Book, BookError, lock, read};
 use crate::domain::amount::BaseUnits;
 use crate::domain::calendar::Calendar;
 use crate::domain::correction::{Basis, Timeline};
 use crate::domain::eligibility::{Standing, StandingChange};
-use crate::domain::feed::SourceNumber;
+use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::AccountId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixSeconds;
-use crate::store::{PartitionId, keys};
+use crate::store::{Direction, KeyRange, PartitionId, keys};
 
 /// The groups that are read at once.
 const GROUPS: usize = 256;
+
+/// The most records of one position that are replayed: a balance a second for 11 days.
+const MAX_RECORDS: usize = 1_000_000;
+
+/// How many rejected events are read at once.
+const REJECTED_PER_READ: usize = 4_096;
 
 /// A position with its history, at one point between groups.
 #[derive(Clone, Debug)]
@@ -46,22 +55,25 @@ impl Book {
     pub async fn position_history(&self, pool: u16, account: &AccountId) -> Result<Option<PositionHistory>, BookError> {
         let Some(point) = self.point_of(pool, account) else { return Ok(None) };
         let partition = u16::try_from(point.partition).unwrap_or(u16::MAX);
-        let mut replay = None;
+        let (mut first, mut records) = (None, Vec::new());
         let mut from = 0;
         while from <= point.group {
             let groups = self.archived_events(pool, partition, from, GROUPS).await?;
             let Some(last) = groups.last() else { break };
             from = last.number + 1;
             for group in groups.iter().filter(|group| group.number <= point.group) {
-                let replay = replay.get_or_insert_with(|| Replay::begin(group.number, group.now, &point));
-                for record in group.records.iter().filter(|record| record.account() == Some(account)) {
-                    if !self.is_rejected(pool, record).await? {
-                        replay.take(record);
-                    }
-                }
+                first.get_or_insert((group.number, group.now));
+                records.extend(group.records.iter().filter(|record| record.account() == Some(account)).cloned());
+            }
+            if records.len() > MAX_RECORDS {
+                return Err(BookError::HistoryTooLong { limit: MAX_RECORDS });
             }
         }
-        let replay = replay.unwrap_or_else(|| Replay::begin(point.group + 1, UnixSeconds::new(i64::MAX), &point));
+        let rejected = self.rejected_of(pool, &records).await?;
+        let (first, now) = first.unwrap_or((point.group + 1, UnixSeconds::new(i64::MAX)));
+        let mut replay = Replay::begin(first, now, &point);
+        let accepted = |record: &&Record| record.sequence().is_none_or(|sequence| !rejected.contains(&sequence));
+        records.iter().filter(accepted).for_each(|record| replay.take(record));
         replay.finish(&point).map(Some)
     }
 
@@ -75,26 +87,67 @@ impl Book {
         Some(Point { partition, id: pool.id(partition), group: rows.group, row, calendar })
     }
 
-    /// Whether an event was not accepted, when it was applied.
-    async fn is_rejected(&self, pool: u16, record: &Record) -> Result<bool, BookError> {
-        match record.sequence() {
-            Some((source, sequence)) => self.is_event_rejected(pool, source, sequence).await,
-            None => Ok(false),
+    /// Which of the events behind `records` a pool did not accept when they were applied: one read of what was rejected
+    /// between the first and the last of each source.
+    async fn rejected_of(&self, pool: u16, records: &[Record]) -> Result<BTreeSet<(SourceNumber, u64)>, BookError> {
+        let mut sources: BTreeMap<SourceNumber, (u64, u64)> = BTreeMap::new();
+        for (source, sequence) in records.iter().filter_map(Record::sequence) {
+            let (first, last) = sources.entry(source).or_insert((sequence, sequence));
+            (*first, *last) = (sequence.min(*first), sequence.max(*last));
         }
+        let mut rejected = self.rejected_in_memory(pool);
+        for (source, (first, last)) in sources {
+            let mut range = KeyRange {
+                from: keys::rejected_event(source.0, first, 0),
+                to: keys::after(&keys::rejected_event(source.0, last, u16::MAX)),
+            };
+            loop {
+                let scan =
+                    self.shared.store.scan(PartitionId::SERVICE, range.clone(), REJECTED_PER_READ, Direction::Forward);
+                let found = scan.await?;
+                let of = found.iter().filter_map(|(key, _)| keys::parse_rejected_event(key));
+                rejected.extend(of.filter(|(_, _, of)| *of == pool).map(|(_, sequence, _)| (source, sequence)));
+                match found.last() {
+                    Some((last, _)) if found.len() == REJECTED_PER_READ => range.from = keys::after(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(rejected)
     }
 
-    /// Whether an event that was applied was rejected by a pool. Reads the store.
-    pub async fn is_event_rejected(&self, pool: u16, source: SourceNumber, sequence: u64) -> Result<bool, BookError> {
-        if lock(&self.shared.pending).contains(&(source, sequence, pool)) {
-            return Ok(true);
-        }
-        let key = keys::rejected_event(source.0, sequence, pool);
-        if self.shared.store.get(PartitionId::SERVICE, &key).await?.is_some() {
-            return Ok(true);
-        }
-        Ok(lock(&self.shared.found)
+    /// Why an event that was applied was rejected by a pool, if it was. Reads the store.
+    pub async fn rejection_of(
+        &self,
+        pool: u16,
+        source: SourceNumber,
+        sequence: u64,
+    ) -> Result<Option<RejectReason>, BookError> {
+        let found = lock(&self.shared.found)
             .iter()
-            .any(|(of, number, event)| (*of, *number, event.pool_number()) == (source, sequence, pool)))
+            .find(|(of, number, event)| (*of, *number, event.pool_number()) == (source, sequence, pool))
+            .map(|(.., event)| event.reason);
+        let waiting = found.or_else(|| lock(&self.shared.pending).get(&(source, sequence, pool)).copied());
+        if waiting.is_some() {
+            return Ok(waiting);
+        }
+        let service = PartitionId::SERVICE;
+        let damaged = BookError::Damaged { what: "a rejected event", partition: service.0 };
+        let stored = self.shared.store.get(service, &keys::rejected_event(source.0, sequence, pool)).await?;
+        stored.map(|stored| decode_rejected(&stored).map(|event| event.reason).ok_or(damaged)).transpose()
+    }
+
+    /// The rejections of a pool that may not be in the store. One moves from what a start has found to what waits, and from
+    /// there to the store: who looks in this order misses none.
+    fn rejected_in_memory(&self, pool: u16) -> BTreeSet<(SourceNumber, u64)> {
+        let mut rejected = BTreeSet::new();
+        let found = lock(&self.shared.found);
+        rejected.extend(found.iter().filter(|(.., event)| event.pool_number() == pool).map(|(of, n, _)| (*of, *n)));
+        drop(found);
+        let pending = lock(&self.shared.pending);
+        rejected
+            .extend(pending.keys().filter(|(.., of)| *of == pool).map(|(source, sequence, _)| (*source, *sequence)));
+        rejected
     }
 }
 

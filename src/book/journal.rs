@@ -24,7 +24,8 @@ const BODY: usize = 7_000;
 /// The running hash of a partition's journal.
 pub(crate) type Chain = [u8; CHAIN];
 
-/// The most bytes that one record takes, but for a freeze.
+/// The most bytes that one record of an event takes. Records of corrections, up to 179 bytes, and of periods, with a cursor
+/// of each source, come alone in their groups.
 pub(crate) const MAX_RECORD_BYTES: usize = 120;
 
 /// One thing that happened in a partition.

@@ -33,7 +33,7 @@ mod single;
 mod stage;
 mod trim;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -49,7 +49,8 @@ pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 
-use crate::domain::feed::{SourceCursor, SourceNumber};
+use crate::domain::feed::{RejectReason, SourceCursor, SourceNumber};
+use crate::domain::ids::AssetId;
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::store::{Store, StoreError};
@@ -134,6 +135,12 @@ pub enum BookError {
         /// The oldest group that is kept.
         oldest: u64,
     },
+    /// A position has more records than are replayed.
+    #[error("the position has more than {limit} records, more than are replayed at once")]
+    HistoryTooLong {
+        /// How many are.
+        limit: usize,
+    },
     /// A stored record of the book is damaged.
     #[error("{what} of partition {partition} is damaged; restore the store from a backup (`softstake restore`)")]
     Damaged {
@@ -169,12 +176,14 @@ pub(crate) struct Shared {
     store: Arc<dyn Store>,
     config: BookConfig,
     pools: RwLock<BTreeMap<u16, Arc<Pool>>>,
+    /// What pools stake, as far as that was told.
+    assets: RwLock<BTreeMap<u16, AssetId>>,
     sources: Mutex<BTreeMap<SourceNumber, Source>>,
     published: RwLock<BTreeMap<SourceNumber, SourceState>>,
     /// Rejections that replaying found again, on their way to the committer.
     found: Mutex<Vec<(SourceNumber, u64, RejectedEvent)>>,
     /// The rejections that the committer has yet to write down.
-    pending: Mutex<BTreeSet<(SourceNumber, u64, u16)>>,
+    pending: Mutex<BTreeMap<(SourceNumber, u64, u16), RejectReason>>,
     failed: AtomicBool,
 }
 

@@ -21,6 +21,7 @@ use super::{
     write,
 };
 use crate::domain::feed::{SourceCursor, SourceNumber};
+use crate::domain::ids::AssetId;
 use crate::store::{Batch, Direction, PartitionId, Store, keys};
 
 /// The values that one scan brings.
@@ -57,6 +58,7 @@ impl Book {
             store,
             config,
             pools: RwLock::new(pools),
+            assets: RwLock::default(),
             sources: Mutex::new(sources),
             published: RwLock::new(published),
             found: Mutex::new(found),
@@ -89,6 +91,11 @@ impl Book {
         lock(&self.shared.found).extend(rejects);
         write(&self.shared.pools).entry(spec.number).or_insert_with(|| Arc::new(pool));
         Ok(())
+    }
+
+    /// Says what a pool stakes: a repeat of an event that was rejected before the pool was there is known by it.
+    pub fn name_asset(&self, pool: u16, asset: AssetId) {
+        write(&self.shared.assets).insert(pool, asset);
     }
 
     /// Lets a source in; one that is known already stays as it is. `false` where there are [`MAX_SOURCES`].

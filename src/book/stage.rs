@@ -4,7 +4,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{Answer, Command, EventPool, EventsOutcome, MAX_BATCH_UNKNOWN, PeriodOutcome, Prepared, Refusal};
+use super::command::{
+    Answer, Command, EventPool, EventsOutcome, MAX_BATCH_UNKNOWN, PeriodOutcome, Prepared, Refusal,
+    bodies_as_first_sent,
+};
 use super::committer::Committer;
 use super::journal::{self, MAX_RECORD_BYTES, Record};
 use super::partition::AccountHash;
@@ -203,7 +206,8 @@ impl Committer {
         let bodies: Vec<u64> = events.iter().map(|event| event.body).collect();
         #[cfg(feature = "seeded-bugs")]
         let first = if crate::seeded::on(crate::seeded::Bug::GapTaken) { first.min(cursor.last() + 1) } else { first };
-        let admission = cursor.admit(first, &bodies)?;
+        let as_sent = || bodies_as_first_sent(first, &events, cursor, &read(&self.shared.assets));
+        let admission = cursor.admit(first, &bodies).or_else(|_| cursor.admit(first, &as_sent()))?;
         let known = admission.known();
         let skip = usize::try_from(known).unwrap_or(usize::MAX);
         let of_pool = |event: &Prepared| match event.event.pool {

@@ -137,8 +137,9 @@ calls! { AdminServiceClient, admin_service:
     change resume_pool(v1::ResumePoolRequest) -> v1::ResumePoolResponse;
     /// Tries an operation again.
     change retry_operation(v1::RetryOperationRequest) -> v1::RetryOperationResponse;
-    /// Settles an operation by evidence.
+    /// Takes the chain's word on what ledger and chain differ in.
     change accept_differences(v1::AcceptDifferencesRequest) -> v1::AcceptDifferencesResponse;
+    /// Settles an operation by evidence.
     change resolve_operation(v1::ResolveOperationRequest) -> v1::ResolveOperationResponse;
     /// Enters a reward by evidence.
     change record_receipt(v1::RecordReceiptRequest) -> v1::RecordReceiptResponse;

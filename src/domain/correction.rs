@@ -93,18 +93,25 @@ pub fn differences(
     let mut found = Differences::default();
     for period in periods {
         let (from, to) = (at.max(period.bounds.start), until.min(period.bounds.end));
-        let mut moments: Vec<UnixSeconds> = vec![from];
-        moments.extend(held.iter().map(|held| held.from).filter(|moment| from < *moment && *moment < to));
-        moments.push(to.max(from));
+        // What held when the stretch begins, and everything that begins within it.
+        let first = held.partition_point(|held| held.from <= from);
+        let before = first.checked_sub(1).and_then(|before| held.get(before));
+        let within = held.iter().skip(first).take_while(|held| held.from < to);
         let mut sum = 0i128;
-        for (start, end) in moments.iter().zip(moments.iter().skip(1)) {
-            let there = held.iter().rev().find(|held| held.from <= *start);
+        let mut add = |start: UnixSeconds, end: UnixSeconds, there: Option<&Held>| {
             let (before, standing) =
                 there.map_or((BaseUnits::ZERO, Standing::NONE), |held| (held.balance, held.standing));
             let eligible = |balance| period.eligible(balance, standing).signed().get();
             let change = eligible(balance) - eligible(before);
-            sum = sum.checked_add(change.checked_mul(i128::from(end.since(*start)))?)?;
+            sum = sum.checked_add(change.checked_mul(i128::from(end.since(start)))?)?;
+            Some(())
+        };
+        let (mut start, mut there) = (from, before);
+        for held in within {
+            add(start, held.from, there)?;
+            (start, there) = (held.from, Some(held));
         }
+        add(start, to.max(start), there)?;
         let slot = match period.index.cmp(&oldest) {
             std::cmp::Ordering::Less => &mut found.frozen,
             std::cmp::Ordering::Equal => &mut found.oldest,
@@ -151,18 +158,33 @@ impl Timeline {
         self.balances.iter().map(|(moment, _)| *moment).find(|moment| *moment > at)
     }
 
-    /// What was held, in the order of time. Where a standing was told before any balance, nothing was held.
+    /// How many balances and standings there are.
+    pub fn len(&self) -> usize {
+        self.balances.len() + self.standings.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was held, in the order of time. Where a standing was told before any balance, nothing was held. One pass over
+    /// both: an account may have a balance for every second.
     pub fn held(&self) -> Vec<Held> {
-        let mut moments: Vec<UnixSeconds> = self.balances.iter().map(|(at, _)| *at).collect();
-        moments.extend(self.standings.iter().map(|(at, _)| *at));
-        moments.sort_unstable();
-        moments.dedup();
-        let at = |from: UnixSeconds| Held {
-            from,
-            balance: self.balances.iter().rev().find(|(at, _)| *at <= from).map_or(BaseUnits::ZERO, |(_, held)| *held),
-            standing: self.standings.iter().rev().find(|(at, _)| *at <= from).map_or(Standing::NONE, |(_, held)| *held),
-        };
-        moments.into_iter().map(at).collect()
+        let mut held: Vec<Held> = Vec::with_capacity(self.len());
+        let (mut balances, mut standings) = (self.balances.iter().peekable(), self.standings.iter().peekable());
+        let (mut balance, mut standing) = (BaseUnits::ZERO, Standing::NONE);
+        loop {
+            let next = balances.peek().map(|(at, _)| *at).into_iter().chain(standings.peek().map(|(at, _)| *at)).min();
+            let Some(from) = next else { return held };
+            while let Some((_, after)) = balances.next_if(|(at, _)| *at == from) {
+                balance = *after;
+            }
+            while let Some((_, after)) = standings.next_if(|(at, _)| *at == from) {
+                standing = *after;
+            }
+            held.push(Held { from, balance, standing });
+        }
     }
 }
 
@@ -170,4 +192,74 @@ impl Timeline {
 pub(super) fn corrected(weight: u128, difference: i128, limit: BaseUnits) -> Result<u128, RejectReason> {
     let after = weight.checked_add_signed(difference).filter(|after| *after <= MAX_CORRECTED_WEIGHT);
     after.ok_or(RejectReason::BalanceTooLarge { limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+    use crate::domain::period::{PeriodBounds, TimeLimits};
+
+    /// The last of `told` that is not after `at`.
+    fn last<T: Copy>(told: &[(UnixSeconds, T)], at: UnixSeconds) -> Option<T> {
+        told.iter().rev().find(|(moment, _)| *moment <= at).map(|(_, value)| *value)
+    }
+
+    fn told<T: std::fmt::Debug>(
+        value: impl Strategy<Value = T>,
+        count: usize,
+    ) -> impl Strategy<Value = Vec<(UnixSeconds, T)>> {
+        let told = proptest::collection::vec((0i64..60, value), 0..count);
+        told.prop_map(|mut told| {
+            told.sort_by_key(|(at, _)| *at);
+            told.into_iter().map(|(at, value)| (UnixSeconds::new(at), value)).collect()
+        })
+    }
+
+    fn period(index: u64, minimum: u64) -> OpenPeriod {
+        let bounds = PeriodBounds::new(UnixSeconds::new(index as i64 * 20), 20).unwrap();
+        let minimum = BaseUnits::from_u64(minimum);
+        let policy = EligibilityPolicy { minimum, cap: None, enrolment: EnrolmentMode::Automatic };
+        OpenPeriod { index: PeriodIndex(index), bounds, policy, limits: TimeLimits::default() }
+    }
+
+    proptest! {
+        /// What is held at each moment is the last balance and the last standing told by then, and a correction changes
+        /// weights by what it changes second by second.
+        #[test]
+        fn a_history_is_what_was_last_told(
+            balances in told((0u64..9).prop_map(BaseUnits::from_u64), 12),
+            standings in told(prop_oneof![Just(Standing::NONE), Just(Standing::RESTRICTED)], 6),
+            (at, until, balance) in (0i64..60, 0i64..60, 0u64..9),
+        ) {
+            let mut timeline = Timeline::default();
+            balances.iter().for_each(|(at, balance)| timeline.balance(*at, *balance));
+            standings.iter().for_each(|(at, standing)| timeline.standing(*at, *standing));
+            let held = timeline.held();
+            prop_assert!(held.is_sorted_by(|one, other| one.from < other.from));
+            let mut moments: Vec<_> = balances.iter().map(|(at, _)| *at).chain(standings.iter().map(|(at, _)| *at)).collect();
+            moments.sort_unstable();
+            moments.dedup();
+            prop_assert_eq!(held.iter().map(|held| held.from).collect::<Vec<_>>(), moments);
+            for Held { from, balance, standing } in &held {
+                prop_assert_eq!(*balance, last(&balances, *from).unwrap_or_default());
+                prop_assert_eq!(*standing, last(&standings, *from).unwrap_or_default());
+            }
+            let (at, until) = (UnixSeconds::new(at), UnixSeconds::new(until));
+            let periods = [period(0, 0), period(1, 3), period(2, 5)];
+            let balance = BaseUnits::from_u64(balance);
+            let found = differences(&held, at, until, balance, &periods, PeriodIndex(1)).unwrap();
+            let changed = periods.map(|period| {
+                let seconds = period.bounds.start.max(at).get()..period.bounds.end.min(until).get();
+                seconds.map(UnixSeconds::new).map(|second| {
+                    let standing = last(&standings, second).unwrap_or_default();
+                    let eligible = |balance| period.eligible(balance, standing).signed().get();
+                    eligible(balance) - eligible(last(&balances, second).unwrap_or_default())
+                }).sum::<i128>()
+            });
+            prop_assert_eq!([found.frozen, found.oldest, found.next], changed);
+        }
+    }
 }

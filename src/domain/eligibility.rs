@@ -101,6 +101,11 @@ impl StandingChange {
     /// The account may earn again.
     pub const LIFT_RESTRICTION: Self = Self { set: Standing::NONE, clear: Standing::RESTRICTED };
 
+    /// The standing becomes this one, whatever it was.
+    pub const fn to(standing: Standing) -> Self {
+        Self { set: standing, clear: Standing(Standing::KNOWN) }
+    }
+
     /// The standing after the change.
     pub const fn apply(self, standing: Standing) -> Standing {
         standing.without(self.clear).union(self.set)

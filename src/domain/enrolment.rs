@@ -1,6 +1,6 @@
 //! Decisions of customers to take part or not, and of the operator that one may not.
 
-use super::eligibility::{Standing, StandingChange};
+use super::eligibility::{EnrolmentMode, Standing, StandingChange};
 use super::ids::{AccountId, PoolId};
 use super::time::UnixSeconds;
 
@@ -54,4 +54,141 @@ pub struct EnrolmentEntry {
     pub jurisdiction: String,
     /// Why, as the ledger service writes it.
     pub reason_code: String,
+}
+
+/// One entry of the enrolment log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEntry {
+    /// A decision.
+    Decision(EnrolmentEntry),
+    /// What decisions came to in a pool that was created after them.
+    Carried(CarriedStanding),
+}
+
+impl LogEntry {
+    /// Its place in the log, from 1.
+    pub const fn sequence(&self) -> u64 {
+        match self {
+            Self::Decision(entry) => entry.sequence,
+            Self::Carried(entry) => entry.sequence,
+        }
+    }
+
+    /// Of or about whom.
+    pub const fn account(&self) -> &AccountId {
+        match self {
+            Self::Decision(entry) => &entry.account,
+            Self::Carried(entry) => &entry.account,
+        }
+    }
+
+    /// When it was written. That of a later entry is never earlier.
+    pub const fn at(&self) -> UnixSeconds {
+        match self {
+            Self::Decision(entry) => entry.at,
+            Self::Carried(entry) => entry.at,
+        }
+    }
+
+    /// Since when it counts in positions: never later than it was written.
+    pub const fn counts_from(&self) -> UnixSeconds {
+        match self {
+            Self::Decision(entry) => entry.at,
+            Self::Carried(entry) => entry.since,
+        }
+    }
+
+    /// Whether it concerns a pool.
+    pub fn concerns(&self, pool: &PoolId) -> bool {
+        match self {
+            Self::Decision(entry) => entry.pool.as_ref().is_none_or(|of| of == pool),
+            Self::Carried(entry) => entry.pool == *pool,
+        }
+    }
+
+    /// What it does to the standing in a pool that it concerns.
+    pub const fn change(&self) -> StandingChange {
+        match self {
+            Self::Decision(entry) => entry.decision.change(entry.pool.is_none()),
+            Self::Carried(entry) => StandingChange::to(entry.standing),
+        }
+    }
+}
+
+/// The standing that an account has in a pool by the decisions that were made before the pool took part in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedStanding {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Whose.
+    pub account: AccountId,
+    /// In which pool.
+    pub pool: PoolId,
+    /// The standing.
+    pub standing: Standing,
+    /// Since when it counts.
+    pub since: UnixSeconds,
+    /// When it was written.
+    pub at: UnixSeconds,
+}
+
+/// What an account's decisions come to, taken in one by one in the order of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carry {
+    /// The standing after them.
+    pub standing: Standing,
+    /// When the account was last let in, of one that may earn.
+    let_in_at: Option<UnixSeconds>,
+}
+
+impl Carry {
+    /// Takes the next decision, for a pool that enrols by `mode`.
+    pub fn take(&mut self, change: StandingChange, at: UnixSeconds, mode: EnrolmentMode) {
+        let before = self.standing;
+        self.standing = change.apply(before);
+        match (before.earns(mode), self.standing.earns(mode)) {
+            (false, true) => self.let_in_at = Some(at),
+            (_, false) => self.let_in_at = None,
+            (true, true) => {}
+        }
+    }
+
+    /// Since when the standing counts in a pool whose first period begins at `start`: from then on, but for an account
+    /// that was barred until later: nothing is earned before it was let in.
+    pub fn since(&self, start: UnixSeconds) -> UnixSeconds {
+        self.let_in_at.map_or(start, |at| at.max(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carried(decisions: &[(Decision, i64)], mode: EnrolmentMode) -> (Standing, i64) {
+        let mut carry = Carry::default();
+        for (decision, at) in decisions {
+            carry.take(decision.change(true), UnixSeconds::new(*at), mode);
+        }
+        (carry.standing, carry.since(UnixSeconds::new(100)).get())
+    }
+
+    #[test]
+    fn what_bars_outlives_a_later_consent() {
+        use Decision::{OptIn, OptOut, Restrict, Unrestrict};
+        let mode = EnrolmentMode::Automatic;
+        let both = Standing::RESTRICTED.union(Standing::OPTED_IN);
+        assert_eq!(carried(&[(Restrict, 1), (OptIn, 2)], mode), (both, 100));
+        assert_eq!(carried(&[(OptOut, 1), (Restrict, 2), (Unrestrict, 300)], mode), (Standing::OPTED_OUT_ALL, 100));
+    }
+
+    #[test]
+    fn who_was_barred_counts_from_when_they_were_let_in() {
+        use Decision::{OptIn, Restrict, Unrestrict};
+        let (automatic, asked) = (EnrolmentMode::Automatic, EnrolmentMode::OptIn);
+        assert_eq!(carried(&[(Restrict, 1), (Unrestrict, 300)], automatic), (Standing::NONE, 300));
+        assert_eq!(carried(&[(Restrict, 1), (Unrestrict, 30)], automatic), (Standing::NONE, 100));
+        // Where everyone takes part, saying so changes nothing; where only those do who said so, it counts from then on.
+        assert_eq!(carried(&[(OptIn, 300)], automatic), (Standing::OPTED_IN, 100));
+        assert_eq!(carried(&[(OptIn, 300), (OptIn, 400)], asked), (Standing::OPTED_IN, 300));
+    }
 }

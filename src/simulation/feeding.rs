@@ -120,6 +120,8 @@ impl World {
                 let retired = self.ledger.feeds.get(source).is_some_and(|feed| feed.retired);
                 match refusal.reason {
                     Reason::Overloaded | Reason::PeriodNotOpen => Ok(()),
+                    // The service's clock was set back: it is sent again until its time has come.
+                    Reason::InvalidValue if refusal.field == "watermark" => Ok(()),
                     Reason::SourceRetired if retired => Ok(()),
                     // A retirement whose answer was lost.
                     Reason::SourceRetired if self.retiring() => Ok(()),

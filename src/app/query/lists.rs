@@ -180,7 +180,7 @@ impl App {
     /// A period with what its freeze sealed.
     pub async fn period_view(&self, pool: &Pool, record: PeriodRecord) -> Result<PeriodView, AppError> {
         let weights = match record.frozen {
-            Some(_) => self.book.frozen(pool.number(), record.index).await?.map(|frozen| frozen.total),
+            Some(_) => self.book.sealed(pool.number(), record.index).await?.map(|sealed| sealed.total),
             None => None,
         };
         Ok(PeriodView { record, weights })

@@ -1,6 +1,7 @@
 mod archive;
 mod crash;
 mod histories;
+mod rejections;
 mod snapshot;
 mod store;
 mod unit;
@@ -273,8 +274,8 @@ impl<S: Mortal> RigOver<S> {
         }
         assert_eq!(frozen.total.sum, weights.values().map(|w| U256::from(*w)).sum::<U256>());
         let curve = self.book.frozen_curve(POOL, PeriodIndex(index)).await.unwrap().unwrap();
-        assert_eq!(curve.integral(), Some(frozen.integral));
-        assert!(frozen.adjusted.explains(frozen.total.sum, frozen.integral));
+        assert_eq!(curve.integral(), frozen.integral);
+        assert_eq!(frozen.check(POOL), Ok(()));
         weights
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::domain::eligibility::StandingChange;
 use crate::domain::feed::RejectReason;
+use crate::domain::ids::AssetId;
 use crate::store::keys::tag;
 
 #[tokio::test]
@@ -320,11 +321,23 @@ async fn what_is_broken_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_repeat_of_what_no_pool_took_is_a_repeat_once_one_would() {
+    let mut rig = Rig::open(2).await;
+    let unknown = FeedEvent { pool: EventPool::UnknownAsset("DOGE".into()), ..event("a", 7, 5) };
+    rig.send(batch(1, vec![unknown, event("b", 1, 5)]), 10).await.unwrap();
+    rig.book.name_asset(POOL, AssetId::new("DOGE").unwrap());
+    let again = rig.send(batch(1, vec![event("a", 7, 5), event("b", 1, 5), event("a", 8, 6)]), 10).await.unwrap();
+    assert_eq!((again.repeated, again.durable_sequence), (2, 3));
+    assert_eq!(again.rejected, [(1, RejectReason::UnknownAsset)]);
+    let other = rig.send(batch(1, vec![event("a", 9, 5)]), 10).await;
+    assert_eq!(other, Err(Refusal::BodyMismatch { sequence: 1 }));
+}
+
+#[tokio::test]
 async fn a_broken_equation_is_told_and_stops_nothing() {
     let mut rig = Rig::open(2).await;
     rig.send(batch(1, vec![event("a", 100, 0)]), 0).await.unwrap();
-    let pool = read(&rig.book.shared.pools)[&POOL].clone();
-    write(&pool.meta).curves.get_mut(&PeriodIndex(0)).unwrap().curve.add(at(5), 1);
+    rig.book.break_curve(POOL, PeriodIndex(0), at(5));
     assert!(!rig.book.audit(POOL).unwrap().holds());
     let receipt = rig.book.sender().freeze(POOL, PeriodIndex(0)).unwrap();
     let mut breaches = 0;

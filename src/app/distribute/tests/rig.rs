@@ -51,7 +51,8 @@ pub struct Rig {
     committer: Committer,
     requests: u64,
     store: Arc<ModelStore>,
-    chain: Chain,
+    /// The pool's chain, and one of another asset.
+    chains: [Chain; 2],
     /// The chain itself, for what custody and fate do there.
     pub simulated: SimulatedChain,
 }
@@ -131,13 +132,17 @@ impl Rig {
         };
         let adapter = Arc::new(simulated.clone());
         let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter };
+        let beside = SimulatedChain::open_memory(MemoryLog::new(), presets::near(), clock.clone()).unwrap();
+        let descriptor = beside.descriptor().await.unwrap();
+        let beside = Chain { descriptor, signer: Arc::new(beside.signer()), adapter: Arc::new(beside) };
+        let chains = [chain, beside];
         let store = Arc::new(ModelStore::new());
-        let (app, book, mut committer) = Self::open(&store, &clock, &chain).await;
+        let (app, book, mut committer) = Self::open(&store, &clock, &chains).await;
         app.open().await.unwrap();
         let new = administer::NewPool {
             id: PoolId::new("atom").unwrap(),
-            chain: chain.descriptor.chain.clone(),
-            asset: chain.descriptor.asset.clone(),
+            chain: chains[0].descriptor.chain.clone(),
+            asset: chains[0].descriptor.asset.clone(),
             first_period_start: Some(at(0)),
             partitions,
             policy,
@@ -147,10 +152,33 @@ impl Rig {
         let made = drive(&mut committer, at(0), app.create_pool(&request, new)).await;
         assert_eq!(made.unwrap(), Once::First);
         let pool = app.pool(&PoolId::new("atom").unwrap()).unwrap();
-        Self { app, pool, book, effects: Mutex::default(), clock, committer, requests: 0, store, chain, simulated }
+        Self { app, pool, book, effects: Mutex::default(), clock, committer, requests: 0, store, chains, simulated }
     }
 
-    async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chain: &Chain) -> (Arc<App>, Arc<Book>, Committer) {
+    /// Creates a pool of another asset, whose first period began at `start`, and turns to it.
+    pub async fn create_beside(&mut self, start: UnixSeconds) -> Result<(), AppError> {
+        let request = Request::new("CreatePool", RequestId::new("beside").unwrap(), b"");
+        let descriptor = self.chains[1].descriptor.clone();
+        let mut settings = settings(ReleaseLimits::default());
+        settings.reserve.custody_address = descriptor.custody_address;
+        let new = administer::NewPool {
+            id: PoolId::new("near").unwrap(),
+            chain: descriptor.chain,
+            asset: descriptor.asset,
+            first_period_start: Some(start),
+            partitions: 1,
+            policy: policy(),
+            settings,
+        };
+        let app = self.app.clone();
+        let created = app.create_pool(&request, new).await;
+        if let Ok(pool) = app.pool(&PoolId::new("near").unwrap()) {
+            self.pool = pool;
+        }
+        created.map(|_| ())
+    }
+
+    async fn open(store: &Arc<ModelStore>, clock: &Arc<Hand>, chains: &[Chain]) -> (Arc<App>, Arc<Book>, Committer) {
         let (book, committer) = Book::open(store.clone(), Vec::new(), BookConfig::default()).await.unwrap();
         let book = Arc::new(book);
         let sender = book.sender();
@@ -162,14 +190,14 @@ impl Rig {
             retry_base_seconds: 1,
             max_future_seconds: 60,
         };
-        let app = App::new(store.clone(), clock.clone(), book.clone(), sender, vec![chain.clone()], settings);
+        let app = App::new(store.clone(), clock.clone(), book.clone(), sender, chains.to_vec(), settings);
         (Arc::new(app), book, committer)
     }
 
     /// The process dies and another one takes over.
     pub async fn restart(mut self) -> Self {
         self.store = Arc::new(self.store.after(crate::store::model::Crash::Process));
-        let (app, book, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        let (app, book, mut committer) = Self::open(&self.store, &self.clock, &self.chains).await;
         drive(&mut committer, app.now(), app.open()).await.unwrap();
         let pool = app.pool(self.pool.id()).unwrap();
         Self { app, pool, book, committer, ..self }
@@ -177,19 +205,19 @@ impl Rig {
 
     /// The same, connected to a chain that says something else of itself.
     pub async fn restart_as(mut self, change: impl FnOnce(&mut Descriptor)) -> Self {
-        change(&mut self.chain.descriptor);
+        change(&mut self.chains[0].descriptor);
         self.restart().await
     }
 
     /// The same, connected through another adapter.
     pub async fn restart_on(mut self, adapter: Arc<dyn ChainAdapter>) -> Self {
-        self.chain.adapter = adapter;
+        self.chains[0].adapter = adapter;
         self.restart().await
     }
 
     /// Another service over the same store, as after a failover that was none.
     pub async fn beside(&self) -> (Arc<App>, Arc<Pool>) {
-        let (app, _, mut committer) = Self::open(&self.store, &self.clock, &self.chain).await;
+        let (app, _, mut committer) = Self::open(&self.store, &self.clock, &self.chains).await;
         drive(&mut committer, app.now(), app.open()).await.unwrap();
         let pool = app.pool(self.pool.id()).unwrap();
         (app, pool)
