@@ -87,6 +87,8 @@ pub struct AppMetrics {
     pub covered_periods: Family<PoolName, Gauge>,
     /// Effects that did not fit the books.
     pub effects_unfit: Family<PoolName, Counter>,
+    /// Effects that moved tokens of ours and that no operation explains.
+    pub effects_unexplained: Family<PoolName, Counter>,
     /// Slashes booked.
     pub slashes: Family<PoolName, Counter>,
     /// Base units slashed, to the precision of the metrics' format; the exact figure is in the pool's totals.
@@ -139,6 +141,8 @@ impl AppMetrics {
         registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
         let unfit = "Effects of the chain that did not fit the books";
         registry.register("effects_unfit", unfit, self.effects_unfit.clone());
+        let unexplained = "Effects that moved tokens of ours and that no operation explains";
+        registry.register("effects_unexplained", unexplained, self.effects_unexplained.clone());
         registry.register("slashes", "Slashes booked", self.slashes.clone());
         registry.register("slashed_base_units", "Base units slashed", self.slashed_base_units.clone());
         let gauges = [

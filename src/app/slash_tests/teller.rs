@@ -21,10 +21,10 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// A pool whose staking address has 1,000 units, all booked, and the way to its chain.
+    /// A pool whose staking address has a million units, all booked, and the way to its chain.
     pub async fn new() -> (Rig, Arc<Self>) {
         let rig = Rig::new(1, ReleaseLimits::default()).await;
-        rig.simulated.custody_send(&TransferId::new("gift").unwrap(), units(1_000)).await.unwrap();
+        rig.simulated.custody_send(&TransferId::new("gift").unwrap(), units(1_000_000)).await.unwrap();
         rig.set_time(60);
         let teller = Arc::new(Self { chain: rig.simulated.clone(), told: Mutex::default() });
         let rig = rig.restart_on(teller.clone()).await;
