@@ -119,10 +119,9 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let found = settle(app, pool, &mut change, &observation, tolerance, lost).await?;
     let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
     let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO).map_err(broken)?;
-    pool.compared(equations::on_chain(&view, &found.chain));
-    change.commit().await?;
+    // What was found and the pause are durable together: after a crash between the two, nobody would ever be asked.
     if let Some(mismatch) = mark.mismatch {
-        pause(app, pool, now, &format!("ledger and chain differ {mismatch}")).await?;
+        pause_in(pool, &mut change, &format!("ledger and chain differ {mismatch}")).await?;
     }
     if let Some(resolution) = found.booked {
         let words = told(&found.differences);
@@ -131,8 +130,11 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
             Resolution::Slash => "was booked as a slash",
             Resolution::Suspense => "was booked to suspense",
         };
-        stop(app, pool, now, &format!("what differed twice, again at height {height}, {what}: {words}")).await?;
+        let reason = format!("what differed twice, again at height {height}, {what}: {words}");
+        stop_in(pool, &mut change, &reason).await?;
     }
+    change.commit().await?;
+    pool.compared(equations::on_chain(&view, &found.chain));
     Ok(Some(found))
 }
 
@@ -385,9 +387,8 @@ pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str)
     Ok(())
 }
 
-/// Stops a pool's outflows and says why, also where they are stopped.
-async fn stop(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
-    let mut change = Change::begin(app, pool, now).await?;
+/// Stops a pool's outflows within a change and says why, also where they are stopped.
+async fn stop_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
     let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
     tracing::error!(pool = %pool.id(), reason, "paused");
     state.paused = Some(match state.paused {
@@ -396,7 +397,7 @@ async fn stop(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<
     });
     state.version += 1;
     change.put(keys::pool_state(), &state);
-    change.commit().await
+    Ok(())
 }
 
 impl App {

@@ -1,5 +1,6 @@
 //! Drops and increases that no effect explains, and readings that can't be trusted.
 
+use super::teller::Teller;
 use super::world::{World, brisk, tokens};
 use crate::app::distribute::tests::rig::units;
 use crate::app::reconcile::Resolution;
@@ -245,6 +246,24 @@ async fn a_pending_reward_that_is_neither_paid_nor_pending_is_a_difference() {
     assert!(world.paused().await.is_some());
     world.pass(120).await;
     world.sound().await;
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_difference_without_its_pause() {
+    let mut met = false;
+    for commit in 0..3 {
+        let (rig, _) = Teller::new().await;
+        rig.simulated.set_fault(SimulatedFault::LyingObserve { excess: units(9), times: 1 }).await.unwrap();
+        rig.set_time(120);
+        rig.die_at(commit, false);
+        let died = crate::app::reconcile::reconcile(&rig.app, &rig.pool, rig.app.now()).await.is_err();
+        let rig = rig.restart().await;
+        let differs = rig.app.chain_mark(&rig.pool).await.unwrap().mismatch.is_some();
+        let paused = rig.app.pool_state(&rig.pool).await.unwrap().paused.is_some();
+        assert_eq!(differs, paused, "died at commit {commit}: {died}");
+        met |= differs;
+    }
+    assert!(met);
 }
 
 #[test]
