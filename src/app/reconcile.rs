@@ -25,8 +25,11 @@ use super::{App, AppError, Pool, Work, rebalance, slash};
 /// How many differences are told in words: what is told is kept in a record of the store.
 const TOLD: usize = 16;
 
-/// How long the reason of a pause may become.
+/// How long the reasons of a pause may become: they are kept in a record of the store.
 const MAX_REASON_BYTES: usize = 4_000;
+
+/// What stands for the reasons of a pause that did not fit.
+const MORE_REASONS: &str = "; and more, which the log has";
 
 /// What a second reading of the same difference was booked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO).map_err(broken)?;
     // What was found and the pause are durable together: after a crash between the two, nobody would ever be asked.
     if let Some(mismatch) = mark.mismatch {
-        pause_in(pool, &mut change, &format!("ledger and chain differ {mismatch}")).await?;
+        keep_paused_in(pool, &mut change, &format!("ledger and chain differ {mismatch}")).await?;
     }
     if let Some(resolution) = found.booked {
         let words = told(&found.differences);
@@ -131,7 +134,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
             Resolution::Suspense => "was booked to suspense",
         };
         let reason = format!("what differed twice, again at height {height}, {what}: {words}");
-        stop_in(pool, &mut change, &reason).await?;
+        pause_in(pool, &mut change, &reason).await?;
     }
     change.commit().await?;
     pool.compared(equations::on_chain(&view, &found.chain));
@@ -364,10 +367,10 @@ fn figures(observation: &Observation, reading: &Reading, tolerance: BaseUnits) -
     })
 }
 
-/// Stops a pool's outflows, unless they are stopped.
+/// Stops a pool's outflows for what is found again as long as it stands, unless they are stopped.
 pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
     let mut change = Change::begin(app, pool, now).await?;
-    pause_in(pool, &mut change, reason).await?;
+    keep_paused_in(pool, &mut change, reason).await?;
     if change.size() == 0 {
         return Ok(());
     }
@@ -375,29 +378,33 @@ pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str
 }
 
 /// The same within a change, so that what calls for it and the pause are durable together.
-pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
-    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
-    if state.paused.is_some() {
+async fn keep_paused_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
+    let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
+    if state.is_some_and(|state| state.paused.is_some()) {
         return Ok(());
     }
+    pause_in(pool, change, reason).await
+}
+
+/// Stops a pool's outflows within a change for what happened once and is not found again; where they are stopped, it is
+/// told beside what they are stopped for.
+pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
+    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
     tracing::error!(pool = %pool.id(), reason, "paused");
-    state.paused = Some(reason.to_owned());
+    state.paused = Some(also(state.paused.as_deref(), reason));
     state.version += 1;
     change.put(keys::pool_state(), &state);
     Ok(())
 }
 
-/// Stops a pool's outflows within a change and says why, also where they are stopped.
-async fn stop_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
-    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
-    tracing::error!(pool = %pool.id(), reason, "paused");
-    state.paused = Some(match state.paused {
+/// What a pool is stopped for, with one more reason: each is told once, and past the bound of the record the log has them.
+pub(super) fn also(before: Option<&str>, reason: &str) -> String {
+    match before {
+        None => reason.to_owned(),
+        Some(before) if before.contains(reason) || before.ends_with(MORE_REASONS) => before.to_owned(),
         Some(before) if before.len() + reason.len() < MAX_REASON_BYTES => format!("{before}; {reason}"),
-        _ => reason.to_owned(),
-    });
-    state.version += 1;
-    change.put(keys::pool_state(), &state);
-    Ok(())
+        Some(before) => format!("{before}{MORE_REASONS}"),
+    }
 }
 
 impl App {

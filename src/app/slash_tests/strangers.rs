@@ -4,7 +4,7 @@ use super::teller::{Teller, read};
 use crate::app::control::Change;
 use crate::app::distribute::tests::rig::{Rig, at, units};
 use crate::app::metrics::PoolName;
-use crate::app::{Work, operate, transfer};
+use crate::app::{Work, operate, reconcile, transfer};
 use crate::chain::ChainAdapter;
 use crate::domain::effect::EffectKind;
 use crate::domain::ids::{OperationId, ValidatorId};
@@ -132,4 +132,49 @@ async fn a_move_of_stake_by_nobody_is_booked_counted_and_stops_the_pool() {
     assert_eq!(rig.app.metrics.effects_unexplained.get_or_create(&label).get(), 1);
     let view = rig.app.ledger_view(&rig.pool).await.unwrap();
     assert_eq!(view.asset(AssetAccount::Delegated(validator)), units(100));
+}
+
+#[tokio::test]
+async fn a_reason_to_pause_that_comes_in_a_pause_is_told_beside_it() {
+    let (mut rig, teller) = Teller::new().await;
+    let (app, pool) = (rig.app.clone(), rig.pool.clone());
+    let request = rig.request();
+    let _ = app.set_paused(&request, &pool, Some("maintenance".to_owned())).await.unwrap();
+    let validator = rig.simulated.observe().await.unwrap().validators[0].id.clone();
+    let id = OperationId::new("atom:delegate:1:0").unwrap();
+    let kind = OperationKind::Delegate { validator: validator.clone(), amount: units(100) };
+    let mut change = Change::begin(&app, &pool, app.now()).await.unwrap();
+    operate::plan(&mut change, id.clone(), kind, "test").unwrap();
+    let planned: OperationRecord = change.read(&keys::operation(&id)).await.unwrap().unwrap();
+    change.put(keys::operation(&id), &OperationRecord { state: OperationState::Failed, ..planned });
+    change.commit().await.unwrap();
+    teller.tell(&rig, 61, "late", Some(&id), EffectKind::Delegated { validator, amount: units(100) }).await;
+    rig.set_time(120);
+    assert!(read(&rig).await.unwrap().agrees());
+    let reason = paused(&rig).await.unwrap();
+    assert!(reason.starts_with("maintenance; operation atom:delegate:1:0: ") && reason.contains("FAILED"), "{reason}");
+
+    // Nor does an operator's pause take the place of the service's.
+    for _ in 0..2 {
+        let request = rig.request();
+        let _ = app.set_paused(&request, &pool, Some("I am looking".to_owned())).await.unwrap();
+    }
+    assert_eq!(paused(&rig).await.unwrap(), format!("{reason}; I am looking"));
+    let request = rig.request();
+    let _ = app.set_paused(&request, &pool, None).await.unwrap();
+    assert_eq!(paused(&rig).await, None);
+}
+
+#[test]
+fn the_reasons_of_a_pause_fit_their_record() {
+    let mut reasons = None;
+    for n in 0..2_000 {
+        reasons = Some(reconcile::also(reasons.as_deref(), &format!("reason number {n}")));
+    }
+    let reasons = reasons.unwrap();
+    assert!(
+        reasons.starts_with("reason number 0; reason number 1; ") && reasons.ends_with("; and more, which the log has")
+    );
+    assert!(reasons.len() < 4_100, "{}", reasons.len());
+    assert_eq!(reconcile::also(Some(&reasons), "another"), reasons);
 }
