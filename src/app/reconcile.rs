@@ -101,7 +101,6 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         return Ok(None);
     }
     let (before, booked_height) = (pool.seen(), mark.booked_height);
-    let observation = pool.saw(observation);
     let effects = effects::all_of(pool, mark.booked_height, observation.height).await?;
     effects::book_all(app, pool, &effects, now).await?;
     let mut change = Change::begin(app, pool, now).await?;
@@ -113,8 +112,10 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let style = pool.chain.descriptor.reward_style;
     let tolerance = app.pool_state(pool).await?.settings.reconcile.tolerance;
     let mut lost = Vec::new();
-    // The effects reach back to the reading before only where all of them were asked for.
-    if let Some(before) = before.filter(|before| before.height >= booked_height) {
+    // The effects reach back to the reading before only where all of them were asked for, and on from it only where it is
+    // no later one: another reader may have been shown that.
+    let comparable = |before: &Observation| (booked_height..=observation.height).contains(&before.height);
+    if let Some(before) = before.filter(|before| comparable(before)) {
         let paid = rewards_paid(style, &effects, before.height)?;
         lost =
             reconciliation::lost_rewards(&pending(style, &before)?, &paid, &pending(style, &observation)?, tolerance);
@@ -137,6 +138,8 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
         pause_in(pool, &mut change, &reason).await?;
     }
     change.commit().await?;
+    // What could not be booked was not seen: the next reading may be an earlier one.
+    pool.saw(observation);
     pool.compared(equations::on_chain(&view, &found.chain));
     Ok(Some(found))
 }

@@ -2,6 +2,7 @@
 
 use super::teller::Teller;
 use super::world::{World, brisk, tokens};
+use crate::app::AppError;
 use crate::app::distribute::tests::rig::units;
 use crate::app::reconcile::Resolution;
 use crate::chain::simulated::{SimulatedFault, presets};
@@ -264,6 +265,22 @@ async fn a_crash_leaves_no_difference_without_its_pause() {
         met |= differs;
     }
     assert!(met);
+}
+
+#[tokio::test]
+async fn a_later_reading_that_could_not_be_booked_makes_no_reward_a_lost_one() {
+    let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    world.second += 600;
+    world.rig.set_time(world.second);
+    world.fault(SimulatedFault::EffectsUnavailable { times: 1 }).await;
+    assert!(matches!(app.reconcile(&pool).await, Err(AppError::Chain(_))));
+    world.fault(SimulatedFault::StaleObserve { blocks: 30, times: 1 }).await;
+    let found = app.reconcile(&pool).await.unwrap().unwrap();
+    assert!(found.agrees(), "{:?}", found.differences);
+    assert_eq!(world.paused().await, None);
+    world.pass(120).await;
+    world.sound().await;
 }
 
 #[test]
