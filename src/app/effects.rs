@@ -12,7 +12,7 @@ use crate::domain::ids::{OperationId, TransactionId, TransferId};
 use crate::domain::operation::{OperationEvent, OperationKind, OperationRefusal, OperationState, transition};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
+use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
 
 use super::control::Change;
 use super::metrics::PoolName;
@@ -45,12 +45,19 @@ pub(super) async fn all_of(pool: &Pool, from: u64, to: u64) -> Result<Vec<Effect
     }
 }
 
-/// Books effects in their order.
+/// Books effects in their order. With them it is kept how far the chain was seen: an earlier reading is compared with no
+/// ledger that is ahead of it.
 pub(super) async fn book_all(app: &App, pool: &Pool, all: &[Effect], now: UnixSeconds) -> Result<(), AppError> {
     for some in all.chunks(EFFECTS_PER_CHANGE) {
         let mut change = Change::begin(app, pool, now).await?;
         for effect in some {
             book(app, pool, &mut change, effect).await?;
+        }
+        let height = some.iter().map(|effect| effect.height).max().unwrap_or(0);
+        let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+        if height > mark.seen_height {
+            mark.seen_height = height;
+            change.put(keys::chain_mark(), &mark);
         }
         change.commit().await?;
     }

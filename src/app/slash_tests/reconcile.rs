@@ -1,14 +1,16 @@
 //! Drops and increases that no effect explains, and readings that can't be trusted.
 
-use super::teller::Teller;
+use super::teller::{Teller, read};
 use super::world::{World, brisk, tokens};
-use crate::app::AppError;
-use crate::app::distribute::tests::rig::units;
+use crate::app::distribute::tests::rig::{at, units};
 use crate::app::reconcile::Resolution;
+use crate::app::{AppError, effects};
+use crate::chain::ChainAdapter;
 use crate::chain::simulated::{SimulatedFault, presets};
 use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::effect::EffectKind;
 use crate::domain::fixed_apr::SlashPolicy;
-use crate::domain::ids::ValidatorId;
+use crate::domain::ids::{OperationId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount, ClaimAccount, Ledger};
 use crate::domain::operation::OperationKind;
 use crate::store::records::{LedgerRecord, Record};
@@ -281,6 +283,24 @@ async fn a_later_reading_that_could_not_be_booked_makes_no_reward_a_lost_one() {
     assert_eq!(world.paused().await, None);
     world.pass(120).await;
     world.sound().await;
+}
+
+#[tokio::test]
+async fn no_reading_is_compared_with_effects_that_were_booked_ahead_of_it() {
+    let (rig, teller) = Teller::new().await;
+    let reward = EffectKind::RewardPaid { validator: None, amount: units(7), earned_from: at(0), earned_to: at(60) };
+    teller.tell(&rig, 200, "reward", None, reward).await;
+    rig.set_time(300);
+    let height = rig.simulated.observe().await.unwrap().height;
+    // A look-up books what came before its operation, and the process dies before it settles that.
+    let id = OperationId::new("atom:delegate:1:0").unwrap();
+    effects::book_before(&rig.app, &rig.pool, &id, height, rig.app.now()).await.unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.claim(ClaimAccount::Undistributed).await, 7);
+    rig.simulated.set_fault(SimulatedFault::StaleObserve { blocks: 30, times: 1 }).await.unwrap();
+    assert_eq!(read(&rig).await, None);
+    assert_eq!(rig.app.pool_state(&rig.pool).await.unwrap().paused, None);
+    assert!(read(&rig).await.unwrap().agrees());
 }
 
 #[test]
