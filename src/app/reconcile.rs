@@ -4,7 +4,7 @@ mod rounding;
 
 use std::collections::BTreeMap;
 
-use crate::chain::{Observation, RewardStyle};
+use crate::chain::{ChainError, Observation, RewardStyle};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::booking;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
@@ -14,7 +14,7 @@ use crate::domain::ids::{TransactionId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount, LedgerView};
 use crate::domain::reconciliation::{self, Compared, Difference, Drop, Reading, Verdict};
 use crate::domain::slash::Slash;
-use crate::domain::time::UnixSeconds;
+use crate::domain::time::{DAY_SECONDS, UnixSeconds};
 use crate::store::keys;
 use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 
@@ -24,6 +24,10 @@ use super::{App, AppError, Pool, Work, rebalance, slash};
 
 /// How many differences are told in words: what is told is kept in a record of the store.
 const TOLD: usize = 16;
+
+/// How far ahead of the service's clock the chain's time may be, in seconds: a day. Where clocks are right they are seconds
+/// apart, and an accelerated one runs on by hours while a step runs. A reading that is wrong by less is corrected by the next.
+const MAX_AHEAD_SECONDS: i64 = DAY_SECONDS as i64;
 
 /// How long the reasons of a pause may become: they are kept in a record of the store.
 const MAX_REASON_BYTES: usize = 4_000;
@@ -71,7 +75,10 @@ fn broken(error: impl ToString) -> AppError {
 /// Reads the chain when it is due, books what it did, and compares.
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mark = app.chain_mark(pool).await?;
-    if mark.booked_height > 0 && now.since(mark.booked_at) < app.settings.observe_interval_seconds {
+    let interval = app.settings.observe_interval_seconds;
+    // Books from the future are no reason to wait for it.
+    let lately = now.since(mark.booked_at) < interval && mark.booked_at.since(now) <= interval;
+    if mark.booked_height > 0 && lately {
         return Ok(Work::Idle);
     }
     match reconcile(app, pool, now).await {
@@ -100,6 +107,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     if stale {
         return Ok(None);
     }
+    dated(&observation, &mark, now)?;
     let (before, booked_height) = (pool.seen(), mark.booked_height);
     let effects = effects::all_of(pool, mark.booked_height, observation.height).await?;
     effects::book_all(app, pool, &effects, now).await?;
@@ -142,6 +150,22 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     pool.saw(observation);
     pool.compared(equations::on_chain(&view, &found.chain));
     Ok(Some(found))
+}
+
+/// Refuses a reading whose time can't be: periods are distributed and the chain is read by the time that the mark keeps of it.
+fn dated(observation: &Observation, mark: &ChainMark, now: UnixSeconds) -> Result<(), ChainError> {
+    let Observation { height, at, .. } = observation;
+    if *at > now.plus(MAX_AHEAD_SECONDS) {
+        let message = format!("block {height} is dated {at}, and it is {now} here; look at both clocks");
+        return Err(ChainError::Untrusted(message));
+    }
+    // Where the mark is from the future, it was the earlier reading that was wrong.
+    if *height > mark.booked_height && *at < mark.booked_at && mark.booked_at <= now {
+        let (booked, then) = (mark.booked_height, mark.booked_at);
+        let message = format!("block {height} is dated {at}, and block {booked} before it was dated {then}");
+        return Err(ChainError::Untrusted(message));
+    }
+    Ok(())
 }
 
 /// Compares at one height, and makes of what differs what may be made of it.

@@ -4,9 +4,9 @@ use super::teller::{Teller, read};
 use super::world::{World, brisk, tokens};
 use crate::app::distribute::tests::rig::{at, units};
 use crate::app::reconcile::Resolution;
-use crate::app::{AppError, effects};
-use crate::chain::ChainAdapter;
+use crate::app::{AppError, Work, effects, reconcile};
 use crate::chain::simulated::{SimulatedFault, presets};
+use crate::chain::{ChainAdapter, ChainError};
 use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::effect::EffectKind;
 use crate::domain::fixed_apr::SlashPolicy;
@@ -301,6 +301,32 @@ async fn no_reading_is_compared_with_effects_that_were_booked_ahead_of_it() {
     assert_eq!(read(&rig).await, None);
     assert_eq!(rig.app.pool_state(&rig.pool).await.unwrap().paused, None);
     assert!(read(&rig).await.unwrap().agrees());
+}
+
+#[tokio::test]
+async fn a_reading_whose_time_can_t_be_is_refused_and_the_chain_is_read_again() {
+    let (rig, teller) = Teller::new().await;
+    let before = rig.app.chain_mark(&rig.pool).await.unwrap();
+    // Milliseconds for seconds, years ahead, and a later block that is dated before an earlier one.
+    for skew in [1_795_305_600 * 999, 10 * 366 * 86_400, 90_000, -200] {
+        teller.misdate(skew);
+        rig.set_time(240);
+        let refused = rig.app.reconcile(&rig.pool).await;
+        assert!(matches!(refused, Err(AppError::Chain(ChainError::Untrusted(_)))), "{skew}: {refused:?}");
+        assert_eq!(rig.app.chain_mark(&rig.pool).await.unwrap(), before);
+    }
+    teller.misdate(0);
+    rig.set_time(300);
+    assert_eq!(reconcile::step(&rig.app, &rig.pool, rig.app.now()).await.unwrap(), Work::Done);
+    // A clock of ours that is behind is no reason, and what is wrong by less than a day is made good at once.
+    teller.misdate(80_000);
+    rig.set_time(360);
+    assert!(read(&rig).await.unwrap().agrees());
+    assert!(rig.app.chain_mark(&rig.pool).await.unwrap().booked_at > rig.app.now());
+    teller.misdate(0);
+    rig.set_time(372);
+    assert_eq!(reconcile::step(&rig.app, &rig.pool, rig.app.now()).await.unwrap(), Work::Done);
+    assert!(rig.app.chain_mark(&rig.pool).await.unwrap().booked_at <= rig.app.now());
 }
 
 #[test]
