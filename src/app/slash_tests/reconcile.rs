@@ -232,6 +232,35 @@ async fn what_operations_lose_by_rounding_is_the_house_s_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn rounding_within_the_tolerance_never_adds_up_to_a_slash() {
+    let mut config = presets::near();
+    config.rounding_units = units(1);
+    let mut settings = brisk(&config);
+    settings.reconcile.tolerance = units(3);
+    let mut world = World::with(config.clone(), SlashPolicy::RewardsAbsorb, settings).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    let validator = world.largest().await;
+    let before = world.rig.simulated.totals().await.unwrap().slashed;
+    for n in 0..5 {
+        let mut change = crate::app::control::Change::begin(&app, &pool, app.now()).await.unwrap();
+        let id = OperationId::new(&format!("atom:test:9:{n}")).unwrap();
+        let kind = OperationKind::Delegate {
+            validator: validator.clone(),
+            amount: tokens(&config, 1).mul_div_floor(1, 10).unwrap(),
+        };
+        crate::app::operate::plan(&mut change, id, kind, "test").unwrap();
+        change.commit().await.unwrap();
+        world.pass(150).await;
+    }
+    let lost = world.rig.simulated.totals().await.unwrap().slashed.checked_sub(before).unwrap();
+    assert!(lost > units(4), "{lost}");
+    assert_eq!(world.rig.app.slashes(&pool).await.unwrap(), []);
+    assert_eq!(world.paused().await, None);
+    assert_eq!(world.view().await.claim(ClaimAccount::SlashReceivable), BaseUnits::ZERO);
+    world.sound().await;
+}
+
+#[tokio::test]
 async fn a_pending_reward_that_is_neither_paid_nor_pending_is_a_difference() {
     let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
     let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
