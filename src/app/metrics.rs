@@ -79,6 +79,8 @@ pub struct AppMetrics {
     pub payouts_acknowledged: Counter,
     /// Reconciliations that found a difference.
     pub mismatches: Counter,
+    /// Readings of the chain that were due and failed.
+    pub readings_failed: Family<PoolName, Counter>,
     /// Equations found broken.
     pub equations_broken: Counter,
     /// Rebalances whose outflow a limit cut.
@@ -135,6 +137,8 @@ impl AppMetrics {
         }
         let met = "What operations met, by state and event";
         registry.register("operation_events", met, self.operation_events.clone());
+        let unread = "Readings of the chain that were due and failed";
+        registry.register("chain_readings_failed", unread, self.readings_failed.clone());
         let cut = "Rebalances whose outflow a limit cut, by limit";
         registry.register("outflows_cut", cut, self.outflows_cut.clone());
         let covered = "Periods for which the reserve covers the forecast percentile of what leaves";

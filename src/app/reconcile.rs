@@ -20,6 +20,7 @@ use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 
 use super::control::Change;
 use super::effects;
+use super::metrics::PoolName;
 use super::{App, AppError, Pool, Work, rebalance, slash};
 
 /// How many differences are told in words: what is told is kept in a record of the store.
@@ -28,6 +29,12 @@ const TOLD: usize = 16;
 /// How far ahead of the service's clock the chain's time may be, in seconds: a day. Where clocks are right they are seconds
 /// apart, and an accelerated one runs on by hours while a step runs. A reading that is wrong by less is corrected by the next.
 const MAX_AHEAD_SECONDS: i64 = DAY_SECONDS as i64;
+
+/// After so many observe intervals without an agreement nothing is staked: a few lost answers are no reason.
+const STALE_INTERVALS: u64 = 10;
+
+/// The same in seconds at least, where the intervals are short: clocks are apart by as much.
+const LEAST_STALE_SECONDS: u64 = 900;
 
 /// How long the reasons of a pause may become: they are kept in a record of the store.
 const MAX_REASON_BYTES: usize = 4_000;
@@ -87,8 +94,9 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
             Ok(if moved { Work::Done } else { Work::Idle })
         }
         Ok(None) => Ok(Work::Idle),
-        // A chain that does not answer is asked again at the next step.
+        // A chain that does not answer is asked again at the next step. Exits go on meanwhile; staking ends before long.
         Err(AppError::Chain(error)) => {
+            app.metrics.readings_failed.get_or_create(&PoolName { pool: pool.id().to_string() }).inc();
             tracing::warn!(pool = %pool.id(), %error, "the chain was not read");
             Ok(Work::Idle)
         }
@@ -150,6 +158,14 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     pool.saw(observation);
     pool.compared(equations::on_chain(&view, &found.chain));
     Ok(Some(found))
+}
+
+/// Whether the books are fit to stake by: they have agreed with the chain since the last slash, and lately.
+pub(super) async fn fit_to_stake(app: &App, pool: &Pool, now: UnixSeconds) -> Result<bool, AppError> {
+    let mark = app.chain_mark(pool).await?;
+    let several = app.settings.observe_interval_seconds.saturating_mul(STALE_INTERVALS).max(LEAST_STALE_SECONDS);
+    let oldest = several.saturating_add(pool.chain.descriptor.pace.finality_seconds);
+    Ok(mark.settled() && mark.reconciled_height > 0 && now.since(mark.reconciled_at) <= oldest)
 }
 
 /// Refuses a reading whose time can't be: periods are distributed and the chain is read by the time that the mark keeps of it.

@@ -3,6 +3,7 @@
 use super::teller::{Teller, read};
 use super::world::{World, brisk, tokens};
 use crate::app::distribute::tests::rig::{at, units};
+use crate::app::metrics::PoolName;
 use crate::app::reconcile::Resolution;
 use crate::app::{AppError, Work, effects, reconcile};
 use crate::chain::simulated::{SimulatedFault, presets};
@@ -356,6 +357,37 @@ async fn a_reading_whose_time_can_t_be_is_refused_and_the_chain_is_read_again() 
     rig.set_time(372);
     assert_eq!(reconcile::step(&rig.app, &rig.pool, rig.app.now()).await.unwrap(), Work::Done);
     assert!(rig.app.chain_mark(&rig.pool).await.unwrap().booked_at <= rig.app.now());
+}
+
+#[tokio::test]
+async fn nothing_is_staked_on_books_that_the_chain_has_not_confirmed_lately() {
+    let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    world.fault(SimulatedFault::EffectsUnavailable { times: u32::MAX }).await;
+    world.pass(1_200).await;
+    let before = app.open_operations(&pool).await.unwrap().len();
+    let config = world.rig.simulated.config().clone();
+    let second = world.second;
+    world.rig.put_units("bob", tokens(&config, 50_000), second).await;
+    world.pass(600).await;
+    let plan = app.plan_rebalance(&pool).await.unwrap().plan;
+    assert!(plan.stake.is_zero() && plan.fund.is_zero());
+    assert!(plan.reasons.iter().any(|reason| reason.name() == "STAKING_STOPPED"));
+    let open = app.open_operations(&pool).await.unwrap();
+    let staking = open.iter().filter(|operation| matches!(operation.kind, OperationKind::Delegate { .. })).count();
+    assert_eq!((open.len(), staking), (before, 0));
+    let label = PoolName { pool: "atom".to_owned() };
+    assert!(app.metrics.readings_failed.get_or_create(&label).get() > 10);
+    // Who leaves is covered all the same.
+    let second = world.second;
+    world.rig.put_units("bob", units(0), second).await;
+    world.rig.put_units("alice", tokens(&config, 20_000), second).await;
+    assert!(!app.plan_rebalance(&pool).await.unwrap().plan.unstake.is_zero());
+    world.rig.put_units("alice", tokens(&config, 150_000), second).await;
+    world.rig.simulated.clear_faults();
+    world.pass(900).await;
+    assert!(world.view().await.delegated().unwrap() > tokens(&config, 100_000));
+    world.sound().await;
 }
 
 #[test]
