@@ -11,7 +11,7 @@ use crate::store::{Batch, Direction, PartitionId, keys};
 
 use super::ingest::{PUT_BALANCE, PUT_BALANCE_NAME, book_refusal};
 use super::query::stake::choice_etag;
-use super::{App, AppError, Once, Pool, Reason, Request};
+use super::{App, AppError, Once, Pool, Reason, Request, reconcile};
 
 /// How many rejected events are counted at once.
 const REJECTED_PER_READ: usize = 4_096;
@@ -164,11 +164,11 @@ impl App {
         .await
     }
 
-    /// Stops a pool's outflows for `reason`, or with `None` lets them go on.
+    /// Stops a pool's outflows for `reason`, beside what they are stopped for already, or with `None` lets them go on.
     pub async fn set_paused(&self, request: &Request, pool: &Pool, reason: Option<String>) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut state = self.pool_state(pool).await?;
-            state.paused = reason;
+            state.paused = reason.map(|reason| reconcile::also(state.paused.as_deref(), &reason));
             state.version += 1;
             change.put(keys::pool_state(), &state);
             Ok(())

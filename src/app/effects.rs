@@ -8,11 +8,11 @@ use crate::domain::amount::{BaseUnits, SignedUnits};
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
-use crate::domain::ids::{OperationId, TransferId};
+use crate::domain::ids::{OperationId, TransactionId, TransferId};
 use crate::domain::operation::{OperationEvent, OperationKind, OperationRefusal, OperationState, transition};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
+use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
 
 use super::control::Change;
 use super::metrics::PoolName;
@@ -45,12 +45,19 @@ pub(super) async fn all_of(pool: &Pool, from: u64, to: u64) -> Result<Vec<Effect
     }
 }
 
-/// Books effects in their order.
+/// Books effects in their order. With them it is kept how far the chain was seen: an earlier reading is compared with no
+/// ledger that is ahead of it.
 pub(super) async fn book_all(app: &App, pool: &Pool, all: &[Effect], now: UnixSeconds) -> Result<(), AppError> {
     for some in all.chunks(EFFECTS_PER_CHANGE) {
         let mut change = Change::begin(app, pool, now).await?;
         for effect in some {
             book(app, pool, &mut change, effect).await?;
+        }
+        let height = some.iter().map(|effect| effect.height).max().unwrap_or(0);
+        let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
+        if height > mark.seen_height {
+            mark.seen_height = height;
+            change.put(keys::chain_mark(), &mark);
         }
         change.commit().await?;
     }
@@ -146,9 +153,13 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         }
         (None, _) => {}
     }
+    let mut contradicted = false;
     if let Some(operation) = &mut operation {
-        check_state(pool, change, operation, effect).await?;
+        contradicted = check_state(pool, change, operation, effect).await?;
         change.put(keys::operation(&operation.id), operation);
+    }
+    if !contradicted && !posting.explained && moves_our_tokens(&effect.kind) && !posting.entry.is_empty() {
+        tell_stranger(pool, change, effect).await?;
     }
     if let (Some(record), Some(after)) = (&mut transfer, posting.transfer) {
         record.transfer = after;
@@ -195,32 +206,90 @@ async fn set_aside(pool: &Pool, change: &mut Change<'_>, effect: &Effect, why: &
     Ok(Booked::Now)
 }
 
-/// What an effect says of an operation that nothing was to come of: it is booked, for it happened, and a person looks.
+/// Whether it takes a key of ours to do this.
+const fn moves_our_tokens(kind: &EffectKind) -> bool {
+    matches!(
+        kind,
+        EffectKind::Delegated { .. }
+            | EffectKind::Undelegated { .. }
+            | EffectKind::Redelegated { .. }
+            | EffectKind::TransferOut { .. }
+    )
+}
+
+/// What moved and no operation of ours asked for: it is booked, for it happened, and a person looks who signed it.
+async fn tell_stranger(pool: &Pool, change: &mut Change<'_>, effect: &Effect) -> Result<(), AppError> {
+    let Effect { key, height, .. } = effect;
+    let reason = format!(
+        "effect {key} at height {height} moved tokens of ours and is explained by no operation; find out who signed it \
+         before ResumePool"
+    );
+    change.metrics().effects_unexplained.get_or_create(&PoolName { pool: pool.id().to_string() }).inc();
+    super::reconcile::pause_in(pool, change, &reason).await
+}
+
+/// What an effect says of an operation that nothing was to come of, or nothing more: it is booked, for it happened, and a
+/// person looks. Says whether it was that.
 async fn check_state(
     pool: &Pool,
     change: &mut Change<'_>,
     operation: &mut OperationRecord,
     effect: &Effect,
-) -> Result<(), AppError> {
+) -> Result<bool, AppError> {
     if matches!(effect.kind, EffectKind::FeePaid { .. }) {
-        return Ok(());
+        return Ok(false);
     }
     let said = match transition(operation.state, OperationEvent::LookupDone) {
         // Sent again it would be done twice.
         Ok(next) if operation.state == OperationState::Planned => {
             operation.state = next.state;
             change.metrics().operations_stuck.inc();
-            "nothing was signed for it, or what was is proved dead; ResolveOperation as DONE if this was it"
+            "nothing was signed for it, or what was is proved dead; ResolveOperation as DONE if this was it".to_owned()
         }
-        Err(OperationRefusal::Contradiction) => "it is FAILED; find out why, and how much is where, before ResumePool",
-        _ => return Ok(()),
+        Err(OperationRefusal::Contradiction) => {
+            "it is FAILED; find out why, and how much is where, before ResumePool".to_owned()
+        }
+        _ => match done_before(operation, effect) {
+            Some(first) => {
+                format!(
+                    "it had done it before, in {first}; find out who signed it, and how much is where, before ResumePool"
+                )
+            }
+            None => return Ok(false),
+        },
     };
     let (height, transaction) = (effect.height, &effect.key.transaction);
     operation.last_error = format!("the chain did it at height {height}, in {transaction}, but {said}");
     operation.updated_at = change.at();
     change.metrics().contradictions.inc();
     let reason = format!("operation {}: {}", operation.id, operation.last_error);
-    super::reconcile::pause_in(pool, change, &reason).await
+    super::reconcile::pause_in(pool, change, &reason).await?;
+    Ok(true)
+}
+
+/// The transaction that did before what this one does again for an operation, where it was another one: of one that has
+/// ended, anything is too much; of one that has not, what is past that which was asked for.
+fn done_before<'a>(operation: &'a OperationRecord, effect: &Effect) -> Option<&'a TransactionId> {
+    let asked = operation.kind.asked()?;
+    let first = operation.moved_in.as_ref().filter(|first| **first != effect.key.transaction)?;
+    let moved = moved(&operation.kind, &effect.kind).is_some_and(|amount| !amount.is_zero());
+    (moved && (operation.state.ended() || operation.settled > asked)).then_some(first)
+}
+
+/// How much an effect moves of what its operation is to move.
+fn moved(operation: &OperationKind, effect: &EffectKind) -> Option<BaseUnits> {
+    match (effect, operation) {
+        (
+            EffectKind::Delegated { amount, .. }
+            | EffectKind::Undelegated { amount, .. }
+            | EffectKind::Redelegated { amount, .. }
+            | EffectKind::TransferOut { amount, .. },
+            _,
+        )
+        | (EffectKind::RewardPaid { amount, .. }, OperationKind::Claim { .. })
+        | (EffectKind::Withdrawn { amount }, OperationKind::Withdraw { .. }) => Some(*amount),
+        _ => None,
+    }
 }
 
 /// What an effect takes off its operation's reservation, moves for it, and costs it.
@@ -233,19 +302,12 @@ fn charge(operation: &mut OperationRecord, effect: &Effect, posting: &Posting) -
         operation.settled = asked;
         return Ok(());
     }
-    match &effect.kind {
-        EffectKind::FeePaid { amount } => operation.fee = operation.fee.checked_add(*amount)?,
-        EffectKind::Delegated { amount, .. }
-        | EffectKind::Undelegated { amount, .. }
-        | EffectKind::Redelegated { amount, .. }
-        | EffectKind::TransferOut { amount, .. } => operation.settled = operation.settled.checked_add(*amount)?,
-        EffectKind::RewardPaid { amount, .. } if operation.kind.name() == "claim" => {
-            operation.settled = operation.settled.checked_add(*amount)?;
-        }
-        EffectKind::Withdrawn { amount } if operation.kind.name() == "withdraw" => {
-            operation.settled = operation.settled.checked_add(*amount)?;
-        }
-        _ => {}
+    if let EffectKind::FeePaid { amount } = &effect.kind {
+        operation.fee = operation.fee.checked_add(*amount)?;
+    }
+    if let Some(amount) = moved(&operation.kind, &effect.kind) {
+        operation.settled = operation.settled.checked_add(amount)?;
+        operation.moved_in.get_or_insert_with(|| effect.key.transaction.clone());
     }
     Ok(())
 }

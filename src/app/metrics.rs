@@ -79,6 +79,8 @@ pub struct AppMetrics {
     pub payouts_acknowledged: Counter,
     /// Reconciliations that found a difference.
     pub mismatches: Counter,
+    /// Readings of the chain that were due and failed.
+    pub readings_failed: Family<PoolName, Counter>,
     /// Equations found broken.
     pub equations_broken: Counter,
     /// Rebalances whose outflow a limit cut.
@@ -87,6 +89,8 @@ pub struct AppMetrics {
     pub covered_periods: Family<PoolName, Gauge>,
     /// Effects that did not fit the books.
     pub effects_unfit: Family<PoolName, Counter>,
+    /// Effects that moved tokens of ours and that no operation explains.
+    pub effects_unexplained: Family<PoolName, Counter>,
     /// Slashes booked.
     pub slashes: Family<PoolName, Counter>,
     /// Base units slashed, to the precision of the metrics' format; the exact figure is in the pool's totals.
@@ -133,12 +137,16 @@ impl AppMetrics {
         }
         let met = "What operations met, by state and event";
         registry.register("operation_events", met, self.operation_events.clone());
+        let unread = "Readings of the chain that were due and failed";
+        registry.register("chain_readings_failed", unread, self.readings_failed.clone());
         let cut = "Rebalances whose outflow a limit cut, by limit";
         registry.register("outflows_cut", cut, self.outflows_cut.clone());
         let covered = "Periods for which the reserve covers the forecast percentile of what leaves";
         registry.register("reserve_covered_periods", covered, self.covered_periods.clone());
         let unfit = "Effects of the chain that did not fit the books";
         registry.register("effects_unfit", unfit, self.effects_unfit.clone());
+        let unexplained = "Effects that moved tokens of ours and that no operation explains";
+        registry.register("effects_unexplained", unexplained, self.effects_unexplained.clone());
         registry.register("slashes", "Slashes booked", self.slashes.clone());
         registry.register("slashed_base_units", "Base units slashed", self.slashed_base_units.clone());
         let gauges = [

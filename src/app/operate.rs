@@ -56,6 +56,7 @@ pub(super) fn plan(
         height: None,
         failures: 0,
         word: None,
+        moved_in: None,
         id,
     };
     change.put_new(keys::operation(&record.id), &record);

@@ -19,7 +19,7 @@ use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, Vali
 use super::control::Change;
 use super::forecast::Outlook;
 use super::metrics::{CutBy, PoolName};
-use super::{App, AppError, Once, Pool, Request, Work, collect, operate, transfer};
+use super::{App, AppError, Once, Pool, Request, Work, collect, operate, reconcile, transfer};
 
 /// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
 /// and is one value of the store.
@@ -187,7 +187,7 @@ async fn decide(app: &App, pool: &Pool, grounds: &Grounds, now: UnixSeconds) -> 
         unbonding_due: booked_unbonding.saturating_sub(seen.saturating_sub(due)),
         sent_in_a_day: grounds.sent_in_a_day,
         custody_allowed: descriptor.custody_address == reserve_settings.custody_address,
-        may_stake: app.chain_mark(pool).await?.settled() && state.paused.is_none(),
+        may_stake: reconcile::fit_to_stake(app, pool, now).await? && state.paused.is_none(),
     };
     let mut plan = reserve::plan(&input, &reserve_settings.policy()).map_err(broken)?;
     if state.paused.is_some() {

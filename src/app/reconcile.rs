@@ -4,7 +4,7 @@ mod rounding;
 
 use std::collections::BTreeMap;
 
-use crate::chain::{Observation, RewardStyle};
+use crate::chain::{ChainError, Observation, RewardStyle};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::booking;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
@@ -14,19 +14,33 @@ use crate::domain::ids::{TransactionId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount, LedgerView};
 use crate::domain::reconciliation::{self, Compared, Difference, Drop, Reading, Verdict};
 use crate::domain::slash::Slash;
-use crate::domain::time::UnixSeconds;
+use crate::domain::time::{DAY_SECONDS, UnixSeconds};
 use crate::store::keys;
 use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 
 use super::control::Change;
 use super::effects;
+use super::metrics::PoolName;
 use super::{App, AppError, Pool, Work, rebalance, slash};
 
 /// How many differences are told in words: what is told is kept in a record of the store.
 const TOLD: usize = 16;
 
-/// How long the reason of a pause may become.
+/// How far ahead of the service's clock the chain's time may be, in seconds: a day. Where clocks are right they are seconds
+/// apart, and an accelerated one runs on by hours while a step runs. A reading that is wrong by less is corrected by the next.
+const MAX_AHEAD_SECONDS: i64 = DAY_SECONDS as i64;
+
+/// After so many observe intervals without an agreement nothing is staked: a few lost answers are no reason.
+const STALE_INTERVALS: u64 = 10;
+
+/// The same in seconds at least, where the intervals are short: clocks are apart by as much.
+const LEAST_STALE_SECONDS: u64 = 900;
+
+/// How long the reasons of a pause may become: they are kept in a record of the store.
 const MAX_REASON_BYTES: usize = 4_000;
+
+/// What stands for the reasons of a pause that did not fit.
+const MORE_REASONS: &str = "; and more, which the log has";
 
 /// What a second reading of the same difference was booked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +82,10 @@ fn broken(error: impl ToString) -> AppError {
 /// Reads the chain when it is due, books what it did, and compares.
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mark = app.chain_mark(pool).await?;
-    if mark.booked_height > 0 && now.since(mark.booked_at) < app.settings.observe_interval_seconds {
+    let interval = app.settings.observe_interval_seconds;
+    // Books from the future are no reason to wait for it.
+    let lately = now.since(mark.booked_at) < interval && mark.booked_at.since(now) <= interval;
+    if mark.booked_height > 0 && lately {
         return Ok(Work::Idle);
     }
     match reconcile(app, pool, now).await {
@@ -77,8 +94,9 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
             Ok(if moved { Work::Done } else { Work::Idle })
         }
         Ok(None) => Ok(Work::Idle),
-        // A chain that does not answer is asked again at the next step.
+        // A chain that does not answer is asked again at the next step. Exits go on meanwhile; staking ends before long.
         Err(AppError::Chain(error)) => {
+            app.metrics.readings_failed.get_or_create(&PoolName { pool: pool.id().to_string() }).inc();
             tracing::warn!(pool = %pool.id(), %error, "the chain was not read");
             Ok(Work::Idle)
         }
@@ -97,8 +115,8 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     if stale {
         return Ok(None);
     }
+    dated(&observation, &mark, now)?;
     let (before, booked_height) = (pool.seen(), mark.booked_height);
-    let observation = pool.saw(observation);
     let effects = effects::all_of(pool, mark.booked_height, observation.height).await?;
     effects::book_all(app, pool, &effects, now).await?;
     let mut change = Change::begin(app, pool, now).await?;
@@ -110,8 +128,10 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let style = pool.chain.descriptor.reward_style;
     let tolerance = app.pool_state(pool).await?.settings.reconcile.tolerance;
     let mut lost = Vec::new();
-    // The effects reach back to the reading before only where all of them were asked for.
-    if let Some(before) = before.filter(|before| before.height >= booked_height) {
+    // The effects reach back to the reading before only where all of them were asked for, and on from it only where it is
+    // no later one: another reader may have been shown that.
+    let comparable = |before: &Observation| (booked_height..=observation.height).contains(&before.height);
+    if let Some(before) = before.filter(|before| comparable(before)) {
         let paid = rewards_paid(style, &effects, before.height)?;
         lost =
             reconciliation::lost_rewards(&pending(style, &before)?, &paid, &pending(style, &observation)?, tolerance);
@@ -119,10 +139,9 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let found = settle(app, pool, &mut change, &observation, tolerance, lost).await?;
     let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
     let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO).map_err(broken)?;
-    pool.compared(equations::on_chain(&view, &found.chain));
-    change.commit().await?;
+    // What was found and the pause are durable together: after a crash between the two, nobody would ever be asked.
     if let Some(mismatch) = mark.mismatch {
-        pause(app, pool, now, &format!("ledger and chain differ {mismatch}")).await?;
+        keep_paused_in(pool, &mut change, &format!("ledger and chain differ {mismatch}")).await?;
     }
     if let Some(resolution) = found.booked {
         let words = told(&found.differences);
@@ -131,9 +150,38 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
             Resolution::Slash => "was booked as a slash",
             Resolution::Suspense => "was booked to suspense",
         };
-        stop(app, pool, now, &format!("what differed twice, again at height {height}, {what}: {words}")).await?;
+        let reason = format!("what differed twice, again at height {height}, {what}: {words}");
+        pause_in(pool, &mut change, &reason).await?;
     }
+    change.commit().await?;
+    // What could not be booked was not seen: the next reading may be an earlier one.
+    pool.saw(observation);
+    pool.compared(equations::on_chain(&view, &found.chain));
     Ok(Some(found))
+}
+
+/// Whether the books are fit to stake by: they have agreed with the chain since the last slash, and lately.
+pub(super) async fn fit_to_stake(app: &App, pool: &Pool, now: UnixSeconds) -> Result<bool, AppError> {
+    let mark = app.chain_mark(pool).await?;
+    let several = app.settings.observe_interval_seconds.saturating_mul(STALE_INTERVALS).max(LEAST_STALE_SECONDS);
+    let oldest = several.saturating_add(pool.chain.descriptor.pace.finality_seconds);
+    Ok(mark.settled() && mark.reconciled_height > 0 && now.since(mark.reconciled_at) <= oldest)
+}
+
+/// Refuses a reading whose time can't be: periods are distributed and the chain is read by the time that the mark keeps of it.
+fn dated(observation: &Observation, mark: &ChainMark, now: UnixSeconds) -> Result<(), ChainError> {
+    let Observation { height, at, .. } = observation;
+    if *at > now.plus(MAX_AHEAD_SECONDS) {
+        let message = format!("block {height} is dated {at}, and it is {now} here; look at both clocks");
+        return Err(ChainError::Untrusted(message));
+    }
+    // Where the mark is from the future, it was the earlier reading that was wrong.
+    if *height > mark.booked_height && *at < mark.booked_at && mark.booked_at <= now {
+        let (booked, then) = (mark.booked_height, mark.booked_at);
+        let message = format!("block {height} is dated {at}, and block {booked} before it was dated {then}");
+        return Err(ChainError::Untrusted(message));
+    }
+    Ok(())
 }
 
 /// Compares at one height, and makes of what differs what may be made of it.
@@ -362,10 +410,10 @@ fn figures(observation: &Observation, reading: &Reading, tolerance: BaseUnits) -
     })
 }
 
-/// Stops a pool's outflows, unless they are stopped.
+/// Stops a pool's outflows for what is found again as long as it stands, unless they are stopped.
 pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
     let mut change = Change::begin(app, pool, now).await?;
-    pause_in(pool, &mut change, reason).await?;
+    keep_paused_in(pool, &mut change, reason).await?;
     if change.size() == 0 {
         return Ok(());
     }
@@ -373,30 +421,33 @@ pub(super) async fn pause(app: &App, pool: &Pool, now: UnixSeconds, reason: &str
 }
 
 /// The same within a change, so that what calls for it and the pause are durable together.
-pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
-    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
-    if state.paused.is_some() {
+async fn keep_paused_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
+    let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
+    if state.is_some_and(|state| state.paused.is_some()) {
         return Ok(());
     }
+    pause_in(pool, change, reason).await
+}
+
+/// Stops a pool's outflows within a change for what happened once and is not found again; where they are stopped, it is
+/// told beside what they are stopped for.
+pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
+    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
     tracing::error!(pool = %pool.id(), reason, "paused");
-    state.paused = Some(reason.to_owned());
+    state.paused = Some(also(state.paused.as_deref(), reason));
     state.version += 1;
     change.put(keys::pool_state(), &state);
     Ok(())
 }
 
-/// Stops a pool's outflows and says why, also where they are stopped.
-async fn stop(app: &App, pool: &Pool, now: UnixSeconds, reason: &str) -> Result<(), AppError> {
-    let mut change = Change::begin(app, pool, now).await?;
-    let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
-    tracing::error!(pool = %pool.id(), reason, "paused");
-    state.paused = Some(match state.paused {
+/// What a pool is stopped for, with one more reason: each is told once, and past the bound of the record the log has them.
+pub(super) fn also(before: Option<&str>, reason: &str) -> String {
+    match before {
+        None => reason.to_owned(),
+        Some(before) if before.contains(reason) || before.ends_with(MORE_REASONS) => before.to_owned(),
         Some(before) if before.len() + reason.len() < MAX_REASON_BYTES => format!("{before}; {reason}"),
-        _ => reason.to_owned(),
-    });
-    state.version += 1;
-    change.put(keys::pool_state(), &state);
-    change.commit().await
+        Some(before) => format!("{before}{MORE_REASONS}"),
+    }
 }
 
 impl App {

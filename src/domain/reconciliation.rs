@@ -58,6 +58,11 @@ impl Difference {
         (apart > 0).then(|| Self { of, ledger, chain, tolerated: apart <= tolerance.get() })
     }
 
+    /// Whether the chain has less.
+    fn is_less(&self) -> bool {
+        self.chain < self.ledger
+    }
+
     /// The chain's less the ledger's.
     pub fn apart(&self) -> SignedUnits {
         // Neither is past the largest amount, so that their difference is none past an i128.
@@ -146,20 +151,22 @@ pub fn judge(differences: &[Difference]) -> Verdict {
         let grown = real().map(|one| (one.of.clone(), one.chain.saturating_sub(one.ledger)));
         return Verdict::Grown(grown.collect());
     }
+    let dropped = |one: &Difference| matches!(one.of, Compared::Delegated(_) | Compared::Unbonding(_)) && one.is_less();
+    if real().all(dropped) { Verdict::Dropped(drops(real())) } else { Verdict::Unclear }
+}
+
+/// Stake that is missing, by validator; what else differs is left out.
+pub fn drops<'a>(differences: impl IntoIterator<Item = &'a Difference>) -> BTreeMap<ValidatorId, Drop> {
     let mut drops: BTreeMap<ValidatorId, Drop> = BTreeMap::new();
-    for difference in real() {
+    for difference in differences.into_iter().filter(|difference| difference.is_less()) {
         let missing = difference.ledger.saturating_sub(difference.chain);
         match &difference.of {
-            Compared::Delegated(validator) if !missing.is_zero() => {
-                drops.entry(validator.clone()).or_default().delegated = missing;
-            }
-            Compared::Unbonding(validator) if !missing.is_zero() => {
-                drops.entry(validator.clone()).or_default().unbonding = missing;
-            }
-            _ => return Verdict::Unclear,
+            Compared::Delegated(validator) => drops.entry(validator.clone()).or_default().delegated = missing,
+            Compared::Unbonding(validator) => drops.entry(validator.clone()).or_default().unbonding = missing,
+            Compared::Liquid | Compared::Matured | Compared::PendingReward(_) => {}
         }
     }
-    Verdict::Dropped(drops)
+    drops
 }
 
 /// Rewards that were pending at the reading before and are neither pending now nor were paid in between. What a claim

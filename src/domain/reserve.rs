@@ -52,7 +52,7 @@ pub struct ReserveInput<'a> {
     pub house_funds_coming: BaseUnits,
     /// What comes back by the horizon, matured tokens that are not withdrawn included: [`unbonding_due`].
     pub unbonding_due: BaseUnits,
-    /// Whether new delegations may be made: not while equation 6 fails or the pool is paused.
+    /// Whether new delegations may be made: not while equation 6 fails, was not looked at lately, or the pool is paused.
     pub may_stake: bool,
     /// What went or is on its way to custody of what was planned within the last day.
     pub sent_in_a_day: BaseUnits,

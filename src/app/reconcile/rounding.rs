@@ -12,7 +12,8 @@ use crate::domain::time::UnixSeconds;
 use super::{broken, slash_of};
 
 /// Books to the house what is missing at validators where no more is missing than the operations that took effect since
-/// ledger and chain last agreed may have lost by rounding. Says whether that was anything.
+/// ledger and chain last agreed may have lost by rounding. Says whether that was anything. What is tolerated is booked too:
+/// left standing, it would add up to more than the operations since could explain.
 pub(super) async fn rounded(
     pool: &Pool,
     change: &mut Change<'_>,
@@ -22,8 +23,11 @@ pub(super) async fn rounded(
     at: UnixSeconds,
 ) -> Result<bool, AppError> {
     let units = pool.chain.descriptor.rounding_units;
-    let Verdict::Dropped(drops) = reconciliation::judge(differences) else { return Ok(false) };
-    if units.is_zero() {
+    let drops = match reconciliation::judge(differences) {
+        Verdict::Agrees | Verdict::Dropped(_) => reconciliation::drops(differences),
+        Verdict::Grown(_) | Verdict::Unclear => return Ok(false),
+    };
+    if units.is_zero() || drops.is_empty() {
         return Ok(false);
     }
     let effects = effects::all_of(pool, reconciled_height, height).await?;

@@ -1,12 +1,17 @@
 //! Drops and increases that no effect explains, and readings that can't be trusted.
 
+use super::teller::{Teller, read};
 use super::world::{World, brisk, tokens};
-use crate::app::distribute::tests::rig::units;
+use crate::app::distribute::tests::rig::{at, units};
+use crate::app::metrics::PoolName;
 use crate::app::reconcile::Resolution;
+use crate::app::{AppError, Work, effects, reconcile};
 use crate::chain::simulated::{SimulatedFault, presets};
+use crate::chain::{ChainAdapter, ChainError};
 use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::effect::EffectKind;
 use crate::domain::fixed_apr::SlashPolicy;
-use crate::domain::ids::ValidatorId;
+use crate::domain::ids::{OperationId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount, ClaimAccount, Ledger};
 use crate::domain::operation::OperationKind;
 use crate::store::records::{LedgerRecord, Record};
@@ -228,6 +233,35 @@ async fn what_operations_lose_by_rounding_is_the_house_s_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn rounding_within_the_tolerance_never_adds_up_to_a_slash() {
+    let mut config = presets::near();
+    config.rounding_units = units(1);
+    let mut settings = brisk(&config);
+    settings.reconcile.tolerance = units(3);
+    let mut world = World::with(config.clone(), SlashPolicy::RewardsAbsorb, settings).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    let validator = world.largest().await;
+    let before = world.rig.simulated.totals().await.unwrap().slashed;
+    for n in 0..5 {
+        let mut change = crate::app::control::Change::begin(&app, &pool, app.now()).await.unwrap();
+        let id = OperationId::new(&format!("atom:test:9:{n}")).unwrap();
+        let kind = OperationKind::Delegate {
+            validator: validator.clone(),
+            amount: tokens(&config, 1).mul_div_floor(1, 10).unwrap(),
+        };
+        crate::app::operate::plan(&mut change, id, kind, "test").unwrap();
+        change.commit().await.unwrap();
+        world.pass(150).await;
+    }
+    let lost = world.rig.simulated.totals().await.unwrap().slashed.checked_sub(before).unwrap();
+    assert!(lost > units(4), "{lost}");
+    assert_eq!(world.rig.app.slashes(&pool).await.unwrap(), []);
+    assert_eq!(world.paused().await, None);
+    assert_eq!(world.view().await.claim(ClaimAccount::SlashReceivable), BaseUnits::ZERO);
+    world.sound().await;
+}
+
+#[tokio::test]
 async fn a_pending_reward_that_is_neither_paid_nor_pending_is_a_difference() {
     let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
     let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
@@ -244,6 +278,115 @@ async fn a_pending_reward_that_is_neither_paid_nor_pending_is_a_difference() {
     assert!(found.pending.contains_key(&Some(validator)));
     assert!(world.paused().await.is_some());
     world.pass(120).await;
+    world.sound().await;
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_difference_without_its_pause() {
+    let mut met = false;
+    for commit in 0..3 {
+        let (rig, _) = Teller::new().await;
+        rig.simulated.set_fault(SimulatedFault::LyingObserve { excess: units(9), times: 1 }).await.unwrap();
+        rig.set_time(120);
+        rig.die_at(commit, false);
+        let died = crate::app::reconcile::reconcile(&rig.app, &rig.pool, rig.app.now()).await.is_err();
+        let rig = rig.restart().await;
+        let differs = rig.app.chain_mark(&rig.pool).await.unwrap().mismatch.is_some();
+        let paused = rig.app.pool_state(&rig.pool).await.unwrap().paused.is_some();
+        assert_eq!(differs, paused, "died at commit {commit}: {died}");
+        met |= differs;
+    }
+    assert!(met);
+}
+
+#[tokio::test]
+async fn a_later_reading_that_could_not_be_booked_makes_no_reward_a_lost_one() {
+    let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    world.second += 600;
+    world.rig.set_time(world.second);
+    world.fault(SimulatedFault::EffectsUnavailable { times: 1 }).await;
+    assert!(matches!(app.reconcile(&pool).await, Err(AppError::Chain(_))));
+    world.fault(SimulatedFault::StaleObserve { blocks: 30, times: 1 }).await;
+    let found = app.reconcile(&pool).await.unwrap().unwrap();
+    assert!(found.agrees(), "{:?}", found.differences);
+    assert_eq!(world.paused().await, None);
+    world.pass(120).await;
+    world.sound().await;
+}
+
+#[tokio::test]
+async fn no_reading_is_compared_with_effects_that_were_booked_ahead_of_it() {
+    let (rig, teller) = Teller::new().await;
+    let reward = EffectKind::RewardPaid { validator: None, amount: units(7), earned_from: at(0), earned_to: at(60) };
+    teller.tell(&rig, 200, "reward", None, reward).await;
+    rig.set_time(300);
+    let height = rig.simulated.observe().await.unwrap().height;
+    // A look-up books what came before its operation, and the process dies before it settles that.
+    let id = OperationId::new("atom:delegate:1:0").unwrap();
+    effects::book_before(&rig.app, &rig.pool, &id, height, rig.app.now()).await.unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.claim(ClaimAccount::Undistributed).await, 7);
+    rig.simulated.set_fault(SimulatedFault::StaleObserve { blocks: 30, times: 1 }).await.unwrap();
+    assert_eq!(read(&rig).await, None);
+    assert_eq!(rig.app.pool_state(&rig.pool).await.unwrap().paused, None);
+    assert!(read(&rig).await.unwrap().agrees());
+}
+
+#[tokio::test]
+async fn a_reading_whose_time_can_t_be_is_refused_and_the_chain_is_read_again() {
+    let (rig, teller) = Teller::new().await;
+    let before = rig.app.chain_mark(&rig.pool).await.unwrap();
+    // Milliseconds for seconds, years ahead, and a later block that is dated before an earlier one.
+    for skew in [1_795_305_600 * 999, 10 * 366 * 86_400, 90_000, -200] {
+        teller.misdate(skew);
+        rig.set_time(240);
+        let refused = rig.app.reconcile(&rig.pool).await;
+        assert!(matches!(refused, Err(AppError::Chain(ChainError::Untrusted(_)))), "{skew}: {refused:?}");
+        assert_eq!(rig.app.chain_mark(&rig.pool).await.unwrap(), before);
+    }
+    teller.misdate(0);
+    rig.set_time(300);
+    assert_eq!(reconcile::step(&rig.app, &rig.pool, rig.app.now()).await.unwrap(), Work::Done);
+    // A clock of ours that is behind is no reason, and what is wrong by less than a day is made good at once.
+    teller.misdate(80_000);
+    rig.set_time(360);
+    assert!(read(&rig).await.unwrap().agrees());
+    assert!(rig.app.chain_mark(&rig.pool).await.unwrap().booked_at > rig.app.now());
+    teller.misdate(0);
+    rig.set_time(372);
+    assert_eq!(reconcile::step(&rig.app, &rig.pool, rig.app.now()).await.unwrap(), Work::Done);
+    assert!(rig.app.chain_mark(&rig.pool).await.unwrap().booked_at <= rig.app.now());
+}
+
+#[tokio::test]
+async fn nothing_is_staked_on_books_that_the_chain_has_not_confirmed_lately() {
+    let mut world = World::staked(presets::atom(), SlashPolicy::PlatformAbsorbs).await;
+    let (app, pool) = (world.rig.app.clone(), world.rig.pool.clone());
+    world.fault(SimulatedFault::EffectsUnavailable { times: u32::MAX }).await;
+    world.pass(1_200).await;
+    let before = app.open_operations(&pool).await.unwrap().len();
+    let config = world.rig.simulated.config().clone();
+    let second = world.second;
+    world.rig.put_units("bob", tokens(&config, 50_000), second).await;
+    world.pass(600).await;
+    let plan = app.plan_rebalance(&pool).await.unwrap().plan;
+    assert!(plan.stake.is_zero() && plan.fund.is_zero());
+    assert!(plan.reasons.iter().any(|reason| reason.name() == "STAKING_STOPPED"));
+    let open = app.open_operations(&pool).await.unwrap();
+    let staking = open.iter().filter(|operation| matches!(operation.kind, OperationKind::Delegate { .. })).count();
+    assert_eq!((open.len(), staking), (before, 0));
+    let label = PoolName { pool: "atom".to_owned() };
+    assert!(app.metrics.readings_failed.get_or_create(&label).get() > 10);
+    // Who leaves is covered all the same.
+    let second = world.second;
+    world.rig.put_units("bob", units(0), second).await;
+    world.rig.put_units("alice", tokens(&config, 20_000), second).await;
+    assert!(!app.plan_rebalance(&pool).await.unwrap().plan.unstake.is_zero());
+    world.rig.put_units("alice", tokens(&config, 150_000), second).await;
+    world.rig.simulated.clear_faults();
+    world.pass(900).await;
+    assert!(world.view().await.delegated().unwrap() > tokens(&config, 100_000));
     world.sound().await;
 }
 

@@ -1,5 +1,6 @@
 //! A chain that has done more than it did: what a test tells it to have done, in its effects and its readings alike.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -18,18 +19,25 @@ use crate::domain::policy::ReleaseLimits;
 pub struct Teller {
     chain: SimulatedChain,
     told: Mutex<Vec<Effect>>,
+    /// How far the time of its readings is off, in seconds.
+    skew: AtomicI64,
 }
 
 impl Teller {
-    /// A pool whose staking address has 1,000 units, all booked, and the way to its chain.
+    /// A pool whose staking address has a million units, all booked, and the way to its chain.
     pub async fn new() -> (Rig, Arc<Self>) {
         let rig = Rig::new(1, ReleaseLimits::default()).await;
-        rig.simulated.custody_send(&TransferId::new("gift").unwrap(), units(1_000)).await.unwrap();
+        rig.simulated.custody_send(&TransferId::new("gift").unwrap(), units(1_000_000)).await.unwrap();
         rig.set_time(60);
-        let teller = Arc::new(Self { chain: rig.simulated.clone(), told: Mutex::default() });
+        let teller = Arc::new(Self { chain: rig.simulated.clone(), told: Mutex::default(), skew: AtomicI64::new(0) });
         let rig = rig.restart_on(teller.clone()).await;
         assert!(read(&rig).await.unwrap().agrees());
         (rig, teller)
+    }
+
+    /// From now on, readings are dated this much later than they are.
+    pub fn misdate(&self, seconds: i64) {
+        self.skew.store(seconds, Ordering::Relaxed);
     }
 
     /// The chain does something in the block after `second`.
@@ -87,6 +95,7 @@ impl ChainAdapter for Teller {
         for effect in told.iter().filter(|effect| effect.height <= height) {
             apply(&mut seen, &effect.kind);
         }
+        seen.at = seen.at.plus(self.skew.load(Ordering::Relaxed));
         Ok(seen)
     }
 

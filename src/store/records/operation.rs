@@ -76,14 +76,20 @@ pub struct OperationRecord {
     pub failures: u32,
     /// How an operator resolved it, if one did.
     pub word: Option<OperatorWord>,
+    /// The first transaction that moved something for it: another one does it a second time.
+    pub moved_in: Option<TransactionId>,
+}
+
+/// A transaction that may be none.
+fn any_transaction(text: &str) -> Result<Option<TransactionId>, crate::domain::ids::IdError> {
+    (!text.is_empty()).then(|| TransactionId::new(text)).transpose()
 }
 
 fn word_from_pb(word: pb::OperatorWordRecord) -> Result<OperatorWord, RecordError> {
     let name = OperationRecord::NAME;
-    let transaction = (!word.transaction.is_empty()).then(|| TransactionId::new(&word.transaction)).transpose();
     Ok(OperatorWord {
         done: word.done,
-        transaction: field(name, "word.transaction", transaction)?,
+        transaction: field(name, "word.transaction", any_transaction(&word.transaction))?,
         evidence: word.evidence,
         at: UnixSeconds::new(word.at),
     })
@@ -163,6 +169,7 @@ impl Record for OperationRecord {
                 evidence: word.evidence.clone(),
                 at: word.at.get(),
             }),
+            moved_in: self.moved_in.as_ref().map(ToString::to_string).unwrap_or_default(),
             ..pb::OperationRecord::default()
         };
         kind_to_pb(&self.kind, &mut record);
@@ -208,6 +215,7 @@ impl Record for OperationRecord {
             height: record.height,
             failures: record.failures,
             word: record.word.map(word_from_pb).transpose()?,
+            moved_in: field(name, "moved_in", any_transaction(&record.moved_in))?,
         })
     }
 }

@@ -35,6 +35,7 @@ fn operation(kind: OperationKind, state: OperationState, signed: bool) -> Operat
             evidence: "the explorer shows it".to_owned(),
             at: UnixSeconds::new(6),
         }),
+        moved_in: signed.then(|| TransactionId::new("ABCD").unwrap()),
     }
 }
 

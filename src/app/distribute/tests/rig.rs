@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::app::control::Change;
 use crate::app::{
-    App, AppError, Chain, Descriptor, Once, Pool, Request, Settings, Work, administer, close, distribute, effects, pay,
+    App, AppError, Chain, Descriptor, Once, Pool, Request, Settings, Work, administer, close, distribute, effects,
+    operate, pay,
 };
 use crate::book::{Book, BookConfig, Committer};
 use crate::chain::ChainAdapter;
@@ -16,8 +17,9 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
-use crate::domain::ids::{AccountId, AssetId, PoolId, RequestId, TransactionId};
+use crate::domain::ids::{AccountId, AssetId, OperationId, PoolId, RequestId, TransactionId};
 use crate::domain::ledger::ClaimAccount;
+use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::period::PeriodIndex;
 use crate::domain::policy::{
     AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
@@ -26,7 +28,7 @@ use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 use crate::store::model::ModelStore;
-use crate::store::records::{ChainMark, DistributionRecord};
+use crate::store::records::{ChainMark, DistributionRecord, OperationRecord};
 
 /// The start of the pool's first period: a midnight.
 pub const START: i64 = 1_795_305_600;
@@ -272,12 +274,23 @@ impl Rig {
         self.effect(name, kind, second).await;
     }
 
-    /// The chain does something at `second`.
+    /// The chain does something at `second`; a move of stake it does for an operation of ours.
     pub async fn effect(&self, name: &str, kind: EffectKind, second: i64) {
-        let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
-        let effect = Effect { key, height: 1, at: at(second), operation: None, kind };
-        self.effects.lock().unwrap().push(effect.clone());
         let mut change = Change::begin(&self.app, &self.pool, self.app.now()).await.unwrap();
+        let asked = match kind.clone() {
+            EffectKind::Delegated { validator, amount } => Some(OperationKind::Delegate { validator, amount }),
+            EffectKind::Undelegated { validator, amount, .. } => Some(OperationKind::Undelegate { validator, amount }),
+            _ => None,
+        };
+        let operation = asked.as_ref().map(|_| OperationId::new(name).unwrap());
+        if let (Some(id), Some(asked)) = (operation.clone(), asked) {
+            operate::plan(&mut change, id.clone(), asked, "test").unwrap();
+            let planned: OperationRecord = change.read(&keys::operation(&id)).await.unwrap().unwrap();
+            change.put(keys::operation(&id), &OperationRecord { state: OperationState::Submitted, ..planned });
+        }
+        let key = EffectKey { transaction: TransactionId::new(name).unwrap(), index: 0 };
+        let effect = Effect { key, height: 1, at: at(second), operation, kind };
+        self.effects.lock().unwrap().push(effect.clone());
         effects::book(&self.app, &self.pool, &mut change, &effect).await.unwrap();
         change.commit().await.unwrap();
     }
