@@ -56,13 +56,11 @@ impl From<Refusal> for ApiError {
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
             // The same events are taken once the period is open.
             Reason::PeriodNotOpen => Self::Unavailable(problem),
-            Reason::Unimplemented => Self::Unimplemented(problem),
             Reason::SequenceGap
             | Reason::EventRejected
             | Reason::SnapshotPassed
             | Reason::SourceRetired
             | Reason::PeriodNotEnded
-            | Reason::PoolPaused
             | Reason::WrongState
             | Reason::HashMismatch
             | Reason::AckOutOfRange

@@ -2,6 +2,7 @@
 
 use crate::book::BookError;
 use crate::chain::ChainError;
+use crate::domain::names::stable_names;
 use crate::store::StoreError;
 use crate::store::records::RecordError;
 
@@ -46,8 +47,6 @@ pub enum Reason {
     PeriodNotOpen,
     /// The period has not ended yet.
     PeriodNotEnded,
-    /// The pool is paused.
-    PoolPaused,
     /// The state of the thing does not allow this.
     WrongState,
     /// The hash is not the one of the distribution.
@@ -74,51 +73,46 @@ pub enum Reason {
     Overloaded,
     /// Only simulated chains and clocks can do this.
     SimulationOnly,
-    /// Not offered yet.
-    Unimplemented,
 }
 
-impl Reason {
+stable_names!(
+    Reason,
     /// The reason as it is told to callers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownPool => "UNKNOWN_POOL",
-            Self::UnknownAsset => "UNKNOWN_ASSET",
-            Self::UnknownSource => "UNKNOWN_SOURCE",
-            Self::UnknownAccount => "UNKNOWN_ACCOUNT",
-            Self::UnknownValidator => "UNKNOWN_VALIDATOR",
-            Self::UnknownOperation => "UNKNOWN_OPERATION",
-            Self::UnknownTransfer => "UNKNOWN_TRANSFER",
-            Self::UnknownPeriod => "UNKNOWN_PERIOD",
-            Self::UnknownDistribution => "UNKNOWN_DISTRIBUTION",
-            Self::UnknownPayout => "UNKNOWN_PAYOUT",
-            Self::UnknownApproval => "UNKNOWN_APPROVAL",
-            Self::AlreadyExists => "ALREADY_EXISTS",
-            Self::RequestIdReused => "REQUEST_ID_REUSED",
-            Self::SequenceGap => "SEQUENCE_GAP",
-            Self::SequenceReused => "SEQUENCE_REUSED",
-            Self::EventRejected => "EVENT_REJECTED",
-            Self::SourceRetired => "SOURCE_RETIRED",
-            Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
-            Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
-            Self::PoolPaused => "POOL_PAUSED",
-            Self::WrongState => "WRONG_STATE",
-            Self::HashMismatch => "HASH_MISMATCH",
-            Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
-            Self::EtagMismatch => "ETAG_MISMATCH",
-            Self::ArchiveTooShort => "ARCHIVE_TOO_SHORT",
-            Self::HistoryTooLong => "HISTORY_TOO_LONG",
-            Self::NothingToCorrect => "NOTHING_TO_CORRECT",
-            Self::InvalidValue => "INVALID_VALUE",
-            Self::AmountMismatch => "AMOUNT_MISMATCH",
-            Self::SnapshotPassed => "SNAPSHOT_PASSED",
-            Self::SnapshotTooLarge => "SNAPSHOT_TOO_LARGE",
-            Self::Overloaded => "OVERLOADED",
-            Self::SimulationOnly => "SIMULATION_ONLY",
-            Self::Unimplemented => "UNIMPLEMENTED",
-        }
+    fn as_str(self) {
+        Self::UnknownPool => "UNKNOWN_POOL",
+        Self::UnknownAsset => "UNKNOWN_ASSET",
+        Self::UnknownSource => "UNKNOWN_SOURCE",
+        Self::UnknownAccount => "UNKNOWN_ACCOUNT",
+        Self::UnknownValidator => "UNKNOWN_VALIDATOR",
+        Self::UnknownOperation => "UNKNOWN_OPERATION",
+        Self::UnknownTransfer => "UNKNOWN_TRANSFER",
+        Self::UnknownPeriod => "UNKNOWN_PERIOD",
+        Self::UnknownDistribution => "UNKNOWN_DISTRIBUTION",
+        Self::UnknownPayout => "UNKNOWN_PAYOUT",
+        Self::UnknownApproval => "UNKNOWN_APPROVAL",
+        Self::AlreadyExists => "ALREADY_EXISTS",
+        Self::RequestIdReused => "REQUEST_ID_REUSED",
+        Self::SequenceGap => "SEQUENCE_GAP",
+        Self::SequenceReused => "SEQUENCE_REUSED",
+        Self::EventRejected => "EVENT_REJECTED",
+        Self::SourceRetired => "SOURCE_RETIRED",
+        Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
+        Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
+        Self::WrongState => "WRONG_STATE",
+        Self::HashMismatch => "HASH_MISMATCH",
+        Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
+        Self::EtagMismatch => "ETAG_MISMATCH",
+        Self::ArchiveTooShort => "ARCHIVE_TOO_SHORT",
+        Self::HistoryTooLong => "HISTORY_TOO_LONG",
+        Self::NothingToCorrect => "NOTHING_TO_CORRECT",
+        Self::InvalidValue => "INVALID_VALUE",
+        Self::AmountMismatch => "AMOUNT_MISMATCH",
+        Self::SnapshotPassed => "SNAPSHOT_PASSED",
+        Self::SnapshotTooLarge => "SNAPSHOT_TOO_LARGE",
+        Self::Overloaded => "OVERLOADED",
+        Self::SimulationOnly => "SIMULATION_ONLY",
     }
-}
+);
 
 /// A refusal: nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Ledger, LedgerView};
 use crate::domain::operation::{OperationKind, defund_id};
 use crate::domain::time::UnixSeconds;
-use crate::domain::transfer::{Direction, Purpose, Transfer, TransferEvent};
+use crate::domain::transfer::{Direction, Purpose, Transfer, TransferEvent, TransferRefusal};
 use crate::store::records::{CustodyReport, LedgerRecord, TransferRecord};
 use crate::store::{Direction as StoreDirection, keys};
 
@@ -272,5 +272,11 @@ fn custody(ledger: &Ledger, principal: BaseUnits) -> Result<SignedUnits, AppErro
 
 fn refused(record: &TransferRecord, error: &BookingError) -> AppError {
     let message = format!("transfer {} is {:?}: {error}", record.transfer.id, record.transfer.state);
-    AppError::refused(Reason::WrongState, message)
+    let reason = match error {
+        BookingError::Transfer(TransferRefusal::MoreThanExpected { .. } | TransferRefusal::Nothing) => {
+            Reason::AmountMismatch
+        }
+        _ => Reason::WrongState,
+    };
+    AppError::refused(reason, message)
 }

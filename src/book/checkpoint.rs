@@ -110,6 +110,12 @@ impl Committer {
         Ok(Work::default())
     }
 
+    /// Whether some pool's journal has grown enough for a checkpoint.
+    pub fn checkpoint_due(&self) -> bool {
+        let most = self.shared.config.checkpoint_journal_bytes;
+        self.pools().iter().any(|pool| pool.journal_bytes.load(Ordering::Relaxed) >= most)
+    }
+
     /// Begins a checkpoint of every pool that is not making one, however little there is to write.
     pub fn begin_checkpoint(&mut self) {
         for pool in self.pools() {

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::simulation::coverage::Coverage;
+use crate::simulation::required::missing;
 use crate::simulation::sweep::sweep;
 use crate::simulation::{Failure, Options, run as simulate};
 
@@ -35,6 +36,9 @@ pub(super) struct SimulateArgs {
     /// Prints what happened how often.
     #[arg(long)]
     counters: bool,
+    /// Fails where the seeds together leave out a fault, a state or a reason that there is, and names each.
+    #[arg(long)]
+    require_coverage: bool,
     /// How many failures end the run.
     #[arg(long, default_value_t = 5)]
     max_failures: usize,
@@ -57,7 +61,7 @@ fn one(args: &SimulateArgs, options: Options) -> ExitCode {
     match &outcome.failure {
         None => {
             println!("seed {}: at rest after {} steps, state hash {}", options.seed, options.steps, outcome.hash);
-            ExitCode::SUCCESS
+            if covers(args, &outcome.coverage, 1) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Some(failure) => {
             print_failure(args, options.seed, failure);
@@ -83,7 +87,17 @@ fn many(args: &SimulateArgs, options: Options) -> ExitCode {
     }
     let (seeds, failed) = (swept.seeds, swept.failures.len());
     println!("{seeds} seeds x {} steps on {jobs} threads in {} s: {failed} failed", args.steps, took.as_secs());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let covered = covers(args, &swept.coverage, seeds);
+    if failed == 0 && covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether everything was reached that has to be, where that is asked for. Names what was not.
+fn covers(args: &SimulateArgs, coverage: &Coverage, seeds: u64) -> bool {
+    let missing = if args.require_coverage { missing(coverage, seeds) } else { Vec::new() };
+    for what in &missing {
+        println!("NOT COVERED: {what}");
+    }
+    missing.is_empty()
 }
 
 fn print_failure(args: &SimulateArgs, seed: u64, failure: &Failure) {

@@ -1,6 +1,7 @@
 //! Which validators get how much: the target, the validators and today's delegations in, the moves and the reason for
 //! each out. Deterministic; it depends on no order of its inputs.
 
+use super::names::stable_names;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
@@ -122,24 +123,23 @@ pub enum MoveReason {
     Rest,
 }
 
-impl MoveReason {
+stable_names!(
+    MoveReason,
     /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Drain(DrainReason::Tombstoned) => "DRAIN_TOMBSTONED",
-            Self::Drain(DrainReason::Jailed) => "DRAIN_JAILED",
-            Self::Drain(DrainReason::Removed) => "DRAIN_REMOVED",
-            Self::Drain(DrainReason::Inactive) => "DRAIN_INACTIVE",
-            Self::Drain(DrainReason::CommissionAboveMax) => "DRAIN_COMMISSION_ABOVE_MAX",
-            Self::Drain(DrainReason::NotChosen) => "DRAIN_NOT_CHOSEN",
-            Self::AboveCap => "ABOVE_CAP",
-            Self::AboveWeight => "ABOVE_WEIGHT",
-            Self::ReserveNeed => "RESERVE_NEED",
-            Self::BelowWeight => "BELOW_WEIGHT",
-            Self::Rest => "REST",
-        }
+    fn name(self) {
+        Self::Drain(DrainReason::Tombstoned) => "DRAIN_TOMBSTONED",
+        Self::Drain(DrainReason::Jailed) => "DRAIN_JAILED",
+        Self::Drain(DrainReason::Removed) => "DRAIN_REMOVED",
+        Self::Drain(DrainReason::Inactive) => "DRAIN_INACTIVE",
+        Self::Drain(DrainReason::CommissionAboveMax) => "DRAIN_COMMISSION_ABOVE_MAX",
+        Self::Drain(DrainReason::NotChosen) => "DRAIN_NOT_CHOSEN",
+        Self::AboveCap => "ABOVE_CAP",
+        Self::AboveWeight => "ABOVE_WEIGHT",
+        Self::ReserveNeed => "RESERVE_NEED",
+        Self::BelowWeight => "BELOW_WEIGHT",
+        Self::Rest => "REST",
     }
-}
+);
 
 /// One move, as the operation that makes it, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

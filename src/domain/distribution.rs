@@ -6,6 +6,7 @@
 //!     \------- void (also from HELD, APPROVED) ------> VOIDED: RECOMPUTE | CARRY
 //! ```
 
+use super::names::stable_names;
 use ruint::aliases::U256;
 
 use super::amount::{AmountError, BaseUnits};
@@ -30,6 +31,20 @@ pub enum DistributionState {
     /// Reversed before release.
     Voided(AfterVoid),
 }
+
+stable_names!(
+    DistributionState,
+    /// The stable name.
+    fn name(self) {
+        Self::Computed => "COMPUTED",
+        Self::Held => "HELD",
+        Self::Approved => "APPROVED",
+        Self::Released => "RELEASED",
+        Self::Settled => "SETTLED",
+        Self::Voided(AfterVoid::Recompute) => "VOIDED, RECOMPUTE",
+        Self::Voided(AfterVoid::Carry) => "VOIDED, CARRY",
+    }
+);
 
 /// What follows a void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

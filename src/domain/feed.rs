@@ -1,5 +1,6 @@
 //! The order of a source's events: contiguous sequences, repeats compared by body, gaps refused.
 
+use super::names::stable_names;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -53,21 +54,22 @@ pub enum RejectReason {
 /// The largest total that a pool may hold, `2^120` base units, so that sums over a pool always fit.
 pub const MAX_POOL_TOTAL: u128 = 1 << 120;
 
-impl RejectReason {
+stable_names!(
+    RejectReason,
     /// A stable name, for answers, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::UnknownAsset => "UNKNOWN_ASSET",
-            Self::TooOld => "TOO_OLD",
-            Self::FromFuture => "FROM_FUTURE",
-            Self::BalanceTooLarge { .. } => "BALANCE_TOO_LARGE",
-            Self::PoolTotalTooLarge => "POOL_TOTAL_TOO_LARGE",
-            Self::NotOwner => "NOT_OWNER",
-            Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
-            Self::Overtaken => "OVERTAKEN",
-        }
+    fn name(self) {
+        Self::UnknownAsset => "UNKNOWN_ASSET",
+        Self::TooOld => "TOO_OLD",
+        Self::FromFuture => "FROM_FUTURE",
+        Self::BalanceTooLarge { .. } => "BALANCE_TOO_LARGE",
+        Self::PoolTotalTooLarge => "POOL_TOTAL_TOO_LARGE",
+        Self::NotOwner => "NOT_OWNER",
+        Self::PeriodNotOpen => "PERIOD_NOT_OPEN",
+        Self::Overtaken => "OVERTAKEN",
     }
+);
 
+impl RejectReason {
     /// A stable number above 0, for records.
     pub const fn code(self) -> u8 {
         match self {

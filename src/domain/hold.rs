@@ -2,6 +2,7 @@
 //!
 //! Rates are compared exactly, as products of integers; a decimal is what an operator set or is shown.
 
+use super::names::stable_names;
 use std::fmt;
 
 use ruint::aliases::{U256, U512};
@@ -78,22 +79,21 @@ pub enum HoldReason {
     Asset,
 }
 
-impl HoldReason {
+stable_names!(
+    HoldReason,
     /// The stable name.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::ApprovalRequired => "APPROVAL_REQUIRED",
-            Self::ReceiptSpan { .. } => "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS",
-            Self::HouseIn { .. } => "HOUSE_IN_ABOVE_LIMIT",
-            Self::Incomplete { .. } => "POSITIONS_INCOMPLETE",
-            Self::Apr { .. } => "APR_ABOVE_LIMIT",
-            Self::AprChange { .. } => "APR_CHANGE_ABOVE_LIMIT",
-            Self::Receipts { .. } => "RECEIPTS_ABOVE_LIMIT",
-            Self::Unreconciled { .. } => "RECEIPTS_NOT_RECONCILED",
-            Self::Asset => "ASSET_MISMATCH",
-        }
+    fn code(&self) {
+        Self::ApprovalRequired => "APPROVAL_REQUIRED",
+        Self::ReceiptSpan { .. } => "RECEIPT_SPANS_MORE_THAN_TWO_PERIODS",
+        Self::HouseIn { .. } => "HOUSE_IN_ABOVE_LIMIT",
+        Self::Incomplete { .. } => "POSITIONS_INCOMPLETE",
+        Self::Apr { .. } => "APR_ABOVE_LIMIT",
+        Self::AprChange { .. } => "APR_CHANGE_ABOVE_LIMIT",
+        Self::Receipts { .. } => "RECEIPTS_ABOVE_LIMIT",
+        Self::Unreconciled { .. } => "RECEIPTS_NOT_RECONCILED",
+        Self::Asset => "ASSET_MISMATCH",
     }
-}
+);
 
 fn shown(rate: &Option<Decimal>) -> String {
     rate.map_or_else(|| "past all measure".to_owned(), |rate| rate.to_string())

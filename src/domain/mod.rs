@@ -22,6 +22,7 @@ pub mod house_weight;
 pub mod ids;
 pub mod ladder;
 pub mod ledger;
+pub(crate) mod names;
 pub mod operation;
 pub mod payout;
 pub mod period;

@@ -5,6 +5,7 @@
 
 use super::amount::BaseUnits;
 use super::ids::{IdError, OperationId, PoolId, TransferId, ValidatorId};
+use super::names::stable_names;
 use super::time::UnixSeconds;
 
 /// What an operation is to do.
@@ -129,20 +130,21 @@ use OperationState as S;
 pub const OPERATION_STATES: [OperationState; 7] =
     [S::Planned, S::Submitting, S::Submitted, S::Unknown, S::Confirmed, S::Failed, S::NeedsOperator];
 
-impl OperationState {
+stable_names!(
+    OperationState,
     /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Planned => "PLANNED",
-            Self::Submitting => "SUBMITTING",
-            Self::Submitted => "SUBMITTED",
-            Self::Unknown => "UNKNOWN",
-            Self::Confirmed => "CONFIRMED",
-            Self::Failed => "FAILED",
-            Self::NeedsOperator => "NEEDS_OPERATOR",
-        }
+    fn name(self) {
+        Self::Planned => "PLANNED",
+        Self::Submitting => "SUBMITTING",
+        Self::Submitted => "SUBMITTED",
+        Self::Unknown => "UNKNOWN",
+        Self::Confirmed => "CONFIRMED",
+        Self::Failed => "FAILED",
+        Self::NeedsOperator => "NEEDS_OPERATOR",
     }
+);
 
+impl OperationState {
     /// Whether it has ended. One that an operator said was done keeps in flight what is not booked yet.
     pub const fn ended(self) -> bool {
         matches!(self, Self::Confirmed | Self::Failed)
@@ -209,29 +211,28 @@ pub const OPERATION_EVENTS: [OperationEvent; 16] = [
     E::OperatorResolvedFailed,
 ];
 
-impl OperationEvent {
+stable_names!(
+    OperationEvent,
     /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::IntentStored => "intent stored",
-            Self::SubmitAccepted => "submit accepted",
-            Self::SubmitRefused => "submit refused",
-            Self::SubmitLost => "submit lost",
-            Self::LookupAbsentForGood => "lookup: absent for good",
-            Self::LookupAbsent => "lookup: absent",
-            Self::LookupPending => "lookup: pending",
-            Self::LookupDone => "lookup: done",
-            Self::LookupFailed => "lookup: failed",
-            Self::LookupUnavailable => "lookup: unavailable",
-            Self::AttemptsExhausted => "attempts exhausted",
-            Self::TimeExhausted => "time exhausted",
-            Self::OperatorRetry { bytes_stored: true } => "operator: retry, bytes stored",
-            Self::OperatorRetry { bytes_stored: false } => "operator: retry, no bytes",
-            Self::OperatorResolvedDone => "operator: done",
-            Self::OperatorResolvedFailed => "operator: failed",
-        }
+    fn name(self) {
+        Self::IntentStored => "intent stored",
+        Self::SubmitAccepted => "submit accepted",
+        Self::SubmitRefused => "submit refused",
+        Self::SubmitLost => "submit lost",
+        Self::LookupAbsentForGood => "lookup: absent for good",
+        Self::LookupAbsent => "lookup: absent",
+        Self::LookupPending => "lookup: pending",
+        Self::LookupDone => "lookup: done",
+        Self::LookupFailed => "lookup: failed",
+        Self::LookupUnavailable => "lookup: unavailable",
+        Self::AttemptsExhausted => "attempts exhausted",
+        Self::TimeExhausted => "time exhausted",
+        Self::OperatorRetry { bytes_stored: true } => "operator: retry, bytes stored",
+        Self::OperatorRetry { bytes_stored: false } => "operator: retry, no bytes",
+        Self::OperatorResolvedDone => "operator: done",
+        Self::OperatorResolvedFailed => "operator: failed",
     }
-}
+);
 
 /// What to do after a transition is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,6 @@
 //! Periods: the intervals that distributions cover. Contiguous from a pool's first start on.
 
+use super::names::stable_names;
 use std::fmt;
 
 use super::amount::{BaseUnits, MAX_BASE_UNITS};
@@ -133,6 +134,16 @@ pub enum PeriodState {
     /// Its distribution was released.
     Distributed,
 }
+
+stable_names!(
+    PeriodState,
+    /// The stable name.
+    fn name(self) {
+        Self::Open => "OPEN",
+        Self::Frozen => "FROZEN",
+        Self::Distributed => "DISTRIBUTED",
+    }
+);
 
 /// What can happen to a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 use super::amount::{AmountError, BaseUnits, SignedUnits};
 use super::ledger::{AssetAccount, LedgerView};
+use super::names::stable_names;
 use super::split::WHOLE_BPS;
 use super::time::UnixSeconds;
 
@@ -95,28 +96,29 @@ pub enum PlanReason {
     CustodyNotAllowed,
 }
 
-impl PlanReason {
+stable_names!(
+    PlanReason,
     /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BelowTarget => "BELOW_TARGET",
-            Self::ReserveShort => "RESERVE_SHORT",
-            Self::HouseCredit => "HOUSE_CREDIT",
-            Self::WithinHysteresis => "WITHIN_HYSTERESIS",
-            Self::MaxChange => "MAX_CHANGE",
-            Self::LiquidShort => "LIQUID_SHORT",
-            Self::LiquidIdle => "LIQUID_IDLE",
-            Self::CustodyShort => "CUSTODY_SHORT",
-            Self::HouseFloatBelowFloor => "HOUSE_FLOAT_BELOW_FLOOR",
-            Self::HouseFloatRefill => "HOUSE_FLOAT_REFILL",
-            Self::FeesShort => "FEES_SHORT",
-            Self::StakingStopped => "STAKING_STOPPED",
-            Self::MaxOutflowPerRun => "MAX_OUTFLOW_PER_RUN",
-            Self::MaxOutflowPerDay => "MAX_OUTFLOW_PER_DAY",
-            Self::CustodyNotAllowed => "CUSTODY_NOT_ALLOWED",
-        }
+    fn name(self) {
+        Self::BelowTarget => "BELOW_TARGET",
+        Self::ReserveShort => "RESERVE_SHORT",
+        Self::HouseCredit => "HOUSE_CREDIT",
+        Self::WithinHysteresis => "WITHIN_HYSTERESIS",
+        Self::MaxChange => "MAX_CHANGE",
+        Self::LiquidShort => "LIQUID_SHORT",
+        Self::LiquidIdle => "LIQUID_IDLE",
+        Self::CustodyShort => "CUSTODY_SHORT",
+        Self::HouseFloatBelowFloor => "HOUSE_FLOAT_BELOW_FLOOR",
+        Self::HouseFloatRefill => "HOUSE_FLOAT_REFILL",
+        Self::FeesShort => "FEES_SHORT",
+        Self::StakingStopped => "STAKING_STOPPED",
+        Self::MaxOutflowPerRun => "MAX_OUTFLOW_PER_RUN",
+        Self::MaxOutflowPerDay => "MAX_OUTFLOW_PER_DAY",
+        Self::CustodyNotAllowed => "CUSTODY_NOT_ALLOWED",
     }
+);
 
+impl PlanReason {
     /// Whether a limit cut what the pool needs, so that an operator should look.
     pub const fn is_cut(self) -> bool {
         matches!(self, Self::MaxOutflowPerRun | Self::MaxOutflowPerDay | Self::CustodyNotAllowed)

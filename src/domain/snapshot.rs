@@ -3,6 +3,7 @@
 use super::amount::BaseUnits;
 use super::feed::{RejectReason, SourceNumber};
 use super::ids::AccountId;
+use super::names::stable_names;
 use super::time::UnixSeconds;
 
 /// What the book holds of an account.
@@ -49,6 +50,20 @@ pub enum DifferenceCause {
     /// The position has an event of after the snapshot's time: the book is ahead.
     BookAhead,
 }
+
+stable_names!(
+    DifferenceCause,
+    /// The stable name.
+    fn name(self) {
+        Self::AbsentInSnapshot => "ABSENT_IN_SNAPSHOT",
+        Self::AbsentInBook => "ABSENT_IN_BOOK",
+        Self::OtherBalance => "OTHER_BALANCE",
+        Self::OtherSource => "OTHER_SOURCE",
+        Self::EventRejected => "EVENT_REJECTED",
+        Self::EventTooOld => "EVENT_TOO_OLD",
+        Self::BookAhead => "BOOK_AHEAD",
+    }
+);
 
 impl DifferenceCause {
     /// Every cause, by its number in records, less one.

@@ -15,6 +15,7 @@ use crate::domain::policy::{PoolPolicy, PoolSettings};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::ValidatorChoice;
 
+use super::fault::Fault;
 use super::world::{Stop, World};
 use super::{Problem, founding};
 
@@ -341,7 +342,7 @@ impl World {
         let (request, names, ask) = (call.request(&body), self.names.clone(), call.ask.clone());
         let answer = self.drive(async move |app| send(&app, &names, &request, &ask).await).await?;
         self.note(|| format!("again {} {}, other body {other}: {answer:?}", call.ask.method(), call.id));
-        self.coverage.hit("action", if other { "repeat_with_another_body" } else { "repeat_request" });
+        self.coverage.fault(if other { Fault::RequestOtherBody } else { Fault::RequestAgain });
         let told =
             |what: &str| Err(Stop::failed(format!("{} {} was done, and then {what}", call.ask.method(), call.id)));
         match answer {

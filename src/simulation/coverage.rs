@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::fault::{FAULT, Fault};
+
 /// How often something happened, and in how many seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -21,6 +23,11 @@ impl Coverage {
     /// Counts one more.
     pub(super) fn hit(&mut self, group: &'static str, name: impl Into<String>) {
         self.add(group, name, 1);
+    }
+
+    /// Counts a fault that happened.
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.hit(FAULT, fault.name());
     }
 
     /// Counts so many more.

@@ -91,6 +91,11 @@ impl Engine {
         }
     }
 
+    /// Whether a journal has grown enough for a checkpoint to begin by itself.
+    pub(super) fn checkpoint_due(&self) -> bool {
+        self.committer.checkpoint_due()
+    }
+
     /// Begins a checkpoint, and brings one forward by up to `steps`.
     pub(super) async fn checkpoint(&mut self, begin: bool, steps: u32) -> Result<(), Killed> {
         let (committer, app) = (&mut self.committer, &self.app);

@@ -20,7 +20,7 @@ use crate::domain::eligibility::{EnrolmentMode, Standing};
 use crate::domain::feed::SourceNumber;
 use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
 use crate::domain::ledger::{Account, AssetAccount};
-use crate::domain::period::{OpenPeriod, PeriodIndex, PeriodState};
+use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
 
@@ -98,7 +98,6 @@ fn record(record: JournalRecord, origin: UnixSeconds) -> Record {
             sequence,
             balance: balance.get(),
             at: at.get(),
-            pool_full: false,
         },
         JournalRecord::Standing { account, sequence, at, change } => Record::Standing {
             account: account.to_string(),
@@ -290,11 +289,7 @@ fn period(record: &PeriodRecord, frozen: Option<Frozen>) -> Period {
             RewardPolicy::FixedApr(rate) => Some((rate.numerator(), rate.denominator())),
         },
         rewards_absorb: policy.slash == SlashPolicy::RewardsAbsorb,
-        state: match record.state {
-            PeriodState::Open => "OPEN",
-            PeriodState::Frozen => "FROZEN",
-            PeriodState::Distributed => "DISTRIBUTED",
-        },
+        state: record.state.name(),
         frozen,
     }
 }

@@ -6,6 +6,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::time::UnixSeconds;
 
 use super::calls::{Ask, CallState, Names};
+use super::fault::Fault;
 use super::founding::{ACCOUNTS, POOLS};
 use super::ledger::{Fate, Line};
 use super::world::{Stop, World};
@@ -71,6 +72,9 @@ impl World {
             if !lines.is_empty() || watermark.is_some() {
                 parts.push(Part { source: *source, first: feed.acked + 1, lines, watermark });
             }
+        }
+        if parts.len() > 1 {
+            self.coverage.fault(Fault::FeedsInterleaved);
         }
         self.send_parts(parts).await
     }
@@ -148,7 +152,7 @@ impl World {
         let first = if gap { feed.acked + 2 + self.rng.below(5) } else { place as u64 + 1 };
         line.balance += 1;
         let wanted = if gap { Reason::SequenceGap } else { Reason::SequenceReused };
-        self.coverage.hit("action", if gap { "feed_gap" } else { "feed_other_body" });
+        self.coverage.fault(if gap { Fault::FeedGap } else { Fault::FeedOtherBody });
         let part = Part { source, first, lines: vec![line], watermark: None };
         let (names, sent) = (self.names.clone(), vec![part]);
         let assets: Vec<String> = self.chains.iter().map(|chain| chain.config.asset.to_string()).collect();
@@ -176,6 +180,7 @@ impl World {
         if lines.is_empty() {
             return Ok(());
         }
+        self.coverage.fault(Fault::FeedAgain);
         self.send_parts(vec![Part { source, first: first as u64 + 1, lines, watermark: None }]).await
     }
 
@@ -212,6 +217,7 @@ impl World {
                 match found {
                     Ok(position) if position.balance.get() == accepted => {}
                     Ok(position) if Some(position.balance.get()) == holding.corrected => {}
+                    Ok(position) if Some(position.balance.get()) == holding.snapshot => {}
                     Ok(position) => {
                         let has = position.balance;
                         return Err(Stop::failed(format!(

@@ -8,9 +8,11 @@ use crate::domain::time::UnixSeconds;
 
 use super::calls::{Ask, CallState};
 use super::chains::WorldChain;
+use super::fault::Fault;
 use super::founding::{ACCOUNTS, POOLS, token};
 use super::payouts::Delivery;
 use super::rng::Rng;
+use super::snapshots::Taken;
 use super::world::{Stop, World};
 
 /// An asset that no pool stakes.
@@ -27,6 +29,10 @@ pub(super) struct Holding {
     pub(super) accepted: Option<u128>,
     /// What a correction may have made of it, until the next event.
     pub(super) corrected: Option<u128>,
+    /// What a snapshot that was cut off may have made of it, until the next event.
+    pub(super) snapshot: Option<u128>,
+    /// The sequence of its owner that was accepted last; 0 where there is none.
+    pub(super) last_sequence: u64,
     /// The time of the last event.
     last_at: i64,
     /// Events and calls that are not answered.
@@ -48,7 +54,7 @@ pub(super) struct Line {
     pub(super) account: usize,
     pub(super) balance: u128,
     pub(super) at: i64,
-    fate: Fate,
+    pub(super) fate: Fate,
 }
 
 /// One feed.
@@ -68,9 +74,11 @@ pub(super) struct Feed {
 pub(super) struct Ledger {
     pub(super) holdings: Vec<Vec<Holding>>,
     pub(super) feeds: Vec<Feed>,
-    tokens: Vec<u128>,
+    pub(super) tokens: Vec<u128>,
     /// Payouts that were read, and how far they are.
     pub(super) deliveries: Vec<Delivery>,
+    /// Every snapshot that was ever sent.
+    pub(super) snapshots: Vec<Taken>,
     /// Every payout that was ever credited, by pool, period and account.
     pub(super) credited: BTreeMap<(usize, u64, usize), u128>,
 }
@@ -81,7 +89,7 @@ impl Ledger {
         let holding = |rng: &mut Rng| Holding { owner: rng.index(sources), ..Holding::default() };
         let holdings = (0..POOLS).map(|_| (0..ACCOUNTS).map(|_| holding(rng)).collect()).collect();
         let feeds = (0..sources).map(|_| Feed::default()).collect();
-        Self { holdings, feeds, tokens, deliveries: Vec::new(), credited: BTreeMap::new() }
+        Self { holdings, feeds, tokens, deliveries: Vec::new(), snapshots: Vec::new(), credited: BTreeMap::new() }
     }
 
     pub(super) fn holding(&mut self, pool: usize, account: usize) -> Option<&mut Holding> {
@@ -137,8 +145,8 @@ impl Ledger {
             if let Some(holding) = self.holding(line.pool, line.account).filter(|holding| holding.owner == source) {
                 holding.open = holding.open.saturating_sub(1);
                 if fate == Fate::Accepted {
-                    holding.corrected = None;
-                    holding.accepted = Some(line.balance);
+                    (holding.corrected, holding.snapshot) = (None, None);
+                    (holding.accepted, holding.last_sequence) = (Some(line.balance), sequence);
                 }
             }
         }
@@ -204,7 +212,7 @@ impl World {
         if let Some(holding) = self.ledger.holding(pool, account) {
             holding.open = holding.open.saturating_sub(1);
             if state == CallState::Done {
-                holding.corrected = None;
+                (holding.corrected, holding.snapshot) = (None, None);
                 holding.accepted = Some(balance);
             }
         }
@@ -214,7 +222,7 @@ impl World {
     pub(super) fn handed_over(&mut self, pool: usize, account: usize, from: usize, to: usize) {
         let (at, put) = (self.now().get(), self.ledger.put_balance());
         let Some(holding) = self.ledger.holding(pool, account).filter(|holding| holding.owner == from) else { return };
-        holding.owner = to;
+        (holding.owner, holding.last_sequence) = (to, 0);
         let balance = holding.balance;
         if to != put {
             self.ledger.line(to, Line { pool, account, balance, at, fate: Fate::Untold });
@@ -236,7 +244,8 @@ impl World {
                 let Some(holding) = self.ledger.holding(pool, account).copied() else { continue };
                 let owner = holding.owner;
                 let differs = holding.accepted.unwrap_or(0) != holding.balance;
-                let stale = holding.open == 0 && (owner == put && differs || holding.corrected.is_some());
+                let stale =
+                    holding.open == 0 && (owner == put && differs || holding.corrected.or(holding.snapshot).is_some());
                 if stale {
                     self.tell(pool, account, holding.balance, 0).await?;
                 }
@@ -291,11 +300,11 @@ impl World {
         let below = |rng: &mut Rng, end: u64| i64::try_from(rng.below(end)).unwrap_or(0);
         match self.rng.below(40) {
             0 => {
-                self.coverage.hit("action", "event_late");
+                self.coverage.fault(Fault::EventLate);
                 3_600 + below(&mut self.rng, 12_000)
             }
             1 => {
-                self.coverage.hit("action", "event_from_the_future");
+                self.coverage.fault(Fault::EventFromFuture);
                 -below(&mut self.rng, 400)
             }
             2..=4 => below(&mut self.rng, 900),
@@ -321,13 +330,13 @@ impl World {
         let now = self.now().get();
         let token = self.ledger.tokens.get(pool).copied().unwrap_or(1);
         let line = |pool, balance, at| Line { pool, account, balance, at, fate: Fate::Untold };
-        let (name, line) = match self.rng.below(4) {
-            0 => ("event_of_an_unknown_asset", line(UNKNOWN, token, now)),
-            1 => ("event_too_large", line(pool, (1 << 126) + self.rng.amount_below(1 << 100), now)),
-            2 => ("event_of_another_source", line(pool, token, now)),
-            _ => ("event_too_old", line(pool, token, now - 200_000)),
+        let (fault, line) = match self.rng.below(4) {
+            0 => (Fault::EventUnknownAsset, line(UNKNOWN, token, now)),
+            1 => (Fault::EventTooLarge, line(pool, (1 << 126) + self.rng.amount_below(1 << 100), now)),
+            2 => (Fault::EventOtherSource, line(pool, token, now)),
+            _ => (Fault::EventTooOld, line(pool, token, now - 200_000)),
         };
-        self.coverage.hit("action", name);
+        self.coverage.fault(fault);
         // It says nothing of the true balance.
         let before = self.ledger.holding(pool, account).copied();
         self.ledger.line(source, line);

@@ -53,6 +53,7 @@ impl World {
     }
 
     async fn work_faithfully(&mut self, round: u64) -> Result<(), Stop> {
+        self.resume_snapshots().await?;
         self.send_open_calls().await?;
         self.tidy_holdings().await?;
         for source in 0..self.ledger.put_balance() {
@@ -190,6 +191,10 @@ impl World {
 
     /// The auditor recomputes everything that was ever distributed, from the journal and the chain.
     async fn audit(&mut self, pool: usize) -> Result<(), Stop> {
+        if !self.book.archive_for_ever {
+            // It reads the journal from its first record on.
+            return Ok(());
+        }
         let Some(chain) = self.chains.get(pool).map(|chain| chain.chain.clone()) else { return Ok(()) };
         let effects = self.as_booked(pool, chain.final_effects().await.map_err(Problem::of)?).await?;
         let of = self.pool(pool)?;

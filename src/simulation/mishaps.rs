@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use crate::chain::simulated::SimulatedFault;
 use crate::domain::amount::BaseUnits;
 
+use super::fault::{FAULT, Fault};
 use super::founding::token;
 use super::world::{Stop, World};
 
@@ -14,7 +15,7 @@ impl World {
         let below = |world: &mut Self, end: u64| i64::try_from(world.rng.below(end)).unwrap_or(0);
         let by = match self.rng.below(100) {
             0 => {
-                self.coverage.hit("clock", "hours");
+                self.coverage.fault(Fault::ClockHours);
                 3_600 + below(self, 14_400)
             }
             1..=6 => 300 + below(self, 1_200),
@@ -34,7 +35,9 @@ impl World {
             2 => i64::try_from(self.rng.between(1, 100)).unwrap_or(0),
             _ => -i64::try_from(self.rng.between(1, 30)).unwrap_or(0),
         };
-        self.coverage.hit("clock", if skew < self.skew { "back" } else { "ahead" });
+        if skew != self.skew {
+            self.coverage.fault(if skew < self.skew { Fault::ClockBack } else { Fault::ClockAhead });
+        }
         self.note(|| format!("the service's clock is {skew} s ahead"));
         self.set_skew(skew);
     }
@@ -73,7 +76,6 @@ impl World {
             }
             13 => {
                 let seconds = i64::try_from(self.rng.between(3_600, 14_400)).unwrap_or(3_600);
-                self.coverage.hit("clock", "long_outage");
                 SimulatedFault::Outage { until: self.now().plus(seconds) }
             }
             14 => SimulatedFault::Flaky { one_in: u32::try_from(self.rng.between(3, 30)).unwrap_or(10) },
@@ -116,7 +118,7 @@ impl World {
     pub(super) fn count_chain_faults(&mut self, pool: usize) {
         let counts = self.chains.get(pool).map(|chain| chain.chain.fault_counts()).unwrap_or_default();
         for (name, times) in counts {
-            self.coverage.add("fault", name, times);
+            self.coverage.add(FAULT, format!("chain: {name}"), times);
         }
     }
 }

@@ -13,6 +13,7 @@ mod custody;
 mod disk;
 mod engine;
 pub mod evidence;
+mod fault;
 mod feeding;
 mod founding;
 mod hash;
@@ -22,7 +23,9 @@ mod mishaps;
 mod operator;
 mod payouts;
 mod promises;
+pub mod required;
 pub mod rng;
+mod snapshots;
 pub mod sweep;
 mod world;
 

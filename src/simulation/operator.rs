@@ -1,18 +1,23 @@
 //! What happens in a step, and the operator among those who make it happen.
 
+use std::sync::Arc;
+
 use crate::app::enrol::Enrol;
 use crate::app::operate::Resolution;
+use crate::app::{App, Request};
+use crate::domain::amount::BaseUnits;
 use crate::domain::distribution::{AfterVoid, DistributionState};
 use crate::domain::effect::EffectKind;
 use crate::domain::enrolment::Decision;
-use crate::domain::ids::OperatorGroup;
+use crate::domain::ids::{OperatorGroup, RequestId};
 use crate::domain::operation::OperationState;
 use crate::domain::period::PeriodIndex;
+use crate::domain::time::UnixSeconds;
 use crate::store::records::{ApprovalState, OperationRecord, ValidatorChoice};
 
 use super::Problem;
 use super::calls::{Ask, CallState};
-use super::founding::{self, ACCOUNTS, POOLS};
+use super::founding::{self, ACCOUNTS, POOLS, START};
 use super::world::{Stop, World};
 
 /// So long after its expiry no transaction is on its way any more, whatever the chain's delays.
@@ -25,6 +30,7 @@ const ACTIONS: &[(&str, u64)] = &[
     ("feed_nonsense", 30),
     ("feed_wrongly", 25),
     ("feed_again", 25),
+    ("snapshot", 24),
     ("run_on_a_pool", 6),
     ("set_enrolment", 30),
     ("hand_over", 20),
@@ -81,6 +87,7 @@ impl World {
             }
             "feed_wrongly" => self.send_wrongly().await,
             "feed_again" => self.send_again().await,
+            "snapshot" => self.snapshot().await,
             "run_on_a_pool" => self.run_on_pool().await,
             "set_enrolment" => self.enrol().await,
             "hand_over" => self.change_owner().await,
@@ -140,6 +147,10 @@ impl World {
     }
 
     async fn interleave(&mut self) -> Result<(), Stop> {
+        // Now and then more than the service has room for.
+        if self.rng.below(25) == 0 {
+            self.change_balances(180).await?;
+        }
         let all: Vec<usize> = (0..self.ledger.put_balance()).collect();
         let vouch = self.rng.below(3) > 0;
         self.send_feeds(&all, vouch).await?;
@@ -232,6 +243,9 @@ impl World {
     /// Proposes to correct what an account held at some time in the past.
     async fn correct(&mut self) -> Result<(), Stop> {
         let (pool, account) = (self.rng.index(POOLS), self.rng.index(ACCOUNTS));
+        if !self.book.archive_for_ever {
+            return self.correct_the_beginning(pool, account).await;
+        }
         let held = self.ledger.holding(pool, account).map_or(0, |holding| holding.balance);
         let balance = held / 100 * u128::from(self.rng.between(0, 200));
         let back = i64::try_from(self.rng.between(0, 10_000)).unwrap_or(0);
@@ -239,8 +253,29 @@ impl World {
         self.ask(Ask::Correct { pool, account, balance, at }).await.map(|_| ())
     }
 
+    /// Proposes to correct what lies at the very beginning, where events are not kept for ever. How much of them is kept
+    /// follows from the partitioning, so nothing may come of it.
+    async fn correct_the_beginning(&mut self, pool: usize, account: usize) -> Result<(), Stop> {
+        let (of, account) = (self.pool(pool)?, self.names.accounts[account].clone());
+        let (balance, at) = (BaseUnits::from_u64(self.rng.below(1 << 40)), UnixSeconds::new(START + 1));
+        let id = RequestId::new(&format!("beginning-{}", self.step)).map_err(Problem::of)?;
+        let disk = self.disk();
+        disk.hold(true);
+        let proposed = async move |app: Arc<App>| {
+            let request = Request::new("BalanceFeedService/CorrectBalance", id, b"");
+            let what = (account, of.record.asset.clone());
+            app.correct_balance(&request, what, balance, at, "simulated", "operator").await
+        };
+        let done = self.ask_app("a correction of the beginning", proposed).await;
+        disk.hold(false);
+        done.map(|_| ())
+    }
+
     /// Approves what was proposed, sometimes with a hash that is not that of what is applied.
     async fn approve_corrections(&mut self) -> Result<(), Stop> {
+        if !self.book.archive_for_ever {
+            return Ok(());
+        }
         let states = [ApprovalState::Pending];
         let waiting = self.ask_app("approvals", async move |app| app.approvals_page(&states, None, 4).await).await?;
         let Some(waiting) = waiting else { return Ok(()) };
@@ -394,7 +429,12 @@ impl World {
 
     async fn checkpoint(&mut self) -> Result<(), Stop> {
         let (begin, steps) = (self.rng.below(3) > 0, u32::try_from(self.rng.between(1, 40)).unwrap_or(1));
+        // What is left to do follows from the partitioning where checkpoints begin by themselves.
+        let (disk, held) = (self.disk(), self.book.checkpoint_journal_bytes < u64::MAX);
         let Some(engine) = &mut self.engine else { return Err(Stop::Killed) };
-        Ok(engine.checkpoint(begin, steps).await?)
+        disk.hold(held);
+        let done = engine.checkpoint(begin, steps).await;
+        disk.hold(false);
+        Ok(done?)
     }
 }

@@ -6,6 +6,7 @@ use crate::domain::payout::SetHash;
 use crate::domain::period::PeriodIndex;
 
 use super::calls::{Ask, CallState};
+use super::fault::Fault;
 use super::world::{Stop, World};
 
 /// A released distribution on its way to the customers.
@@ -92,7 +93,7 @@ impl World {
         for (account, amount) in sorted {
             if self.rng.below(25) == 0 {
                 delivery.rejected.push(account);
-                self.coverage.hit("action", "payout_rejected");
+                self.coverage.fault(Fault::PayoutRejected);
                 continue;
             }
             let key = (delivery.pool, delivery.period.0, account);
@@ -144,15 +145,15 @@ impl World {
     }
 
     async fn acknowledge_wrongly(&mut self, delivery: &Delivery, through: u64) -> Result<(), Stop> {
-        let (name, hash, through) = if self.rng.below(2) == 0 {
-            ("ack_with_a_wrong_hash", SetHash::EMPTY, through)
+        let (fault, hash, through) = if self.rng.below(2) == 0 {
+            (Fault::AckWrongHash, SetHash::EMPTY, through)
         } else {
-            ("ack_past_the_end", delivery.hash, delivery.payouts.len() as u64 + 1)
+            (Fault::AckPastEnd, delivery.hash, delivery.payouts.len() as u64 + 1)
         };
-        self.coverage.hit("action", name);
+        self.coverage.fault(fault);
         let state = self.ask(acknowledgement(&self.names.accounts, delivery, through, hash)).await?;
         if state == CallState::Done {
-            return Err(Stop::failed(format!("{name} was taken")));
+            return Err(Stop::failed(format!("{} was taken", fault.name())));
         }
         Ok(())
     }

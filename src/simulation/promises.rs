@@ -6,7 +6,7 @@ use crate::app::metrics::PoolName;
 use crate::domain::distribution::DistributionState;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
-use crate::store::records::{DistributionRecord, OperationRecord};
+use crate::store::records::{DistributionRecord, OperationRecord, PeriodRecord};
 use crate::store::{PartitionId, Store, keys};
 
 use super::Problem;
@@ -176,8 +176,14 @@ impl World {
 
     /// What was released never changes, and at most one revision of a period ever is.
     pub(super) async fn check_distributions(&mut self, pool: usize) -> Result<(), Stop> {
+        let (control, range) = (PartitionId::control(self.pool(pool)?.number()), keys::range_of_tag(keys::tag::PERIOD));
+        let periods = self.ask_app("periods", async move |app| app.list(control, range, usize::MAX).await).await?;
+        let periods: Vec<PeriodRecord> = periods.unwrap_or_default();
+        for period in periods {
+            self.coverage.hit("period state", period.state.name());
+        }
         for record in self.distributions(pool).await? {
-            self.coverage.hit("distribution state", format!("{:?}", record.state));
+            self.coverage.hit("distribution state", record.state.name());
             for hold in &record.holds {
                 self.coverage.hit("hold reason", hold.code.clone());
             }

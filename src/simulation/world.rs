@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::app::metrics::OperationRow;
 use crate::app::{App, AppError, Failure, Pool, Settings};
+use crate::book::BookConfig;
 use crate::clock::Clock;
 use crate::domain::ids::PoolId;
 use crate::domain::operation::{OPERATION_EVENTS, OPERATION_STATES};
@@ -18,14 +19,19 @@ use super::coverage::Coverage;
 use super::custody::Custody;
 use super::disk::{Aim, Disk, Doom, Image};
 use super::engine::{Engine, Killed};
+use super::fault::{FAULT, Fault};
 use super::founding::{self, START};
 use super::ledger::Ledger;
 use super::promises::Promises;
 use super::rng::Rng;
-use super::{Options, Problem};
+use super::{Options, Problem, required};
 
 /// A tick that still finds work after so many others never ends.
 const MAX_TICKS: usize = 200;
+/// A checkpoint that begins by itself is brought forward by up to so many steps at once.
+const CHECKPOINT_STEPS: u32 = 60;
+/// In every so manieth step the distributions are looked at between its ticks.
+const LOOKED_AT: u64 = 16;
 /// A service that dies so often while it starts is started without faults.
 const MAX_RESTARTS: usize = 3;
 
@@ -104,6 +110,7 @@ pub(super) struct World {
     clock: Arc<Hand>,
     pub(super) skew: i64,
     settings: Settings,
+    pub(super) book: BookConfig,
     trace: bool,
 }
 
@@ -118,7 +125,7 @@ impl World {
         }
         let pools = chains.iter().map(|chain| PoolId::new(chain.preset)).collect::<Result<Vec<_>, _>>();
         let names = Names::new(pools.map_err(Problem::of)?)?;
-        let settings = founding::app_settings(&mut rng);
+        let (settings, book) = (founding::app_settings(&mut rng), founding::book_config(&mut rng));
         let mut world = Self {
             ledger: Ledger::new(&mut rng, &chains, names.sources.len()),
             custody: Custody::default(),
@@ -135,6 +142,7 @@ impl World {
             clock,
             skew: 0,
             settings,
+            book,
             trace: options.trace,
             rng,
         };
@@ -257,7 +265,20 @@ impl World {
             self.send_open_calls().await?;
         }
         self.act().await?;
-        self.tick_until_idle().await
+        self.tick_until_idle().await?;
+        self.checkpoint_by_itself().await
+    }
+
+    /// Makes the checkpoints that are due because a journal has grown. When that is follows from the partitioning, so no
+    /// fault of the disk comes of it.
+    async fn checkpoint_by_itself(&mut self) -> Result<(), Stop> {
+        let disk = self.disk.clone();
+        let Some(engine) = self.engine.as_mut().filter(|engine| engine.checkpoint_due()) else { return Ok(()) };
+        disk.hold(true);
+        let done = engine.checkpoint(false, CHECKPOINT_STEPS).await;
+        disk.hold(false);
+        self.coverage.hit("world", "checkpoint as a journal has grown");
+        Ok(done?)
     }
 
     /// Plans a crash for this step, now and then.
@@ -278,6 +299,14 @@ impl World {
         true
     }
 
+    /// Plans a crash for what is being done now: it comes in one of the next commits, or not at all.
+    pub(super) fn doom_snapshot(&mut self) {
+        let aim = if self.rng.below(2) == 0 { Aim::Inner } else { Aim::Story };
+        let after = if aim == Aim::Inner { 0 } else { self.rng.below(2) };
+        let image = Image::ALL[self.rng.index(Image::ALL.len())];
+        self.disk.doom(Doom { aim, after, image, draw: self.rng.bits(), kill: true });
+    }
+
     /// Ticks until nothing is due.
     pub(super) async fn tick_until_idle(&mut self) -> Result<(), Stop> {
         for _ in 0..MAX_TICKS {
@@ -289,8 +318,21 @@ impl World {
             if ticked.worked == 0 || self.disk.has_failed() {
                 return Ok(());
             }
+            if self.step.is_multiple_of(LOOKED_AT) {
+                self.look_at_distributions().await?;
+            }
         }
         Err(Stop::failed(format!("there is still work after {MAX_TICKS} ticks")))
+    }
+
+    /// Counts the states of distributions between two ticks: some are gone with the next one.
+    async fn look_at_distributions(&mut self) -> Result<(), Stop> {
+        for pool in 0..self.chains.len() {
+            for record in self.distributions(pool).await? {
+                self.coverage.hit("distribution state", record.state.name());
+            }
+        }
+        Ok(())
     }
 
     fn judge_failure(&mut self, what: &str, error: &AppError) -> Result<(), Stop> {
@@ -323,7 +365,7 @@ impl World {
         }
         let chains = self.chains.iter().map(WorldChain::connection).collect();
         let (disk, clock) = (self.disk.clone(), self.clock.clone());
-        let opened = Engine::open(disk, clock, chains, self.settings.clone(), founding::book_config()).await?;
+        let opened = Engine::open(disk, clock, chains, self.settings.clone(), self.book.clone()).await?;
         match opened {
             Ok(engine) => {
                 self.engine = Some(engine);
@@ -359,7 +401,7 @@ impl World {
                     draw,
                     kill: true,
                 });
-                self.coverage.hit("crash", "during_recovery");
+                self.coverage.fault(Fault::DeathInRecovery);
             }
             let started = self.come_back().await;
             match started {
@@ -375,6 +417,7 @@ impl World {
     /// The service starts, its clients find out how far it got, and it does what is due.
     async fn come_back(&mut self) -> Result<(), Stop> {
         self.start().await?;
+        self.resume_snapshots().await?;
         self.resume_feeds().await?;
         self.send_open_calls().await?;
         self.tick_until_idle().await
@@ -388,7 +431,8 @@ impl World {
             for event in OPERATION_EVENTS {
                 let row = OperationRow { state: state.name(), event: event.name() };
                 let times = met.get(&row).map_or(0, |count| count.get());
-                self.coverage.add("operation row", format!("{} / {}", row.state, row.event), times);
+                self.coverage.add("operation row", required::row(row.state, row.event), times);
+                self.coverage.add("operation state", row.state, times);
             }
         }
         met.clear();
@@ -396,32 +440,30 @@ impl World {
 
     fn record_crash(&mut self, crash: Crash) {
         self.count_operation_events();
-        let busied = self.disk.busied();
-        self.coverage.add("store", "busy", busied);
-        let how = match crash {
-            Crash::Process => "process",
-            Crash::Power => "power",
-        };
-        self.coverage.hit("crash", how);
+        self.count_busy();
         let struck = self.disk.struck();
         if let Some((doom, batches)) = struck {
             let image = if doom.image == Image::Torn && batches < 2 { Image::Before } else { doom.image };
-            self.coverage.hit("image", format!("{}, then {how}", image.name()));
-            self.coverage.hit("crash", if doom.kill { "kill_in_a_commit" } else { "store_failed" });
+            self.coverage.fault(Fault::Left(image, crash));
+            self.coverage.fault(if doom.kill { Fault::DeathInCommit } else { Fault::StoreFailed });
             if doom.aim == Aim::Inner {
-                self.coverage.hit("crash", "in_what_the_book_does_by_itself");
+                self.coverage.fault(Fault::DeathInBook);
             }
         } else {
-            self.coverage.hit("crash", "between_commits");
+            self.coverage.fault(Fault::DeathBetweenCommits);
         }
-        self.note(|| format!("crash: {how}, {struck:?}"));
+        self.note(|| format!("crash: {crash:?}, {struck:?}"));
     }
 
     /// No more faults of the disk.
     pub(super) fn calm(&mut self) {
         self.disk.calm();
+        self.count_busy();
+    }
+
+    fn count_busy(&mut self) {
         let busied = self.disk.busied();
-        self.coverage.add("store", "busy", busied);
+        self.coverage.add(FAULT, Fault::StoreBusy.name(), busied);
     }
 
     /// Whether nothing is going to fail.

@@ -265,6 +265,10 @@ async fn a_defund_that_sent_a_part_ends_with_what_was_sent() {
     let transfer = rig.app.transfer(&rig.pool, &id).await.unwrap().transfer;
     assert_eq!((transfer.state, transfer.asked, transfer.seen), (TransferState::Sent, units(150), units(150)));
     assert_eq!((rig.held(Held::InTransit).await, rig.held(Held::InFlight).await), (150, 0));
+    let too_much = crate::app::transfer::Acknowledgement::Moved(units(151));
+    let request = rig.request();
+    let refused = rig.app.acknowledge_transfer(&request, &rig.pool, &id, too_much, "c").await;
+    assert!(matches!(refused, Err(AppError::Refused(refusal)) if refusal.reason == Reason::AmountMismatch));
     let request = rig.request();
     let word = crate::app::transfer::Acknowledgement::Moved(units(150));
     let once = rig.app.acknowledge_transfer(&request, &rig.pool, &id, word, "c").await.unwrap();

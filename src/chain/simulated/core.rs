@@ -379,12 +379,13 @@ impl Core {
     pub(super) fn custody_send(
         &mut self,
         transfer: &TransferId,
+        part: u32,
         amount: BaseUnits,
     ) -> Result<TransactionId, ChainError> {
         let now = self.ready()?;
         self.faults.outage(now)?;
-        let transaction = custody_transaction(transfer);
-        if let Some(sent) = self.state.custody_sent(transfer) {
+        let transaction = custody_transaction(transfer, part);
+        if let Some(sent) = self.state.custody_sent(transfer, part) {
             return if sent == amount.get() {
                 Ok(transaction)
             } else {
@@ -398,7 +399,7 @@ impl Core {
             return Err(refused("custody does not own that much"));
         }
         let height = self.block_for(now, self.config.inclusion_delay_seconds);
-        self.accept(now, height, Input::CustodySend { transfer: transfer.clone(), amount })?;
+        self.accept(now, height, Input::CustodySend { transfer: transfer.clone(), part, amount })?;
         Ok(transaction)
     }
 }

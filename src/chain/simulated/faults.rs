@@ -1,6 +1,7 @@
 //! Faults that can be switched on. Those that change the chain are inputs of it and outlive a restart; the others
 //! live in memory, count down, and say how often they fired.
 
+use crate::domain::names::stable_names;
 use std::collections::BTreeMap;
 
 use super::codec::draw;
@@ -65,35 +66,36 @@ pub enum SimulatedFault {
     Donate { amount: BaseUnits },
 }
 
-impl SimulatedFault {
+stable_names!(
+    SimulatedFault,
     /// The name under which it is counted.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::SubmitLostBefore { .. } => "submit_lost_before",
-            Self::SubmitLostAfter { .. } => "submit_lost_after",
-            Self::SubmitLate { .. } => "submit_late",
-            Self::DuplicateSubmit { .. } => "duplicate_submit",
-            Self::PartialEffect { .. } => "partial_effect",
-            Self::Reorg { .. } => "reorg",
-            Self::LyingEffect { .. } => "lying_effect",
-            Self::LookupUnavailable { .. } => "lookup_unavailable",
-            Self::EffectsUnavailable { .. } => "effects_unavailable",
-            Self::StaleObserve { .. } => "stale_observe",
-            Self::LyingObserve { .. } => "lying_observe",
-            Self::LyingStake { .. } => "lying_stake",
-            Self::LyingPrepare { .. } => "lying_prepare",
-            Self::Outage { .. } => "outage",
-            Self::Flaky { .. } => "flaky",
-            Self::Slash { .. } => "slash",
-            Self::SilentSlash { .. } => "silent_slash",
-            Self::Unslash { .. } => "unslash",
-            Self::Jail { .. } => "jail",
-            Self::Unjail { .. } => "unjail",
-            Self::Tombstone { .. } => "tombstone",
-            Self::Donate { .. } => "donate",
-        }
+    fn name(&self) {
+        Self::SubmitLostBefore { .. } => "submit_lost_before",
+        Self::SubmitLostAfter { .. } => "submit_lost_after",
+        Self::SubmitLate { .. } => "submit_late",
+        Self::DuplicateSubmit { .. } => "duplicate_submit",
+        Self::PartialEffect { .. } => "partial_effect",
+        Self::Reorg { .. } => "reorg",
+        Self::LyingEffect { .. } => "lying_effect",
+        Self::LookupUnavailable { .. } => "lookup_unavailable",
+        Self::EffectsUnavailable { .. } => "effects_unavailable",
+        Self::StaleObserve { .. } => "stale_observe",
+        Self::LyingObserve { .. } => "lying_observe",
+        Self::LyingStake { .. } => "lying_stake",
+        Self::LyingPrepare { .. } => "lying_prepare",
+        Self::Outage { .. } => "outage",
+        Self::Flaky { .. } => "flaky",
+        Self::Slash { .. } => "slash",
+        Self::SilentSlash { .. } => "silent_slash",
+        Self::Unslash { .. } => "unslash",
+        Self::Jail { .. } => "jail",
+        Self::Unjail { .. } => "unjail",
+        Self::Tombstone { .. } => "tombstone",
+        Self::Donate { .. } => "donate",
     }
+);
 
+impl SimulatedFault {
     fn times(&self) -> Option<u32> {
         match self {
             Self::SubmitLostBefore { times }

@@ -30,8 +30,8 @@ pub(super) enum Input {
     Transaction { id: TransactionId, said: Transaction, bytes: Vec<u8>, hidden: bool, share_bps: Option<u32> },
     /// A transaction that waits for its block is thrown back to the height of this input, and travels unseen.
     ThrownBack { id: TransactionId },
-    /// Custody sends to the staking address.
-    CustodySend { transfer: TransferId, amount: BaseUnits },
+    /// Custody sends a part of a transfer to the staking address, the first one or the only one being part 0.
+    CustodySend { transfer: TransferId, part: u32, amount: BaseUnits },
     /// A stranger sends to the staking address.
     Donation { amount: BaseUnits },
     /// A validator is punished or comes back.
@@ -59,8 +59,11 @@ impl Accepted {
             Input::ThrownBack { id } => {
                 out.u8(10).text(id.as_str());
             }
-            Input::CustodySend { transfer, amount } => {
+            Input::CustodySend { transfer, part: 0, amount } => {
                 out.u8(2).text(transfer.as_str()).u128(amount.get());
+            }
+            Input::CustodySend { transfer, part, amount } => {
+                out.u8(11).text(transfer.as_str()).u128(amount.get()).u32(*part);
             }
             Input::Donation { amount } => {
                 out.u8(3).u128(amount.get());
@@ -91,10 +94,12 @@ impl Accepted {
                 let bytes = input.bytes()?.to_vec();
                 Input::Transaction { id: transaction_id(&bytes)?, said: peek_signed(&bytes)?, bytes, hidden, share_bps }
             }
-            2 => Input::CustodySend {
-                transfer: TransferId::new(input.text()?).ok()?,
-                amount: BaseUnits::new(input.u128()?).ok()?,
-            },
+            tag @ (2 | 11) => {
+                let transfer = TransferId::new(input.text()?).ok()?;
+                let amount = BaseUnits::new(input.u128()?).ok()?;
+                let part = if tag == 11 { input.u32()? } else { 0 };
+                Input::CustodySend { transfer, part, amount }
+            }
             3 => Input::Donation { amount: BaseUnits::new(input.u128()?).ok()? },
             tag @ 4..=9 => {
                 let validator = ValidatorId::new(input.text()?).ok()?;

@@ -126,8 +126,19 @@ impl SimulatedChain {
     /// Custody sends `amount` to the staking address with `transfer` as the memo. It arrives like any transaction, in
     /// a later block. Idempotent by `transfer`: the same again is the same transaction, another amount is refused.
     pub async fn custody_send(&self, transfer: &TransferId, amount: BaseUnits) -> Result<TransactionId, ChainError> {
+        self.custody_send_part(transfer, 0, amount).await
+    }
+
+    /// The same for one of several payments that carry a transfer out together, counted from 0: each has a transaction of
+    /// its own and is sent once.
+    pub async fn custody_send_part(
+        &self,
+        transfer: &TransferId,
+        part: u32,
+        amount: BaseUnits,
+    ) -> Result<TransactionId, ChainError> {
         let transfer = transfer.clone();
-        self.run(move |core| core.custody_send(&transfer, amount)).await
+        self.run(move |core| core.custody_send(&transfer, part, amount)).await
     }
 
     /// Every final movement between custody and the staking address, in chain order.

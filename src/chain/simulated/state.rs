@@ -93,9 +93,13 @@ fn synthetic_id(what: &str, which: impl std::fmt::Display) -> TransactionId {
     TransactionId::new(&format!("{what}-{which}")).expect("a word, a hyphen and a number or name are a transaction id")
 }
 
-/// The transaction by which custody carries out a transfer.
-pub(super) fn custody_transaction(transfer: &TransferId) -> TransactionId {
-    synthetic_id("custody", transfer)
+/// The transaction by which custody carries out a part of a transfer.
+pub(super) fn custody_transaction(transfer: &TransferId, part: u32) -> TransactionId {
+    synthetic_id(&custody_part(part), transfer)
+}
+
+fn custody_part(part: u32) -> String {
+    if part == 0 { "custody".to_owned() } else { format!("custody.{part}") }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +123,7 @@ pub(super) struct State {
     queue: BTreeMap<(u64, u64), Input>,
     queued: u64,
     included: BTreeMap<OperationId, Included>,
-    sends: BTreeMap<TransferId, u128>,
+    sends: BTreeMap<(TransferId, u32), u128>,
     pub(super) effects: Vec<Effect>,
     pub(super) totals: Sums,
 }
@@ -300,12 +304,12 @@ impl State {
             Input::Transaction { id, said, share_bps, .. } => self.include(id, said, share_bps),
             // It took effect when it was accepted.
             Input::ThrownBack { .. } => {}
-            Input::CustodySend { transfer, amount } => {
-                let mut origin = Origin::synthetic("custody", &transfer);
+            Input::CustodySend { transfer, part, amount } => {
+                let mut origin = Origin::synthetic(&custody_part(part), &transfer);
                 self.custody -= amount.get();
                 self.liquid += amount.get();
                 self.totals.transferred_in += amount.get();
-                self.sends.insert(transfer.clone(), amount.get());
+                self.sends.insert((transfer.clone(), part), amount.get());
                 self.emit(&mut origin, EffectKind::TransferIn { transfer: Some(transfer), amount });
             }
             Input::Donation { amount } => {
@@ -366,13 +370,15 @@ impl State {
         })
     }
 
-    /// What custody sent under this name, or is about to send.
-    pub(super) fn custody_sent(&self, transfer: &TransferId) -> Option<u128> {
+    /// What custody sent as this part of a transfer, or is about to send.
+    pub(super) fn custody_sent(&self, transfer: &TransferId, part: u32) -> Option<u128> {
         let waiting = self.queue.values().find_map(|input| match input {
-            Input::CustodySend { transfer: named, amount } if named == transfer => Some(amount.get()),
+            Input::CustodySend { transfer: named, part: of, amount } if named == transfer && *of == part => {
+                Some(amount.get())
+            }
             _ => None,
         });
-        self.sends.get(transfer).copied().or(waiting)
+        self.sends.get(&(transfer.clone(), part)).copied().or(waiting)
     }
 
     /// What custody can still send: its balance less what is on its way.

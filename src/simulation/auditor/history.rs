@@ -163,10 +163,19 @@ impl<'b> Reader<'_, 'b> {
                     };
                     self.history.fates.insert((*source, *sequence), fate);
                 }
-                Record::Snapshot { account, source, sequence, balance, at, pool_full } => {
-                    // It stands after the sequence and has none of its own; whoever sent it is told what was rejected.
+                Record::Snapshot { account, source, sequence, balance, at } => {
+                    // It stands after the sequence and has none of its own. What a position does not take of it is not
+                    // journalled.
                     let said = Said { source: *source, sequence: *sequence, balance: *balance, at: *at };
-                    let _ = self.balance(account, &said, *pool_full, group.now);
+                    let last = self.last.get(source).copied().unwrap_or(0);
+                    if last > *sequence {
+                        let message = format!("a snapshot after sequence {sequence} was applied after {last}");
+                        self.findings.say(About { period: None, account: Some(account) }, message);
+                    }
+                    if let Err(reason) = self.balance(account, &said, false, group.now) {
+                        let message = format!("a snapshot's balance was applied, the auditor rejects it as {reason}");
+                        self.findings.say(About { period: None, account: Some(account) }, message);
+                    }
                 }
                 Record::Correction(correction) => {
                     let Correction { account, source, sequence, .. } = correction;

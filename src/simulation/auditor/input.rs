@@ -96,8 +96,6 @@ pub enum Record {
         balance: u128,
         /// When.
         at: i64,
-        /// That it was too much for the pool's total when it came.
-        pool_full: bool,
     },
     /// What was held before a later event is corrected.
     Correction(Correction),

@@ -318,3 +318,23 @@ async fn a_chain_can_be_shortened_and_given_real_validators() {
         (RewardStyle::Compounding, WithdrawStyle::PerValidator)
     ));
 }
+
+#[tokio::test]
+async fn custody_sends_a_transfer_in_parts_and_each_part_once() {
+    let mut rig = Rig::new(preset("atom").with_custody(amount(1000 * ATOM)));
+    let transfer = TransferId::new("fund-1").unwrap();
+    let first = rig.chain.custody_send(&transfer, amount(600 * ATOM)).await.unwrap();
+    let second = rig.chain.custody_send_part(&transfer, 1, amount(300 * ATOM)).await.unwrap();
+    assert_ne!(first, second);
+    for part in [0, 1] {
+        assert!(matches!(rig.chain.custody_send_part(&transfer, part, amount(1)).await, Err(ChainError::Refused(_))));
+    }
+    rig.settle();
+    rig.reopen();
+    assert_eq!(rig.chain.custody_send_part(&transfer, 1, amount(300 * ATOM)).await.unwrap(), second);
+    let seen = rig.chain.final_effects().await.unwrap();
+    let seen: Vec<_> = seen.into_iter().map(|effect| (effect.key.transaction, effect.kind)).collect();
+    let arrived = |units| EffectKind::TransferIn { transfer: Some(transfer.clone()), amount: amount(units * ATOM) };
+    assert_eq!(seen, [(first, arrived(600)), (second, arrived(300))]);
+    assert_eq!(rig.totals().await.transferred_in, amount(900 * ATOM));
+}

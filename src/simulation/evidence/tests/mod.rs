@@ -49,6 +49,9 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
             }
         }
         for record in input.partitions.iter().flatten().flat_map(|group| &group.records) {
+            if let Record::Snapshot { .. } = record {
+                count("snapshot".to_owned());
+            }
             if let Record::Correction(correction) = record {
                 let kinds = [("ends", correction.until.is_some()), ("goes on", correction.until.is_none())];
                 kinds.into_iter().filter(|(_, is)| *is).for_each(|(kind, _)| count(format!("correction {kind}")));
@@ -84,6 +87,7 @@ fn the_histories_reach_every_kind_of_event_and_of_distribution() {
         "late true",
         "correction ends",
         "correction goes on",
+        "snapshot",
         "added",
         "taken",
         "uncollected",

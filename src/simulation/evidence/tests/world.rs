@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use super::super::*;
 use crate::app::distribute::tests::rig::{LENGTH, Rig, account, at, policy, units};
 use crate::app::enrol::{self, Enrol};
+use crate::app::snapshot::{SnapshotHead, SnapshotStep};
 use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent};
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::EffectKey;
 use crate::domain::enrolment::Decision;
 use crate::domain::fixed_apr::AnnualRate;
-use crate::domain::ids::{SourceId, TransactionId, ValidatorId};
+use crate::domain::ids::{RequestId, SourceId, TransactionId, ValidatorId};
 use crate::domain::policy::{PoolPolicy, ReleaseLimits};
 use crate::domain::split::{FeeBps, PayoutUnit};
 
@@ -91,6 +92,11 @@ pub(super) enum Act {
     Unslash {
         amount: u64,
     },
+    /// The feed's snapshot of this long ago, which it does not stick to afterwards; whom it does not name has nothing.
+    Snapshot {
+        balances: Vec<(u8, u64)>,
+        ago: i64,
+    },
     Restart,
 }
 
@@ -100,6 +106,7 @@ struct World {
     lag: i64,
     sequence: u64,
     effects: u64,
+    snapshots: u64,
     delegated: u64,
     unbonding: u64,
     /// The slashes that were not reversed.
@@ -120,7 +127,18 @@ impl World {
         let _ = rig.drive(app.register_source(&request, id.clone(), "")).await.unwrap();
         let source = SourceNumber(app.sources().iter().find(|known| known.id == id).unwrap().number);
         rig.run().await.unwrap();
-        Self { rig, now: 0, lag: 40, sequence: 0, effects: 0, delegated: 0, unbonding: 0, slashes: Vec::new(), source }
+        Self {
+            rig,
+            now: 0,
+            lag: 40,
+            sequence: 0,
+            effects: 0,
+            snapshots: 0,
+            delegated: 0,
+            unbonding: 0,
+            slashes: Vec::new(),
+            source,
+        }
     }
 
     async fn send(&mut self, events: Vec<FeedEvent>, watermark: Option<i64>) -> Option<EventsOutcome> {
@@ -269,12 +287,37 @@ impl World {
                 let (request, app, pool) = (self.rig.request(), self.rig.app.clone(), self.rig.pool.clone());
                 let _ = self.rig.drive(app.update_pool(&request, &pool, None, Some(next), None)).await.unwrap();
             }
+            Act::Snapshot { balances, ago } => self.snapshot(balances, ago).await,
             Act::Lag { seconds } => self.lag = seconds,
             Act::Wait { seconds } => self.wait(seconds).await,
             Act::Decide { what } => self.decide(what).await,
             // It takes the whole rig: `run` does it.
             Act::Restart => {}
         }
+    }
+
+    async fn snapshot(&mut self, balances: Vec<(u8, u64)>, ago: i64) {
+        self.snapshots += 1;
+        let (app, asset) = (self.rig.app.clone(), self.rig.pool.record.asset.clone());
+        let mut snapshot = app
+            .begin_snapshot(SnapshotHead {
+                source: SourceId::new("spot").unwrap(),
+                id: RequestId::new(&format!("snapshot-{}", self.snapshots)).unwrap(),
+                next_sequence: self.sequence + 1,
+                assets: vec![asset.clone()],
+                as_of: at(self.now - ago),
+                apply: true,
+            })
+            .unwrap();
+        for (who, balance) in BTreeMap::from_iter(balances) {
+            assert!(snapshot.push(&app, account(&name(who)), asset.as_str(), units(balance)));
+        }
+        let mut work = app.take_snapshot(snapshot);
+        let taking = async {
+            // Of a period that is not open yet it is refused.
+            while let Ok(SnapshotStep::More) = work.step(&app).await {}
+        };
+        self.rig.drive(taking).await;
     }
 
     /// Decides on the oldest distribution that is held.
@@ -350,6 +393,8 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(who, balance, ago)| Act::Correct { who, balance, ago }),
         2 => (1..90_000u64).prop_map(|amount| Act::Slash { amount }),
         1 => (1..90_000u64).prop_map(|amount| Act::Unslash { amount }),
+        2 => (proptest::collection::vec((0..7u8, 0..2_000_000u64), 1..6), prop_oneof![3 => 0..50i64, 1 => -90..LENGTH * 4])
+            .prop_map(|(balances, ago)| Act::Snapshot { balances, ago }),
         1 => Just(Act::Restart),
     ]
 }
