@@ -103,7 +103,9 @@ pub(super) struct World {
     /// The time that the service sees, and by how much it is wrong.
     clock: Arc<Hand>,
     pub(super) skew: i64,
-    settings: Settings,
+    pub(super) settings: Settings,
+    /// When the service had nothing left to do, since it was started: as its clock said.
+    pub(super) idle_at: Option<UnixSeconds>,
     trace: bool,
 }
 
@@ -135,6 +137,7 @@ impl World {
             clock,
             skew: 0,
             settings,
+            idle_at: None,
             trace: options.trace,
             rng,
         };
@@ -280,13 +283,16 @@ impl World {
 
     /// Ticks until nothing is due.
     pub(super) async fn tick_until_idle(&mut self) -> Result<(), Stop> {
+        self.idle_at = None;
         for _ in 0..MAX_TICKS {
             let Some(engine) = &mut self.engine else { return Err(Stop::Killed) };
+            let now = engine.app.now();
             let ticked = engine.tick().await?;
             for (what, error) in &ticked.failures {
                 self.judge_failure(what, error)?;
             }
             if ticked.worked == 0 || self.disk.has_failed() {
+                self.idle_at = ticked.failures.is_empty().then_some(now);
                 return Ok(());
             }
         }
@@ -317,6 +323,7 @@ impl World {
     /// Starts the service on what is on the disk.
     pub(super) async fn start(&mut self) -> Result<(), Stop> {
         self.engine = None;
+        self.idle_at = None;
         self.clock.forget();
         for chain in &self.chains {
             chain.watched.set_disk(self.disk.clone());
