@@ -44,7 +44,7 @@ macro_rules! bugs {
 bugs! {
     TimeoutIsAbsence, "acknowledgement lost, sent again: money staked twice", "a lost answer counts as proof of absence";
     NeverGivesUp, "silent infinite retry, 25 days unnoticed", "attempts and time have no bound";
-    FailureStopsTheRest, "one rejected item blocks the batch", "an operation that fails keeps those after it undriven";
+    FailureStopsTheRest, "one rejected item blocks the batch", "an operation that fails keeps those after it waiting";
     DrainAsksMore, "a full drain after a slash asks for more than is held", "a drain asks for one unit more than is held";
     RestakesMatured, "matured unbonding restaked before it was paid", "matured funds count as liquid";
     OpenKeyStays, "status in the key: the old record survives", "the index of open operations keeps what has ended";
@@ -55,13 +55,16 @@ bugs! {
     PayoutStaysInCustody, "two books for one balance", "an acknowledged payout leaves its tokens in the pool's books";
     DepositIsReward, "rewards from deposits, not receipts", "what a stranger sends is a receipt";
     RoundsUp, "rounding twice", "a payout is rounded up";
+    TruncatesPerStage, "rounding twice", "a payout is rounded down to a rate first, then to an amount";
+    PaidInFloats, "floats", "a payout keeps the 53 bits of a float";
     DustToTheFirst, "dust to the first listed", "the first account of a chunk gets a unit more";
     WeightOfOneMoment, "join just before the payout", "a weight is the last balance times the whole period";
     WeightsOfNow, "a later weight claims an earlier epoch", "a frozen weight counts in the next period again";
     ReboundIsReward, "rebound counted as reward twice", "a slash that is reversed is a receipt";
     AnotherUnit, "wrong unit, one approver", "payouts are computed in thousandths of their unit";
     LimitsNotAsked, "wrong unit, one approver", "no limit holds a distribution";
-    PauseIgnored, "bug in a live distribution, no brake for 7 days", "a paused pool releases and sends on";
+    PauseIgnored, "bug in a live distribution, no brake for 7 days", "a paused pool releases on";
+    PausedSends, "bug in a live distribution, no brake for 7 days", "a paused pool sends on";
     SignsUnread, "authority change hidden in a transaction", "what the bytes say is not compared with what was asked";
     SettledAsAsked, "partial batch settled whole", "what was asked counts as moved, whatever the chain did";
     LastAccountsOmitted, "loops over everyone hit a limit", "only the first accounts of a chunk are paid";

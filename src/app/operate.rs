@@ -69,6 +69,11 @@ pub(super) fn plan(
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let mut due: Vec<OperationRecord> = app.open_operations(pool).await?;
     show(app, pool, &due, now);
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::on(crate::seeded::Bug::FailureStopsTheRest) {
+        let failing = due.iter().position(|operation| operation.failures > 0);
+        due.truncate(failing.map_or(due.len(), |failing| failing + 1));
+    }
     due.retain(|operation| operation.next_attempt_at <= now && !waits_for_operator(operation));
     if due.is_empty() {
         return Ok(Work::Idle);
@@ -83,10 +88,6 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
             Ok(driven) => work = work.and(driven),
             Err(error) => failed = failed.or(Some(error)),
         }
-        #[cfg(feature = "seeded-bugs")]
-        if failed.is_some() && crate::seeded::on(crate::seeded::Bug::FailureStopsTheRest) {
-            break;
-        }
     }
     failed.map_or(Ok(work), Err)
 }
@@ -95,7 +96,10 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
 /// stake was slashed and ledger and chain have not agreed since.
 pub(super) async fn held_back(app: &App, pool: &Pool, kind: &OperationKind) -> Result<Option<&'static str>, AppError> {
     let outflow = !kind.is_exit() || matches!(kind, OperationKind::SendToCustody { .. });
-    if outflow && app.pool_state(pool).await?.paused.is_some() {
+    let paused = outflow && app.pool_state(pool).await?.paused.is_some();
+    #[cfg(feature = "seeded-bugs")]
+    let paused = paused && !crate::seeded::on(crate::seeded::Bug::PausedSends);
+    if paused {
         return Ok(Some("the pool was paused before it was sent"));
     }
     if !kind.is_exit() && !app.chain_mark(pool).await?.settled() {

@@ -189,6 +189,10 @@ impl Splitter {
     /// The share of one account: `q x floor(net x weight / (W x q))`.
     #[inline]
     pub fn payout(&self, weight: u128) -> Result<BaseUnits, SplitError> {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::on(crate::seeded::Bug::TruncatesPerStage) && !self.weight_total.is_zero() {
+            return self.payout_by_stages(weight);
+        }
         if let Some(reciprocal) = self.reciprocal
             && weight <= self.weight_limit
         {
@@ -261,6 +265,15 @@ impl Splitter {
     /// `W`.
     pub const fn weight_total(&self) -> U256 {
         self.weight_total
+    }
+
+    /// A share as a bug that is put in makes it: a rate of twelve decimals first, which is cut, then the weight's part.
+    #[cfg(feature = "seeded-bugs")]
+    fn payout_by_stages(&self, weight: u128) -> Result<BaseUnits, SplitError> {
+        let scale = U256::from(1_000_000_000_000_u64);
+        let rate = U256::from(self.net.get()) * scale / self.weight_total;
+        let amount = rate * U256::from(weight) / scale / U256::from(self.unit.get().get());
+        self.whole_units(u128::try_from(amount).map_err(|_| SplitError::Overflow)?)
     }
 
     fn whole_units(&self, quotient: u128) -> Result<BaseUnits, SplitError> {

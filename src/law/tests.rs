@@ -182,3 +182,19 @@ impl std::fmt::Display for Breach {
         write!(f, "{}:{}: {}", self.file, self.line, self.what)
     }
 }
+
+#[test]
+fn every_seeded_bug_has_a_site_of_its_own() {
+    let sources = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let (_, list) = sources.iter().find(|(name, _)| name == "seeded.rs").unwrap();
+    let (_, list) = list.split_once("\nbugs! {").unwrap();
+    let (list, _) = list.split_once("\n}").unwrap();
+    let names: Vec<&str> =
+        list.lines().filter_map(|line| line.trim().split_once(", \"")).map(|(name, _)| name).collect();
+    assert!(names.len() >= 45, "{names:?}");
+    for name in names {
+        let site = format!("Bug::{name})");
+        let sited = sources.iter().any(|(file, text)| !file.starts_with("cli/") && text.contains(&site));
+        assert!(sited, "no room asks whether {name} is on");
+    }
+}

@@ -27,6 +27,8 @@ pub(super) struct WorldChain {
     pub(super) chain: SimulatedChain,
     /// What the service is connected to.
     pub(super) watched: Arc<Watched>,
+    /// Whether ledger and chain may differ: it was told to show what is not so, or to lose stake without a word.
+    pub(super) may_differ: bool,
     log: MemoryLog,
     clock: Arc<dyn Clock>,
 }
@@ -42,7 +44,7 @@ impl WorldChain {
         let chain = SimulatedChain::open_memory(log.clone(), config.clone(), clock.clone())?;
         let watched =
             Watched { pool, chain: Mutex::new(chain.clone()), disk: Mutex::default(), seen: Mutex::default() };
-        Ok(Self { preset, config, chain, watched: Arc::new(watched), log, clock })
+        Ok(Self { preset, config, chain, watched: Arc::new(watched), may_differ: false, log, clock })
     }
 
     /// The chain's own node restarts: what is on its log stays, the faults that were armed are gone.
@@ -69,6 +71,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Sent {
     bytes: Vec<u8>,
     dead: bool,
+    /// Whether what was built last does something else than was asked.
+    lies: bool,
 }
 
 #[derive(Default)]
@@ -144,8 +148,12 @@ impl Watched {
         }
         let mut seen = lock(&self.seen);
         let sent = seen.sent.entry(id.clone()).or_default();
+        let lies = sent.lies;
         let replaced = !sent.bytes.is_empty() && sent.bytes != signed.bytes && !sent.dead;
         (sent.bytes, sent.dead) = (signed.bytes.clone(), false);
+        if lies {
+            seen.breaches.push(format!("{id} was sent, and its bytes do something else"));
+        }
         if replaced {
             seen.breaches.push(format!("{id} was sent with other bytes, and nothing proved the old ones dead"));
         }
@@ -170,7 +178,9 @@ impl ChainAdapter for Watched {
                 self.breach(format!("{id} was built while its pool is paused: {reason}"));
             }
         }
-        self.chain().prepare(id, kind).await
+        let unsigned = self.chain().prepare(id, kind).await?;
+        lock(&self.seen).sent.entry(id.clone()).or_default().lies = unsigned.intent != *kind;
+        Ok(unsigned)
     }
 
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {

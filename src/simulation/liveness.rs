@@ -152,6 +152,8 @@ impl World {
             if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
                 return Err(Stop::failed(format!("pool {pool}: ledger and chain at one height: {differences:?}")));
             }
+            self.check_on_chain(pool).await?;
+            self.check_settled(pool).await?;
             self.audit(pool).await?;
             self.count_chain_faults(pool);
             let closes = self.promises.closes.get(pool).copied().unwrap_or(0);

@@ -45,7 +45,14 @@ impl World {
     /// A fault of a chain, or of one of its validators.
     pub(super) async fn chain_fault(&mut self, pool: usize) -> Result<(), Stop> {
         let fault = self.draw_fault(pool);
-        let Some(chain) = self.chains.get(pool).map(|chain| chain.chain.clone()) else { return Ok(()) };
+        let Some(chain) = self.chains.get_mut(pool) else { return Ok(()) };
+        chain.may_differ |= matches!(
+            fault,
+            SimulatedFault::LyingObserve { .. }
+                | SimulatedFault::LyingStake { .. }
+                | SimulatedFault::SilentSlash { .. }
+        );
+        let chain = chain.chain.clone();
         self.coverage.hit("fault set", fault.name());
         let name = fault.name();
         self.note(|| format!("pool {pool}: {fault:?}"));

@@ -8,6 +8,7 @@
 pub mod auditor;
 mod calls;
 mod chains;
+mod conduct;
 pub mod coverage;
 mod custody;
 mod disk;

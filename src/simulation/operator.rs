@@ -380,10 +380,11 @@ impl World {
     async fn plan(&mut self, pool: usize) -> Result<(), Stop> {
         let of = self.pool(pool)?;
         let plan = self.ask_app("a plan", async move |app| app.plan_rebalance(&of).await).await?;
-        for reason in plan.map(|plan| plan.plan.reasons).unwrap_or_default() {
+        let Some(plan) = plan else { return Ok(()) };
+        for reason in &plan.plan.reasons {
             self.coverage.hit("plan reason", reason.name());
         }
-        Ok(())
+        self.check_plan(pool, &plan).await
     }
 
     pub(super) async fn reconcile(&mut self, pool: usize) -> Result<(), Stop> {

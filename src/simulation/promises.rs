@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::app::metrics::PoolName;
 use crate::domain::distribution::DistributionState;
+use crate::domain::equations::EquationResult;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
+use crate::domain::period::PeriodIndex;
 use crate::store::records::{DistributionRecord, OperationRecord, PeriodRecord};
 use crate::store::{PartitionId, Store, keys};
 
 use super::Problem;
+use super::conduct::Conduct;
 use super::founding::POOLS;
 use super::world::{Stop, World};
 
@@ -24,6 +27,20 @@ pub(super) struct Promises {
     released: BTreeMap<(usize, u64), DistributionRecord>,
     /// How many distributions of each pool were released.
     pub(super) closes: [u64; POOLS],
+    /// What was seen of each pool's conduct.
+    pub(super) conduct: [Conduct; POOLS],
+}
+
+impl Promises {
+    /// The operations of a pool that ended.
+    pub(super) fn ended_of(&self, pool: usize) -> impl Iterator<Item = &OperationRecord> {
+        self.ended.iter().filter(move |(key, _)| key.0 == pool).map(|(_, record)| record)
+    }
+
+    /// Whether a period's distribution was seen released.
+    pub(super) fn has_released(&self, pool: usize, period: PeriodIndex) -> bool {
+        self.released.contains_key(&(pool, period.0))
+    }
 }
 
 /// A released distribution without what may still change: whether it is settled.
@@ -48,11 +65,15 @@ impl World {
         for source in 0..self.ledger.put_balance() {
             self.check_cursor(source)?;
         }
+        self.check_unbroken().await?;
         let positions = self.step.is_multiple_of(8);
         for pool in 0..POOLS {
             self.check_equations(pool).await?;
             self.check_chain(pool).await?;
             self.check_operations(pool).await?;
+            self.check_paused(pool).await?;
+            self.check_freezes(pool).await?;
+            self.check_agreement(pool).await?;
             if positions {
                 self.check_distributions(pool).await?;
             }
@@ -69,7 +90,9 @@ impl World {
         let Some(audited) = audited else { return Ok(()) };
         match audited.broken() {
             None => Ok(()),
-            Some(broken) => Err(Stop::failed(format!("pool {pool}: {broken:?}"))),
+            Some(EquationResult { number, name, left, right, detail, .. }) => Err(Stop::failed(format!(
+                "pool {pool}: equation {number} ({name}; {detail}): {left} on the left, {right} on the right"
+            ))),
         }
     }
 
@@ -117,6 +140,7 @@ impl World {
                     operation.state.name()
                 )));
             }
+            self.check_trying(&operation)?;
             now_open.insert((pool, operation.id), operation.state);
         }
         let gone: Vec<OperationId> = self

@@ -109,8 +109,10 @@ pub(super) struct World {
     /// The time that the service sees, and by how much it is wrong.
     clock: Arc<Hand>,
     pub(super) skew: i64,
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) book: BookConfig,
+    /// When the service had nothing left to do, since it was started: as its clock said.
+    pub(super) idle_at: Option<UnixSeconds>,
     trace: bool,
 }
 
@@ -143,6 +145,7 @@ impl World {
             skew: 0,
             settings,
             book,
+            idle_at: None,
             trace: options.trace,
             rng,
         };
@@ -309,13 +312,16 @@ impl World {
 
     /// Ticks until nothing is due.
     pub(super) async fn tick_until_idle(&mut self) -> Result<(), Stop> {
+        self.idle_at = None;
         for _ in 0..MAX_TICKS {
             let Some(engine) = &mut self.engine else { return Err(Stop::Killed) };
+            let now = engine.app.now();
             let ticked = engine.tick().await?;
             for (what, error) in &ticked.failures {
                 self.judge_failure(what, error)?;
             }
             if ticked.worked == 0 || self.disk.has_failed() {
+                self.idle_at = ticked.failures.is_empty().then_some(now);
                 return Ok(());
             }
             if self.step.is_multiple_of(LOOKED_AT) {
@@ -359,6 +365,7 @@ impl World {
     /// Starts the service on what is on the disk.
     pub(super) async fn start(&mut self) -> Result<(), Stop> {
         self.engine = None;
+        self.idle_at = None;
         self.clock.forget();
         for chain in &self.chains {
             chain.watched.set_disk(self.disk.clone());

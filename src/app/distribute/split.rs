@@ -196,6 +196,10 @@ fn pay_chunk(
     Ok(payouts)
 }
 
+/// How many bits of an integer a float keeps.
+#[cfg(feature = "seeded-bugs")]
+const MANTISSA_BITS: u32 = 53;
+
 /// A payout as a bug that is put in makes it, of the account at `place` of its chunk.
 #[cfg(feature = "seeded-bugs")]
 fn mistaken(payout: BaseUnits, place: usize, chunk: u32) -> Result<BaseUnits, AppError> {
@@ -205,6 +209,10 @@ fn mistaken(payout: BaseUnits, place: usize, chunk: u32) -> Result<BaseUnits, Ap
     }
     if on(Bug::AnotherUnit) {
         return BaseUnits::new(payout.get() / 1_000).map_err(broken);
+    }
+    if on(Bug::PaidInFloats) {
+        let cut = (u128::BITS - payout.get().leading_zeros()).saturating_sub(MANTISSA_BITS);
+        return BaseUnits::new(payout.get() >> cut << cut).map_err(broken);
     }
     if on(Bug::LastAccountsOmitted) && place >= 4 { Ok(BaseUnits::ZERO) } else { Ok(payout) }
 }
