@@ -22,6 +22,7 @@ const ONE_IN: u64 = 100;
 /// What no world reaches: group, name, and why.
 const OUT_OF_REACH: &[(&str, &str, &str)] = &[
     ("refusal", "SNAPSHOT_TOO_LARGE", "snapshots are held up to 512 MiB, which no world fills"),
+    ("refusal", "HISTORY_TOO_LONG", "takes a million records of one position"),
     ("refusal", "SIMULATION_ONLY", "the node's own answer where a chain is not simulated; here all are"),
     (
         "refusal",
