@@ -115,8 +115,9 @@ impl App {
 
     /// What operators set of a pool.
     pub async fn pool_state(&self, pool: &Pool) -> Result<PoolState, AppError> {
-        let state = self.read(pool.control(), &keys::pool_state()).await?;
-        state.ok_or_else(|| AppError::Broken(format!("pool {} has no state record", pool.id())))
+        let state = self.store.get(pool.control(), &keys::pool_state()).await?;
+        let state = state.ok_or_else(|| AppError::Broken(format!("pool {} has no state record", pool.id())))?;
+        Ok((*pool.state.decode(&state)?).clone())
     }
 
     /// The policy that counts for a period that begins after all that are open.

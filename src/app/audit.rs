@@ -16,10 +16,10 @@ use crate::chain::Observation;
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::distribution::DistributionState;
 use crate::domain::equations::{self, BookFigures, EquationResult, RevisionPayouts, Snapshot, Tally};
-use crate::domain::ledger::{Account, ClaimAccount, LedgerView};
+use crate::domain::ledger::{Account, ClaimAccount, Ledger, LedgerView};
 use crate::domain::payout::PayoutSum;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{DistributionRecord, LedgerRecord, PayoutAckRecord, PayoutSeal, PostingRecord};
+use crate::store::records::{DistributionRecord, PayoutAckRecord, PayoutSeal, PostingRecord};
 use crate::store::{KeyRange, keys};
 
 use super::control::Change;
@@ -212,7 +212,7 @@ impl App {
     ) -> Result<Audited, AppError> {
         let no_pool = || AppError::Broken(format!("the book has no pool {}", pool.id()));
         let guard = Change::begin(self, pool, now).await?;
-        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
+        let record = self.ledger(pool).await?;
         let groups = self.book.groups(pool.number()).ok_or_else(no_pool)?;
         let basis = (record.version, groups);
         if let Some(last) = last.filter(|last| last.basis == basis) {
@@ -227,7 +227,7 @@ impl App {
             Some((groups, walked)) if groups == basis.1 => walked,
             _ => self.book.audit(pool.number()).ok_or_else(no_pool)?,
         };
-        let audited = evaluated(now, record, &walked, &history, basis)?;
+        let audited = evaluated(now, &record.ledger, &walked, &history, basis)?;
         remembered.present = Some((audited.basis.0, history));
         remembered.walked = Some((audited.basis.1.clone(), walked));
         Ok(audited)
@@ -327,7 +327,7 @@ impl Posted {
 /// The equations over what was read.
 fn evaluated(
     at: UnixSeconds,
-    record: LedgerRecord,
+    ledger: &Ledger,
     walked: &book::Audit,
     history: &History,
     basis: (u64, Vec<u64>),
@@ -343,7 +343,7 @@ fn evaluated(
         adjusted_up: walked.adjusted.up,
         adjusted_down: walked.adjusted.down,
     };
-    let view = LedgerView::new(record.ledger, principal).map_err(broken)?;
+    let view = LedgerView::new(ledger.clone(), principal).map_err(broken)?;
     let snapshot = Snapshot {
         view: &view,
         book: &book,

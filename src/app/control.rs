@@ -35,7 +35,7 @@ impl<'a> Change<'a> {
         let guard = pool.lock.lock().await;
         let before = app.store.get(pool.control(), &keys::ledger()).await?;
         let record = match &before {
-            Some(bytes) => LedgerRecord::decode(bytes)?,
+            Some(bytes) => (*pool.ledger.decode(bytes)?).clone(),
             None => LedgerRecord::default(),
         };
         Ok(Self { app, pool, at, before, record, writes: BTreeMap::new(), expectations: Vec::new(), _guard: guard })

@@ -18,6 +18,7 @@ pub mod error;
 pub mod forecast;
 pub mod history;
 pub mod ingest;
+mod memo;
 pub mod metrics;
 pub mod operate;
 pub mod pay;
@@ -45,7 +46,7 @@ use crate::chain::{ChainAdapter, Signer};
 use crate::clock::Clock;
 use crate::domain::ids::{ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{PoolRecord, Record, SourceRecord};
+use crate::store::records::{LedgerRecord, PoolRecord, PoolState, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
 
 pub use error::{AppError, Failure, Reason, Refusal, Work};
@@ -101,6 +102,10 @@ pub struct Pool {
     oldest: close::Oldest,
     /// The entry of the enrolment log that the pool follows it after; unset until what came before is carried over.
     follows_from: OnceLock<u64>,
+    /// Its ledger as it was read last.
+    ledger: memo::Memo<LedgerRecord>,
+    /// What operators set of it, as it was read last.
+    state: memo::Memo<PoolState>,
 }
 
 impl Pool {
@@ -204,6 +209,14 @@ impl App {
         Ok(bytes.map(|bytes| R::decode(&bytes)).transpose()?)
     }
 
+    /// The ledger of a pool, as it is now.
+    async fn ledger(&self, pool: &Pool) -> Result<Arc<LedgerRecord>, AppError> {
+        match self.store.get(pool.control(), &keys::ledger()).await? {
+            Some(bytes) => Ok(pool.ledger.decode(&bytes)?),
+            None => Ok(Arc::default()),
+        }
+    }
+
     /// Whether anything stands at `key`.
     async fn contains(&self, partition: PartitionId, key: &[u8]) -> Result<bool, AppError> {
         Ok(self.store.get(partition, key).await?.is_some())
@@ -275,6 +288,8 @@ impl App {
             shown: audit::Shown::default(),
             oldest: close::Oldest::default(),
             follows_from: OnceLock::new(),
+            ledger: memo::Memo::default(),
+            state: memo::Memo::default(),
         });
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.id().clone(), pool.clone());
         Ok(pool)

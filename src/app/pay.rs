@@ -172,7 +172,8 @@ impl App {
             let message = format!("pool {} has released no revision {revision} of period {period}", pool.id());
             AppError::refused(Reason::UnknownDistribution, message)
         })?;
-        let mut found = Vec::with_capacity(limit.min(10_000));
+        let left = record.paid_count.saturating_sub(from_index);
+        let mut found = Vec::with_capacity(limit.min(10_000).min(usize::try_from(left).unwrap_or(usize::MAX)));
         if limit == 0 {
             return Ok(found);
         }

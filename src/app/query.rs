@@ -24,8 +24,7 @@ use crate::domain::period::PeriodState;
 use crate::domain::policy::PoolPolicy;
 use crate::domain::reserve;
 use crate::domain::time::UnixSeconds;
-use crate::store::keys;
-use crate::store::records::{ChainMark, LedgerRecord, PeriodRecord, PoolState};
+use crate::store::records::{ChainMark, PeriodRecord, PoolState};
 
 use super::audit::{self, Audited};
 use super::forecast::Outlook;
@@ -126,8 +125,8 @@ fn broken(error: AmountError) -> AppError {
 impl App {
     /// The ledger of a pool with the principal, as of now.
     pub async fn ledger_view(&self, pool: &Pool) -> Result<LedgerView, AppError> {
-        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
-        LedgerView::new(record.ledger, self.principal(pool)?).map_err(broken)
+        let record = self.ledger(pool).await?;
+        LedgerView::new(record.ledger.clone(), self.principal(pool)?).map_err(broken)
     }
 
     /// A pool as it is now.
@@ -248,8 +247,7 @@ impl App {
 
     /// A value that is another one after every change of a pool, whether of its records or of a balance.
     pub async fn pool_version(&self, pool: &Pool) -> Result<(u64, Vec<u64>), AppError> {
-        let record: LedgerRecord = self.read(pool.control(), &keys::ledger()).await?.unwrap_or_default();
-        Ok((record.version, self.book.groups(pool.number()).unwrap_or_default()))
+        Ok((self.ledger(pool).await?.version, self.book.groups(pool.number()).unwrap_or_default()))
     }
 
     /// The hash of a pool's positions, the same for any number of partitions; `None` for a pool that the book does not have.

@@ -128,11 +128,11 @@ impl History {
 
     /// Forgets the single revisions that are neither shown nor fail, where `last` is the last period of all.
     fn shorten(&mut self, last: u64) {
-        let kept = |revision: RevisionRef, equations: &[EquationResult]| {
-            !is_old(revision, last) || !equations::all_hold(equations)
+        let kept = |revision: RevisionRef, equations: &dyn Fn() -> Vec<EquationResult>| {
+            !is_old(revision, last) || !equations::all_hold(&equations())
         };
-        self.released.retain(|one| kept(one.0, &equations::of_revisions(std::slice::from_ref(one), &[])));
-        self.payouts.retain(|one| kept(one.revision, &equations::of_revisions(&[], std::slice::from_ref(one))));
+        self.released.retain(|one| kept(one.0, &|| equations::of_revisions(std::slice::from_ref(one), &[])));
+        self.payouts.retain(|one| kept(one.revision, &|| equations::of_revisions(&[], std::slice::from_ref(one))));
     }
 
     /// Leaves out the equations of single revisions that hold and are of long ago.
