@@ -378,7 +378,9 @@ impl World {
         for difference in answer.differences.iter().filter(|difference| difference.refused.is_none()) {
             let Some((pool, account)) = self.place_of(difference) else { continue };
             let balance = difference.seen.snapshot.unwrap_or_default().get();
-            if let Some(holding) = self.ledger.holding(pool, account) {
+            // A position that is another's as the world knows it may be this one's in the book, by an event in its name.
+            let known = self.ledger.holding(pool, account).filter(|holding| holding.owner == taken.source);
+            if let Some(holding) = known {
                 (holding.accepted, holding.corrected) = (Some(balance), None);
                 holding.last_sequence = answer.sequence;
             }
