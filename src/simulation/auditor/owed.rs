@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::{About, Findings};
 use super::input::{Distribution, Input, Period, Slash, State};
 
+/// How far the service's clock may be behind the chain's, in seconds: a slash is dated by the one, a revision by the other.
+const CLOCKS_APART_SECONDS: i64 = 900;
+
 /// What is owed and what is carried, once so many of the slashes are booked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Debt {
@@ -34,7 +37,8 @@ impl Debt {
             if let Some(debt) = debts.iter().find(|debt| (debt.owed, debt.carry) == engine) {
                 return debt.clone();
             }
-            if input.slashes.get(booked).is_none_or(|next| next.at > told.computed_at) {
+            let latest = told.computed_at + CLOCKS_APART_SECONDS;
+            if input.slashes.get(booked).is_none_or(|next| next.at > latest) {
                 break;
             }
             debts = debts.iter().flat_map(|debt| debt.book(input)).collect();
