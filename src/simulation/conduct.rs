@@ -33,7 +33,7 @@ impl World {
     /// What the service itself found broken since it was started must not be, unless a chain has lied.
     pub(super) async fn check_unbroken(&mut self) -> Result<(), Stop> {
         let broken = self.app()?.metrics.equations_broken.get();
-        if broken == 0 || self.chains.iter().any(|chain| chain.watched.lied() > 0) {
+        if broken == 0 || self.chains.iter().any(|chain| !chain.watched.lies().is_empty()) {
             return Ok(());
         }
         let mut reasons = Vec::new();
@@ -113,7 +113,7 @@ impl World {
     /// Ledger and chain differ only where the chain shows what is not so, or has lost stake without a word.
     pub(super) async fn check_agreement(&mut self, pool: usize) -> Result<(), Stop> {
         let mark: Option<ChainMark> = self.stored(pool, &keys::chain_mark()).await?;
-        let excused = self.chains.get(pool).is_none_or(|chain| chain.may_differ || chain.watched.lied() > 0);
+        let excused = self.chains.get(pool).is_none_or(|chain| chain.may_differ || !chain.watched.lies().is_empty());
         match mark.and_then(|mark| mark.mismatch) {
             Some(mismatch) if !excused => {
                 Err(Stop::failed(format!("pool {pool}: ledger and chain differ, and nobody lied: {mismatch}")))
@@ -155,7 +155,7 @@ impl World {
 
     /// At the end: each operation says of itself what the chain did for it, and what that cost.
     pub(super) async fn check_settled(&mut self, pool: usize) -> Result<(), Stop> {
-        let Some(chain) = self.chains.get(pool).filter(|chain| chain.watched.lied() == 0) else { return Ok(()) };
+        let Some(chain) = self.chains.get(pool).filter(|chain| chain.watched.lies().is_empty()) else { return Ok(()) };
         let effects = chain.chain.final_effects().await.map_err(Problem::of)?;
         let mut of: BTreeMap<&OperationId, Vec<&EffectKind>> = BTreeMap::new();
         for effect in &effects {
