@@ -9,6 +9,7 @@ use crate::domain::effect::EffectKind;
 use crate::domain::ids::{OperationId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount};
 use crate::domain::operation::{OperationKind, OperationState};
+use crate::domain::time::UnixSeconds;
 use crate::store::records::{ChainMark, LedgerRecord, OperationRecord, PeriodRecord, PoolState, Record};
 use crate::store::{PartitionId, Store, keys};
 
@@ -17,9 +18,6 @@ use super::calls::{Ask, CallState};
 use super::founding::POOLS;
 use super::world::{Stop, World};
 
-/// The longest pause between two visits of an operation, in seconds, and the most that the service's clock jumps.
-const LONGEST_PAUSE_SECONDS: u64 = 3_600 + 1_000;
-
 /// What was seen of a pool's conduct.
 #[derive(Debug, Default)]
 pub(super) struct Conduct {
@@ -27,6 +25,8 @@ pub(super) struct Conduct {
     paused: Option<u64>,
     /// How many periods it has decided to freeze.
     closed: u64,
+    /// Open operations that are tried past their time, and when each was visited last.
+    late: BTreeMap<OperationId, UnixSeconds>,
 }
 
 impl World {
@@ -45,20 +45,24 @@ impl World {
     }
 
     /// An open operation was visited when it was due, and is tried within its bounds.
-    pub(super) fn check_trying(&self, operation: &OperationRecord) -> Result<(), Stop> {
+    pub(super) fn check_trying(&mut self, pool: usize, operation: &OperationRecord) -> Result<(), Stop> {
         let OperationRecord { id, state, attempts, since, updated_at, next_attempt_at, .. } = operation;
         let needs_operator = *state == OperationState::NeedsOperator;
         let asked = !needs_operator || operation.signed.is_some();
         if asked && self.idle_at.is_some_and(|idle_at| *next_attempt_at < idle_at) {
             return Err(Stop::failed(format!("{id} was due at {next_attempt_at}, and nobody has driven it")));
         }
-        if needs_operator || state.ended() {
-            return Ok(());
-        }
-        if *attempts > self.settings.max_attempts {
+        if !needs_operator && !state.ended() && *attempts > self.settings.max_attempts {
             return Err(Stop::failed(format!("{id} was tried {attempts} times, and no operator was asked")));
         }
-        if updated_at.since(*since) > self.settings.max_operation_seconds + LONGEST_PAUSE_SECONDS {
+        let late = &mut self.promises.conduct[pool].late;
+        if needs_operator || state.ended() || updated_at.since(*since) <= self.settings.max_operation_seconds {
+            late.remove(id);
+            return Ok(());
+        }
+        // One that was cut off while it was sent is asked for first, however late that is found.
+        let visited = late.insert(id.clone(), *updated_at);
+        if visited.is_some_and(|visited| visited != *updated_at) {
             return Err(Stop::failed(format!("{id} is tried since {since}, and no operator was asked")));
         }
         Ok(())
