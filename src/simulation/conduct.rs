@@ -9,6 +9,7 @@ use crate::domain::effect::EffectKind;
 use crate::domain::ids::{OperationId, ValidatorId};
 use crate::domain::ledger::{Account, AssetAccount};
 use crate::domain::operation::{OperationKind, OperationState};
+use crate::domain::time::UnixSeconds;
 use crate::store::records::{ChainMark, LedgerRecord, OperationRecord, PeriodRecord, PoolState, Record};
 use crate::store::{PartitionId, Store, keys};
 
@@ -17,9 +18,6 @@ use super::calls::{Ask, CallState};
 use super::founding::POOLS;
 use super::world::{Stop, World};
 
-/// The longest pause between two visits of an operation, in seconds, and the most that the service's clock jumps.
-const LONGEST_PAUSE_SECONDS: u64 = 3_600 + 1_000;
-
 /// What was seen of a pool's conduct.
 #[derive(Debug, Default)]
 pub(super) struct Conduct {
@@ -27,13 +25,15 @@ pub(super) struct Conduct {
     paused: Option<u64>,
     /// How many periods it has decided to freeze.
     closed: u64,
+    /// Open operations that are tried past their time, and when each was visited last.
+    late: BTreeMap<OperationId, UnixSeconds>,
 }
 
 impl World {
     /// What the service itself found broken since it was started must not be, unless a chain has lied.
     pub(super) async fn check_unbroken(&mut self) -> Result<(), Stop> {
         let broken = self.app()?.metrics.equations_broken.get();
-        if broken == 0 || self.chains.iter().any(|chain| chain.watched.lied() > 0) {
+        if broken == 0 || self.chains.iter().any(|chain| !chain.watched.lies().is_empty()) {
             return Ok(());
         }
         let mut reasons = Vec::new();
@@ -45,20 +45,24 @@ impl World {
     }
 
     /// An open operation was visited when it was due, and is tried within its bounds.
-    pub(super) fn check_trying(&self, operation: &OperationRecord) -> Result<(), Stop> {
+    pub(super) fn check_trying(&mut self, pool: usize, operation: &OperationRecord) -> Result<(), Stop> {
         let OperationRecord { id, state, attempts, since, updated_at, next_attempt_at, .. } = operation;
         let needs_operator = *state == OperationState::NeedsOperator;
         let asked = !needs_operator || operation.signed.is_some();
         if asked && self.idle_at.is_some_and(|idle_at| *next_attempt_at < idle_at) {
             return Err(Stop::failed(format!("{id} was due at {next_attempt_at}, and nobody has driven it")));
         }
-        if needs_operator || state.ended() {
-            return Ok(());
-        }
-        if *attempts > self.settings.max_attempts {
+        if !needs_operator && !state.ended() && *attempts > self.settings.max_attempts {
             return Err(Stop::failed(format!("{id} was tried {attempts} times, and no operator was asked")));
         }
-        if updated_at.since(*since) > self.settings.max_operation_seconds + LONGEST_PAUSE_SECONDS {
+        let late = &mut self.promises.conduct[pool].late;
+        if needs_operator || state.ended() || updated_at.since(*since) <= self.settings.max_operation_seconds {
+            late.remove(id);
+            return Ok(());
+        }
+        // One that was cut off while it was sent is asked for first, however late that is found.
+        let visited = late.insert(id.clone(), *updated_at);
+        if visited.is_some_and(|visited| visited != *updated_at) {
             return Err(Stop::failed(format!("{id} is tried since {since}, and no operator was asked")));
         }
         Ok(())
@@ -113,7 +117,7 @@ impl World {
     /// Ledger and chain differ only where the chain shows what is not so, or has lost stake without a word.
     pub(super) async fn check_agreement(&mut self, pool: usize) -> Result<(), Stop> {
         let mark: Option<ChainMark> = self.stored(pool, &keys::chain_mark()).await?;
-        let excused = self.chains.get(pool).is_none_or(|chain| chain.may_differ || chain.watched.lied() > 0);
+        let excused = self.chains.get(pool).is_none_or(|chain| chain.may_differ || !chain.watched.lies().is_empty());
         match mark.and_then(|mark| mark.mismatch) {
             Some(mismatch) if !excused => {
                 Err(Stop::failed(format!("pool {pool}: ledger and chain differ, and nobody lied: {mismatch}")))
@@ -155,7 +159,7 @@ impl World {
 
     /// At the end: each operation says of itself what the chain did for it, and what that cost.
     pub(super) async fn check_settled(&mut self, pool: usize) -> Result<(), Stop> {
-        let Some(chain) = self.chains.get(pool).filter(|chain| chain.watched.lied() == 0) else { return Ok(()) };
+        let Some(chain) = self.chains.get(pool).filter(|chain| chain.watched.lies().is_empty()) else { return Ok(()) };
         let effects = chain.chain.final_effects().await.map_err(Problem::of)?;
         let mut of: BTreeMap<&OperationId, Vec<&EffectKind>> = BTreeMap::new();
         for effect in &effects {

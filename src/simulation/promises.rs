@@ -140,7 +140,7 @@ impl World {
                     operation.state.name()
                 )));
             }
-            self.check_trying(&operation)?;
+            self.check_trying(pool, &operation)?;
             now_open.insert((pool, operation.id), operation.state);
         }
         let gone: Vec<OperationId> = self
