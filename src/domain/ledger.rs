@@ -473,17 +473,9 @@ impl LedgerView {
 
     /// The claims that are neither principal nor house: what must stay at hand for others.
     pub fn other_claims(&self) -> Result<BaseUnits, AmountError> {
-        BaseUnits::sum(
-            [
-                ClaimAccount::Undistributed,
-                ClaimAccount::InDistribution,
-                ClaimAccount::Payable,
-                ClaimAccount::Carry,
-                ClaimAccount::Unclaimed,
-                ClaimAccount::Suspense,
-            ]
-            .map(|account| self.claim(account)),
-        )
+        use ClaimAccount as C;
+        let others = [C::Undistributed, C::InDistribution, C::Payable, C::Carry, C::Unclaimed, C::Suspense];
+        BaseUnits::sum(others.map(|account| self.claim(account)))
     }
 
     /// The sum of all assets, custody with the principal leg.
