@@ -133,8 +133,9 @@ impl Rig {
             ..settings
         };
         let adapter = Arc::new(simulated.clone());
+        let beside = if descriptor.asset.as_str() == "NEAR" { presets::atom() } else { presets::near() };
         let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter };
-        let beside = SimulatedChain::open_memory(MemoryLog::new(), presets::near(), clock.clone()).unwrap();
+        let beside = SimulatedChain::open_memory(MemoryLog::new(), beside, clock.clone()).unwrap();
         let descriptor = beside.descriptor().await.unwrap();
         let beside = Chain { descriptor, signer: Arc::new(beside.signer()), adapter: Arc::new(beside) };
         let chains = [chain, beside];
@@ -164,7 +165,7 @@ impl Rig {
         let mut settings = settings(ReleaseLimits::default());
         settings.reserve.custody_address = descriptor.custody_address;
         let new = administer::NewPool {
-            id: PoolId::new("near").unwrap(),
+            id: PoolId::new("beside").unwrap(),
             chain: descriptor.chain,
             asset: descriptor.asset,
             first_period_start: Some(start),
@@ -174,7 +175,7 @@ impl Rig {
         };
         let app = self.app.clone();
         let created = app.create_pool(&request, new).await;
-        if let Ok(pool) = app.pool(&PoolId::new("near").unwrap()) {
+        if let Ok(pool) = app.pool(&PoolId::new("beside").unwrap()) {
             self.pool = pool;
         }
         created.map(|_| ())
