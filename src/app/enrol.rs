@@ -290,8 +290,8 @@ mod tests {
         rig.set_time(3_000);
         rig.create_beside(at(0)).await.unwrap();
         let (request, app, asset) = (rig.request(), rig.app.clone(), rig.pool.record.asset.clone());
-        let early = app.put_balance(&request, account("bob"), asset, units(10), Some(at(0)));
-        assert!(matches!(early.await, Err(AppError::Refused(refusal)) if refusal.reason == Reason::PeriodNotOpen));
+        let early = rig.drive(app.put_balance(&request, account("bob"), asset, units(10), Some(at(0)))).await;
+        assert!(matches!(early, Err(AppError::Refused(refusal)) if refusal.reason == Reason::PeriodNotOpen));
         enter(&mut rig).await;
         for (name, held_for) in [("alice", 3_000), ("bob", 1_500), ("carol", 3_000), ("dave", 3_000)] {
             rig.put(name, 10, 0).await;

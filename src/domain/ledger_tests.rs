@@ -1,4 +1,5 @@
-use super::super::ids::TransactionId;
+use super::super::effect::EffectKey;
+use super::super::ids::{OperationId, TransactionId};
 use super::*;
 
 fn units(n: u64) -> BaseUnits {
