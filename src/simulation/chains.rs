@@ -49,9 +49,10 @@ impl WorldChain {
 
     /// The chain's own node restarts: what is on its log stays, the faults that were armed are gone.
     pub(super) fn reopen(&mut self) -> Result<(), ChainError> {
-        let clock = self.clock.clone();
+        let (clock, lied) = (self.clock.clone(), self.watched.lied());
         self.chain = SimulatedChain::open_memory(self.log.clone(), self.config.clone(), clock)?;
         *lock(&self.watched.chain) = self.chain.clone();
+        lock(&self.watched.seen).lied_before = lied;
         Ok(())
     }
 
@@ -81,6 +82,8 @@ struct Seen {
     breaches: Vec<String>,
     /// Effects as they were told where that was a lie.
     lies: Vec<Effect>,
+    /// How often the chain had lied when its node restarted last: the node itself counts from there.
+    lied_before: u64,
 }
 
 /// The way to a chain, with a watch on it: nothing is sent that is not durable, nothing new flows out of a paused pool,
@@ -110,7 +113,8 @@ impl Watched {
 
     /// How often the chain has lied about an effect.
     pub(super) fn lied(&self) -> u64 {
-        self.chain().fault_counts().get("lying_effect").copied().unwrap_or(0)
+        let since = self.chain().fault_counts().get("lying_effect").copied().unwrap_or(0);
+        lock(&self.seen).lied_before + since
     }
 
     async fn note_lies(&self, lied: u64, told: &[Effect]) {
