@@ -108,8 +108,8 @@ impl Watched {
         lock(&self.seen).lies.clone()
     }
 
-    /// How often the chain has lied about an effect.
-    pub(super) fn lied(&self) -> u64 {
+    /// How often the chain has lied about an effect since its node started.
+    fn lied(&self) -> u64 {
         self.chain().fault_counts().get("lying_effect").copied().unwrap_or(0)
     }
 

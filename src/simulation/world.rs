@@ -354,7 +354,9 @@ impl World {
                 Ok(())
             }
             // What a chain has lied about may fit nothing that is booked.
-            AppError::Broken(_) if self.chains.iter().any(|chain| chain.preset == what && chain.watched.lied() > 0) => {
+            AppError::Broken(_)
+                if self.chains.iter().any(|chain| chain.preset == what && !chain.watched.lies().is_empty()) =>
+            {
                 self.coverage.hit("failure", "Broken by a lie");
                 Ok(())
             }
