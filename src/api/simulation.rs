@@ -81,6 +81,7 @@ fn fault(asset: &AssetId, now: UnixSeconds, body: &sim::SetFaultRequest) -> Resu
         Kind::SubmitLost => SimulatedFault::SubmitLostBefore { times },
         Kind::ReplyLost => SimulatedFault::SubmitLostAfter { times },
         Kind::SubmitLate => SimulatedFault::SubmitLate { after_seconds: needed("seconds", body.seconds)?, times },
+        Kind::SubmitRefused => SimulatedFault::SubmitRefused { times },
         Kind::DuplicateSubmit => SimulatedFault::DuplicateSubmit { times },
         Kind::PartialEffect => {
             let share_bps = field::within(&Path::of("fraction_bps"), body.fraction_bps, 1..=WHOLE_BPS - 1)?;
@@ -125,6 +126,7 @@ fn kind_of(name: &str) -> sim::FaultKind {
         "submit_lost_before" => Kind::SubmitLost,
         "submit_lost_after" => Kind::ReplyLost,
         "submit_late" => Kind::SubmitLate,
+        "submit_refused" => Kind::SubmitRefused,
         "duplicate_submit" => Kind::DuplicateSubmit,
         "partial_effect" => Kind::PartialEffect,
         "reorg" => Kind::Reorg,

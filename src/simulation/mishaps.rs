@@ -71,7 +71,7 @@ impl World {
             0 | 1 => SimulatedFault::SubmitLostBefore { times },
             2 | 3 => SimulatedFault::SubmitLostAfter { times },
             4 => SimulatedFault::SubmitLate { after_seconds: self.rng.between(block, 90), times },
-            5 => SimulatedFault::SubmitLate { after_seconds: self.rng.between(block, 900), times },
+            5 => SimulatedFault::SubmitLate { after_seconds: self.rng.between(block, 4_500), times },
             6 => SimulatedFault::LookupUnavailable { times: times * 2 },
             7 => SimulatedFault::EffectsUnavailable { times },
             8 => SimulatedFault::StaleObserve { blocks: self.rng.between(1, 200), times },
@@ -101,6 +101,7 @@ impl World {
             27 => SimulatedFault::Reorg { depth: self.rng.between(1, 60), times: 1 },
             28 => SimulatedFault::LyingEffect { times: 1 },
             23 => SimulatedFault::LyingStake { validator, missing: amount, times },
+            29 => SimulatedFault::SubmitRefused { times: 1 },
             _ => SimulatedFault::SubmitLostAfter { times: 1 },
         }
     }

@@ -36,6 +36,12 @@ const OUT_OF_REACH: &[(&str, &str, &str)] = &[
     ),
     ("hold reason", "ASSET_MISMATCH", "a chain that pays in another asset is another chain; each world keeps its own"),
     (
+        "hold reason",
+        "RECEIPTS_NOT_RECONCILED",
+        "a period is distributed once ledger and chain agree past its end, and its receipts lie before that",
+    ),
+    ("rejected event", "OVERTAKEN", "takes two calls at one time; a world makes one after the other"),
+    (
         "rejected event",
         "POOL_TOTAL_TOO_LARGE",
         "takes 48 of the largest balances there are in one group; a world has 24 accounts",
@@ -85,6 +91,7 @@ const UNASKED: &[(S, &[E], &str)] = &[
         &[E::LookupAbsentForGood, E::LookupAbsent, E::LookupPending, E::LookupDone, E::LookupFailed],
         "there are no bytes that could be looked up",
     ),
+    (S::Planned, &[E::AttemptsExhausted], "one whose attempts are used up is given up before its bytes are found dead"),
     (
         S::Submitting,
         &[
@@ -108,6 +115,11 @@ const UNASKED: &[(S, &[E], &str)] = &[
         S::NeedsOperator,
         &[E::SubmitAccepted, E::SubmitRefused, E::SubmitLost, E::AttemptsExhausted, E::TimeExhausted],
         "nothing is sent, and the bounds do not count, until an operator has said so",
+    ),
+    (
+        S::NeedsOperator,
+        &[E::LookupPending, E::LookupFailed],
+        "asked once an hour, it would have to be in the seconds before it is final, or fail after that long",
     ),
     (S::Confirmed, &[E::LookupDone], "one that has ended is not looked up"),
     (S::Failed, &[E::LookupFailed], "one that has ended is not looked up"),

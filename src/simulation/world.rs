@@ -331,7 +331,7 @@ impl World {
         Err(Stop::failed(format!("there is still work after {MAX_TICKS} ticks")))
     }
 
-    /// Counts the states of distributions between two ticks: some are gone with the next one.
+    /// Counts the states of distributions between two ticks, or after a crash: some are gone with the next one.
     async fn look_at_distributions(&mut self) -> Result<(), Stop> {
         for pool in 0..self.chains.len() {
             for record in self.distributions(pool).await? {
@@ -426,6 +426,7 @@ impl World {
     /// The service starts, its clients find out how far it got, and it does what is due.
     async fn come_back(&mut self) -> Result<(), Stop> {
         self.start().await?;
+        self.look_at_distributions().await?;
         self.resume_snapshots().await?;
         self.resume_feeds().await?;
         self.send_open_calls().await?;

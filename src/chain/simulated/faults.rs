@@ -21,6 +21,8 @@ pub enum SimulatedFault {
     /// `submit` does not answer; the transaction travels unseen (`lookup` says absent) and, unless it expires or is
     /// overtaken, is included `after_seconds` later.
     SubmitLate { after_seconds: u64, times: u32 },
+    /// `submit` refuses the transaction for good, and it never arrives.
+    SubmitRefused { times: u32 },
     /// The network delivers a submission twice. The chain includes it once.
     DuplicateSubmit { times: u32 },
     /// A submission of which the chain does only this share, below the whole in basis points: a clamped amount, or a
@@ -73,6 +75,7 @@ stable_names!(
         Self::SubmitLostBefore { .. } => "submit_lost_before",
         Self::SubmitLostAfter { .. } => "submit_lost_after",
         Self::SubmitLate { .. } => "submit_late",
+        Self::SubmitRefused { .. } => "submit_refused",
         Self::DuplicateSubmit { .. } => "duplicate_submit",
         Self::PartialEffect { .. } => "partial_effect",
         Self::Reorg { .. } => "reorg",
@@ -101,6 +104,7 @@ impl SimulatedFault {
             Self::SubmitLostBefore { times }
             | Self::SubmitLostAfter { times }
             | Self::SubmitLate { times, .. }
+            | Self::SubmitRefused { times }
             | Self::DuplicateSubmit { times }
             | Self::PartialEffect { times, .. }
             | Self::Reorg { times, .. }
@@ -245,6 +249,9 @@ impl Faults {
         self.outage(now)?;
         if let Some(drawn) = self.flaky() {
             return Ok(if drawn >> 63 == 0 { SubmitFate::LostBefore } else { SubmitFate::LostAfter });
+        }
+        if self.fire(|fault| matches!(fault, SimulatedFault::SubmitRefused { .. }).then_some(())).is_some() {
+            return Err(ChainError::Refused("a simulated fault: the chain takes no such transaction".into()));
         }
         let fate = self.fire(|fault| match fault {
             SimulatedFault::SubmitLostBefore { .. } => Some(SubmitFate::LostBefore),
