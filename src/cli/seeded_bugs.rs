@@ -17,8 +17,8 @@ const SHOWN_CHARS: usize = 110;
 const CHECKS: &[(&str, &str)] = &[
     ("the auditor has", "the auditor"),
     ("it does not come to rest", "liveness"),
-    (": equation ", "an equation, after the step"),
     ("the service found", "an equation, by the service itself"),
+    (": equation ", "an equation, after the step"),
     ("the books are broken", "the postings themselves"),
     ("did not fit the books", "the postings themselves"),
     ("ledger and chain", "reconciliation"),
