@@ -55,6 +55,11 @@ impl WorldChain {
         Ok(())
     }
 
+    /// Whether all that the service was shown is so, and the chain has told of all that it did.
+    pub(super) fn is_truthful(&self) -> bool {
+        !self.may_differ && self.watched.lied() == 0
+    }
+
     /// The chain as the service is given it.
     pub(super) fn connection(&self) -> Chain {
         let signer = Arc::new(self.chain.signer());

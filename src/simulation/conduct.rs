@@ -15,6 +15,7 @@ use crate::store::{PartitionId, Store, keys};
 
 use super::Problem;
 use super::calls::{Ask, CallState};
+use super::chains::WorldChain;
 use super::founding::POOLS;
 use super::world::{Stop, World};
 
@@ -116,13 +117,19 @@ impl World {
 
     /// Ledger and chain differ only where the chain shows what is not so, or has lost stake without a word.
     pub(super) async fn check_agreement(&mut self, pool: usize) -> Result<(), Stop> {
+        if !self.chains.get(pool).is_some_and(WorldChain::is_truthful) {
+            return Ok(());
+        }
         let mark: Option<ChainMark> = self.stored(pool, &keys::chain_mark()).await?;
-        let excused = self.chains.get(pool).is_none_or(|chain| chain.may_differ || !chain.watched.lies().is_empty());
-        match mark.and_then(|mark| mark.mismatch) {
-            Some(mismatch) if !excused => {
+        let state: Option<PoolState> = self.stored(pool, &keys::pool_state()).await?;
+        // A later reading may have agreed again within the same step; the pause stays.
+        let paused =
+            state.and_then(|state| state.paused).filter(|reason| reason.starts_with("ledger and chain differ"));
+        match mark.and_then(|mark| mark.mismatch).or(paused) {
+            Some(mismatch) => {
                 Err(Stop::failed(format!("pool {pool}: ledger and chain differ, and nobody lied: {mismatch}")))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
