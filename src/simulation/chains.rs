@@ -57,7 +57,7 @@ impl WorldChain {
 
     /// Whether all that the service was shown is so, and the chain has told of all that it did.
     pub(super) fn is_truthful(&self) -> bool {
-        !self.may_differ && self.watched.lied() == 0
+        !self.may_differ && self.watched.lies().is_empty()
     }
 
     /// The chain as the service is given it.
