@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(kind_of(read(&body).unwrap().name()), kind);
             kinds += 1;
         }
-        assert_eq!(kinds, 22);
+        assert_eq!(kinds, SimulatedFault::NAMES.len());
     }
 
     #[test]
