@@ -212,6 +212,9 @@ enum Stage {
 #[derive(Debug, Default)]
 struct Refused {
     count: u64,
+    /// How many of them were no differences at the first attempt: positions of other sources may have moved since. Where
+    /// not all differences are listed, nobody can tell those from the others, and they are taken as counted.
+    new: u64,
     /// The first in the order of pool and account.
     first: BTreeMap<(u16, AccountId), Difference>,
 }
@@ -386,7 +389,8 @@ impl SnapshotWork {
 
     /// Remembers what could not be applied.
     async fn note(&mut self, app: &App, outcome: SnapshotOutcome) -> Result<(), AppError> {
-        let Stage::Applying { listed, waiting, .. } = &mut self.stage else { return Ok(()) };
+        let Stage::Applying { mark, listed, waiting, .. } = &mut self.stage else { return Ok(()) };
+        let all_listed = mark.difference_count == listed.len() as u64;
         let sent: BTreeMap<(u16, AccountId), BaseUnits> =
             std::mem::take(waiting).into_iter().map(|(pool, account, balance)| ((pool, account), balance)).collect();
         let listed: BTreeMap<(u16, &AccountId), &Difference> =
@@ -403,8 +407,12 @@ impl SnapshotWork {
             }
             reasons.insert((pool, account), reason);
         }
+        let new = others.len() as u64;
         known.extend(app.unlisted(self, others).await?);
         let Stage::Applying { refused, .. } = &mut self.stage else { return Ok(()) };
+        if all_listed {
+            refused.new += new;
+        }
         refused.count += reasons.len() as u64;
         for mut difference in known {
             let place = (difference.seen.pool, difference.seen.account.clone());
@@ -420,7 +428,8 @@ impl SnapshotWork {
     async fn finish(&mut self, app: &App) -> Result<SnapshotStep, AppError> {
         let Stage::Applying { mark, listed, refused, .. } = &mut self.stage else { return Ok(SnapshotStep::More) };
         let before = mark.encode();
-        let done = SnapshotRecord { done: true, refused_count: refused.count, ..mark.clone() };
+        let difference_count = mark.difference_count + refused.new;
+        let done = SnapshotRecord { done: true, difference_count, refused_count: refused.count, ..mark.clone() };
         let listed = merge(std::mem::take(listed), std::mem::take(&mut refused.first));
         let key = keys::snapshot(self.source.0, &self.head.id);
         let mut batch = Batch::new(PartitionId::SERVICE);

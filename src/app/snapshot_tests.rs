@@ -193,6 +193,25 @@ async fn one_that_a_crash_cuts_off_comes_to_the_same_as_one_that_none_does() {
 }
 
 #[tokio::test]
+async fn what_another_source_moved_since_a_snapshot_was_cut_off_is_counted_too() {
+    let mut rig = ledger().await;
+    rig.set_time(500);
+    rig.put("others", 4, 10).await;
+    feed(&mut rig, 1, &[("own", 5, 10)]).await;
+    let said = [("others", 4), ("own", 6)];
+    rig.die_at(1, false);
+    assert!(send(&mut rig, "s", 2, 100, true, &said).await.is_err());
+    let mut rig = rig.restart().await;
+    rig.put("others", 3, 110).await;
+    let answer = send(&mut rig, "s", 2, 100, true, &said).await.unwrap();
+    assert_eq!((answer.difference_count, answer.applied_count, answer.refused_count), (2, 1, 1));
+    assert_eq!(answer.differences.len(), 2);
+    assert_eq!((balance(&rig, "own"), balance(&rig, "others")), (6, 3));
+    let again = send(&mut rig, "s", 2, 100, true, &said).await.unwrap();
+    assert_eq!(again, SnapshotAnswer { repeated: true, ..answer });
+}
+
+#[tokio::test]
 async fn a_new_pool_opens_from_a_snapshot() {
     let mut rig = ledger().await;
     rig.set_time(100);

@@ -216,7 +216,7 @@ impl World {
                 let found = self.drive(async move |app| app.position(&of, &name).await).await?;
                 match found {
                     Ok(position) if position.balance.get() == accepted => {}
-                    Ok(position) if Some(position.balance.get()) == holding.corrected => {}
+                    Ok(position) if Some(position.balance.get()) == holding.corrected_balance() => {}
                     Ok(position) if Some(position.balance.get()) == holding.snapshot => {}
                     Ok(position) => {
                         let has = position.balance;

@@ -27,8 +27,8 @@ pub(super) struct Holding {
     pub(super) balance: u128,
     /// What the service has accepted last.
     pub(super) accepted: Option<u128>,
-    /// What a correction may have made of it, until the next event.
-    pub(super) corrected: Option<u128>,
+    /// From when on, and what, a correction may have made of it, until the next event.
+    pub(super) corrected: Option<(UnixSeconds, u128)>,
     /// What a snapshot that was cut off may have made of it, until the next event.
     pub(super) snapshot: Option<u128>,
     /// The sequence of its owner that was accepted last; 0 where there is none.
@@ -37,6 +37,13 @@ pub(super) struct Holding {
     last_at: i64,
     /// Events and calls that are not answered.
     pub(super) open: u32,
+}
+
+impl Holding {
+    /// What a correction may have made of it.
+    pub(super) fn corrected_balance(&self) -> Option<u128> {
+        self.corrected.map(|(_, balance)| balance)
+    }
 }
 
 /// What became of an event.
@@ -244,8 +251,8 @@ impl World {
                 let Some(holding) = self.ledger.holding(pool, account).copied() else { continue };
                 let owner = holding.owner;
                 let differs = holding.accepted.unwrap_or(0) != holding.balance;
-                let stale =
-                    holding.open == 0 && (owner == put && differs || holding.corrected.or(holding.snapshot).is_some());
+                let stale = holding.open == 0
+                    && (owner == put && differs || holding.corrected_balance().or(holding.snapshot).is_some());
                 if stale {
                     self.tell(pool, account, holding.balance, 0).await?;
                 }

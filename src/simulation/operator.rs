@@ -286,7 +286,11 @@ impl World {
             let (Some(pool), Some(account)) = (pool, account) else { continue };
             let hash = if self.rng.below(8) == 0 { [0; 32] } else { record.content_hash };
             let Some(holding) = self.ledger.holding(pool, account) else { continue };
-            let before = holding.corrected.replace(asked.balance.get());
+            // Of two corrections that were proposed, the one of the later time counts, whichever is approved first.
+            let before = holding.corrected;
+            if before.is_none_or(|(at, _)| at <= asked.at) {
+                holding.corrected = Some((asked.at, asked.balance.get()));
+            }
             let state = self.ask(Ask::ApproveCorrection { number: record.number, hash }).await?;
             if let (CallState::Refused(_), Some(holding)) = (state, self.ledger.holding(pool, account)) {
                 holding.corrected = before;

@@ -188,7 +188,7 @@ impl World {
                 if holding.accepted.is_none() && !untouched() {
                     continue;
                 }
-                let held = [holding.accepted.or(Some(0)), holding.corrected, holding.snapshot];
+                let held = [holding.accepted.or(Some(0)), holding.corrected_balance(), holding.snapshot];
                 let rejected = self.last_rejected(source, pool, account, holding.last_sequence);
                 let (owned, owner) = (holding.accepted.is_some(), holding.owner);
                 let held = held.into_iter().flatten().collect();
