@@ -149,7 +149,9 @@ impl World {
         let place = self.rng.index(acked);
         let Some(mut line) = feed.log.get(place).copied() else { return Ok(()) };
         let gap = self.rng.below(2) == 0;
-        let first = if gap { feed.acked + 2 + self.rng.below(5) } else { place as u64 + 1 };
+        // What was told may be durable although nobody heard so.
+        let told = feed.log.len() as u64;
+        let first = if gap { told + 2 + self.rng.below(5) } else { place as u64 + 1 };
         line.balance += 1;
         let wanted = if gap { Reason::SequenceGap } else { Reason::SequenceReused };
         self.coverage.fault(if gap { Fault::FeedGap } else { Fault::FeedOtherBody });

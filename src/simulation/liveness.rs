@@ -163,12 +163,11 @@ impl World {
         Ok(())
     }
 
-    /// What the chain did, but for what it told wrongly and was booked so: that much the auditor can't know better.
+    /// What the chain did, but for what it told or showed wrongly and was booked so: that much the auditor can't know
+    /// better.
     async fn as_booked(&mut self, pool: usize, mut effects: Vec<Effect>) -> Result<Vec<Effect>, Stop> {
-        let lies = self.chains.get(pool).map(|chain| chain.watched.lies()).unwrap_or_default();
-        if lies.is_empty() {
-            return Ok(effects);
-        }
+        let Some(chain) = self.chains.get(pool).filter(|chain| !chain.is_truthful()) else { return Ok(effects) };
+        let lies = chain.watched.lies();
         let (control, range) =
             (PartitionId::control(self.pool(pool)?.number()), keys::range_of_tag(keys::tag::POSTING));
         let postings = self.ask_app("postings", async move |app| app.list(control, range, usize::MAX).await).await?;
