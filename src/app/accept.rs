@@ -14,7 +14,7 @@ use crate::store::records::ChainMark;
 
 use super::control::Change;
 use super::reconcile::{self, fingerprint};
-use super::{App, AppError, Once, Pool, Reason, Refusal, Request, slash};
+use super::{App, AppError, Once, Pool, Reason, Request, slash};
 
 fn wrong_state(message: impl Into<String>) -> AppError {
     AppError::refused(Reason::WrongState, message)
@@ -44,13 +44,7 @@ impl App {
         }
         if fingerprint(&found.differences) != hash {
             let message = "the hash is not the one of what differs now; Reconcile, look again, and decide again";
-            let (reason, field) = (Reason::HashMismatch, "differences_hash");
-            return Err(AppError::Refused(Refusal {
-                reason,
-                message: message.to_owned(),
-                field,
-                metadata: Vec::new(),
-            }));
+            return Err(AppError::refused_in("differences_hash", Reason::HashMismatch, message));
         }
         self.mutate(pool, request, async |change| {
             let mut mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();

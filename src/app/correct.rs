@@ -40,10 +40,6 @@ struct Effect {
     hash: [u8; 32],
 }
 
-fn refused(reason: Reason, field: &'static str, message: impl Into<String>) -> AppError {
-    AppError::Refused(Refusal { reason, message: message.into(), field, metadata: Vec::new() })
-}
-
 fn too_old(known_from: Option<UnixSeconds>) -> AppError {
     let (from, oldest) = match known_from {
         Some(from) => (format!("from {from} (Unix seconds) on"), from.get().to_string()),
@@ -68,10 +64,7 @@ impl App {
         reason: &str,
         by: &str,
     ) -> Result<(Once, ApprovalRecord), AppError> {
-        let pool = self.pool_of_asset(asset.as_str()).ok_or_else(|| {
-            let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
-            refused(Reason::UnknownAsset, "balance.asset", message)
-        })?;
+        let pool = self.pool_staking(&asset, "balance.asset")?;
         let _guard = self.approvals.lock().await;
         if let Some(once) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             let bytes = self.store.get(PartitionId::SERVICE, &number_key(request)).await?;
@@ -131,7 +124,7 @@ impl App {
         }
         if record.content_hash != hash {
             let message = "the hash is not the one of what is applied; read the approval again and decide again";
-            return Err(refused(Reason::HashMismatch, "content_hash", message));
+            return Err(AppError::refused_in("content_hash", Reason::HashMismatch, message));
         }
         let pool = self.pool(&record.correction.pool)?;
         let effect = match self.effect_of(&pool, &record.correction).await {
@@ -283,20 +276,26 @@ impl App {
         let history = self.book.position_history(pool.number(), &asked.account).await;
         let history = history.map_err(|error| match error {
             BookError::NotKept { .. } => too_old(None),
-            error @ BookError::HistoryTooLong { .. } => {
-                refused(Reason::HistoryTooLong, "account", format!("{error}; send a balance of now instead"))
-            }
+            error @ BookError::HistoryTooLong { .. } => AppError::refused_in(
+                "account",
+                Reason::HistoryTooLong,
+                format!("{error}; send a balance of now instead"),
+            ),
             error => error.into(),
         })?;
         let PositionHistory { known_from, timeline, basis, summed_until, calendar } = history.ok_or_else(|| {
             let message = format!("account {} has no position in pool {}", asked.account, pool.id());
-            refused(Reason::UnknownAccount, "account", message)
+            AppError::refused_in("account", Reason::UnknownAccount, message)
         })?;
         if at < known_from {
             return Err(too_old(Some(known_from)));
         }
         if at >= calendar.open_until() {
-            return Err(refused(Reason::PeriodNotOpen, "event_time", "the time lies in a period that is not open yet"));
+            return Err(AppError::refused_in(
+                "event_time",
+                Reason::PeriodNotOpen,
+                "the time lies in a period that is not open yet",
+            ));
         }
         let limit = calendar.balance_limit();
         if asked.balance > limit {
@@ -316,7 +315,7 @@ impl App {
         let total = found.total().ok_or_else(too_large)?;
         if before == asked.balance || (until.is_some() && total == 0 && found == Differences::default()) {
             let message = "nothing changes: the position held that balance, or earned the same with the one it held";
-            return Err(refused(Reason::NothingToCorrect, "balance", message));
+            return Err(AppError::refused_in("balance", Reason::NothingToCorrect, message));
         }
         let oldest = found.frozen.checked_add(found.oldest).ok_or_else(too_large)?;
         let correction = Correction { at, balance: asked.balance, until, oldest, next: found.next, basis };

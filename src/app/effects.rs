@@ -4,7 +4,7 @@
 //! give the same effects under the same keys, so that whichever comes first books and the other finds it booked.
 
 use crate::chain::ChainError;
-use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::amount::BaseUnits;
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
@@ -12,7 +12,7 @@ use crate::domain::ids::{OperationId, TransactionId, TransferId};
 use crate::domain::operation::{OperationEvent, OperationKind, OperationRefusal, OperationState, transition};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashRecord, TransferRecord, UnbondingRecord};
+use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashRecord, TransferRecord};
 
 use super::control::Change;
 use super::metrics::PoolName;
@@ -188,10 +188,8 @@ async fn unfit(change: &Change<'_>, posting: &Posting) -> Result<Option<String>,
         return Ok(Some(error.to_string()));
     }
     let Some((validator, by)) = &posting.unbonding else { return Ok(None) };
-    let record: Option<UnbondingRecord> = change.read(&keys::unbonding(validator)).await?;
-    let there = record.map_or(BaseUnits::ZERO, |record| record.amount);
-    let after = there.signed().checked_add(*by).map_or(-1, SignedUnits::get);
-    Ok((after < 0).then(|| format!("{there} unbonds from {validator} and can't change by {by}")))
+    let (there, after) = slash::unbonding_with(change, validator, *by).await?;
+    Ok(after.is_err().then(|| format!("{there} unbonds from {validator} and can't change by {by}")))
 }
 
 /// An effect that does not fit the books, because the books or the effect are wrong or nothing of ours explains what left:

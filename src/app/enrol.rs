@@ -54,13 +54,13 @@ impl App {
             return Ok((repeated, last));
         }
         let now = self.now();
-        let last = self.last_entry().await?;
+        let (last, at) = self.log_end(now).await?;
         let entry = EnrolmentEntry {
-            sequence: last.as_ref().map_or(0, LogEntry::sequence) + 1,
+            sequence: last + 1,
             account: enrol.account,
             pool: enrol.pool,
             decision: enrol.decision,
-            at: last.map_or(now, |entry| now.max(entry.at())),
+            at,
             terms_version: enrol.terms_version,
             jurisdiction: enrol.jurisdiction,
             reason_code: enrol.reason_code,
@@ -85,9 +85,11 @@ impl App {
         self.read(PartitionId::SERVICE, &key).await
     }
 
-    /// The last entry of the log, if it has one.
-    async fn last_entry(&self) -> Result<Option<LogEntry>, AppError> {
-        self.last(PartitionId::SERVICE, keys::range_of_tag(keys::tag::ENROLMENT_ENTRY)).await
+    /// The last sequence of the log, and the time of what is written behind it at `now`: times never go back in it.
+    async fn log_end(&self, now: UnixSeconds) -> Result<(u64, UnixSeconds), AppError> {
+        let log = keys::range_of_tag(keys::tag::ENROLMENT_ENTRY);
+        let last: Option<LogEntry> = self.last(PartitionId::SERVICE, log).await?;
+        Ok(last.map_or((0, now), |last| (last.sequence(), now.max(last.at()))))
     }
 
     /// Entries of the log after a sequence, in order.
@@ -144,9 +146,7 @@ impl App {
         let mut carried: Vec<_> =
             carried.into_iter().map(|(account, carry)| (carry.since(start), account, carry.standing)).collect();
         carried.sort_unstable();
-        let last = self.last_entry().await?;
-        let mut sequence = last.as_ref().map_or(0, LogEntry::sequence);
-        let at = last.map_or(self.now(), |entry| self.now().max(entry.at()));
+        let (mut sequence, at) = self.log_end(self.now()).await?;
         for some in carried.chunks(FAN_OUT) {
             let mut batch = Batch::new(PartitionId::SERVICE);
             for (since, account, standing) in some.iter().cloned() {

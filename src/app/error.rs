@@ -154,12 +154,17 @@ pub enum AppError {
 impl AppError {
     /// A refusal without a field.
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
-        Self::Refused(Refusal { reason, message: message.into(), field: "", metadata: Vec::new() })
+        Self::refused_in("", reason, message)
+    }
+
+    /// A refusal of which a field is the cause.
+    pub fn refused_in(field: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self::Refused(Refusal { reason, message: message.into(), field, metadata: Vec::new() })
     }
 
     /// A refusal for what a field holds.
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Refused(Refusal { reason: Reason::InvalidValue, message: message.into(), field, metadata: Vec::new() })
+        Self::refused_in(field, Reason::InvalidValue, message)
     }
 
     /// Something that other records say is there is not.

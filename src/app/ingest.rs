@@ -147,11 +147,7 @@ impl App {
         balance: BaseUnits,
         at: Option<UnixSeconds>,
     ) -> Result<(Once, u64), AppError> {
-        let Some(pool) = self.pool_of_asset(asset.as_str()) else {
-            let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
-            let (reason, field) = (Reason::UnknownAsset, "balance.asset");
-            return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
-        };
+        let pool = self.pool_staking(&asset, "balance.asset")?;
         let _guard = self.feed.put.lock().await;
         let seen = request.seen(&*self.store, PartitionId::SERVICE).await?;
         #[cfg(feature = "seeded-bugs")]

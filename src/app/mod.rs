@@ -44,7 +44,7 @@ use tokio::sync::{Mutex, watch};
 use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Signer};
 use crate::clock::Clock;
-use crate::domain::ids::{ChainId, PoolId};
+use crate::domain::ids::{AssetId, ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PoolRecord, PoolState, Record, SourceRecord};
 use crate::store::{Direction, KeyRange, PartitionId, Store, keys};
@@ -203,6 +203,11 @@ impl App {
         pools.values().find(|pool| pool.record.asset.as_str() == asset).cloned()
     }
 
+    /// The pool that stakes an asset, which `field` of a request names; refused where none does.
+    pub(super) fn pool_staking(&self, asset: &AssetId, field: &'static str) -> Result<Arc<Pool>, AppError> {
+        self.pool_of_asset(asset.as_str()).ok_or_else(|| unknown_asset(asset, field))
+    }
+
     /// The record at `key`, if there is one.
     pub async fn read<R: Record>(&self, partition: PartitionId, key: &[u8]) -> Result<Option<R>, AppError> {
         let bytes = self.store.get(partition, key).await?;
@@ -300,6 +305,11 @@ impl App {
         self.carry_over(pool).await?;
         close::open_first_period(self, pool).await
     }
+}
+
+fn unknown_asset(asset: &AssetId, field: &'static str) -> AppError {
+    let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
+    AppError::refused_in(field, Reason::UnknownAsset, message)
 }
 
 /// A pool as its book has to know it.

@@ -20,7 +20,7 @@ use crate::store::{Direction, KeyRange, keys};
 
 use super::control::Change;
 use super::distribute::named;
-use super::{App, AppError, Once, Pool, Reason, Refusal, Request, Work, reconcile};
+use super::{App, AppError, Once, Pool, Reason, Request, Work, reconcile};
 
 /// The most rejected payouts of one acknowledgement, and the most bytes of their words, so that it fits a commit.
 pub const MAX_REJECTED: usize = 1_000;
@@ -120,7 +120,7 @@ fn refused(refusal: &AckRefusal) -> AppError {
         AckRefusal::PastStream { .. } => (Reason::AckOutOfRange, "acknowledged_count"),
         AckRefusal::RejectedOutOfPlace { .. } => (Reason::AckOutOfRange, "rejected"),
     };
-    AppError::Refused(Refusal { reason, message: refusal.to_string(), field, metadata: Vec::new() })
+    AppError::refused_in(field, reason, refusal.to_string())
 }
 
 impl App {

@@ -5,7 +5,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{Record, RequestRecord};
 use crate::store::{Batch, MAX_VALUE_BYTES, PartitionId, Store, StoreError, keys};
 
-use super::{App, AppError, Pool, Reason, Refusal};
+use super::{App, AppError, Pool, Reason};
 
 /// An answer is kept up to this size, so that the record fits a value of the store.
 const MAX_ANSWER_BYTES: usize = MAX_VALUE_BYTES - 256;
@@ -49,8 +49,7 @@ impl Request {
             "request id {} was used for {} with another body; use a new id for a new request",
             self.id, self.method
         );
-        let (reason, field) = (Reason::RequestIdReused, "request_id");
-        AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() })
+        AppError::refused_in("request_id", Reason::RequestIdReused, message)
     }
 
     /// The mark that the request was carried out, for the commit that carries it out. The key has to be absent.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
 use crate::domain::distribution::DistributionState;
 use crate::domain::fixed_apr::SlashPolicy;
 use crate::domain::ids::ValidatorId;
@@ -83,6 +83,17 @@ pub(super) fn reversed(pool: &Pool, change: &mut Change<'_>, record: &SlashRecor
     change.put(keys::slash(&record.key), record);
 }
 
+/// What unbonds from a validator, and what that comes to with a change of `by`, if it can be.
+pub(super) async fn unbonding_with(
+    change: &Change<'_>,
+    validator: &ValidatorId,
+    by: SignedUnits,
+) -> Result<(BaseUnits, Result<BaseUnits, AmountError>), AppError> {
+    let before: Option<UnbondingRecord> = change.read(&keys::unbonding(validator)).await?;
+    let before = before.map_or(BaseUnits::ZERO, |record| record.amount);
+    Ok((before, before.signed().checked_add(by).and_then(SignedUnits::unsigned)))
+}
+
 /// Books by validator what the ledger's account of unbondings has as a sum.
 pub(super) async fn unbonding_changed(
     change: &mut Change<'_>,
@@ -90,9 +101,7 @@ pub(super) async fn unbonding_changed(
     by: SignedUnits,
 ) -> Result<(), AppError> {
     let key = keys::unbonding(validator);
-    let before: Option<UnbondingRecord> = change.read(&key).await?;
-    let before = before.map_or(BaseUnits::ZERO, |record| record.amount);
-    let after = before.signed().checked_add(by).and_then(SignedUnits::unsigned);
+    let (before, after) = unbonding_with(change, validator, by).await?;
     let amount = after.map_err(|error| broken(format!("{before} unbonds from {validator}, and {by} more: {error}")))?;
     if amount.is_zero() {
         change.delete(key);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::batch::FeedBatch;
 use super::ingest::book_refusal;
-use super::{App, AppError, Reason, Refusal};
+use super::{App, AppError, Reason, unknown_asset};
 use crate::book::{
     self, AccountTwice, MAX_BATCH_EVENTS, Refusal as BookRefusal, SnapshotBalances, SnapshotBatch, SnapshotOutcome,
 };
@@ -35,6 +35,9 @@ const PER_RECORD: usize = 32;
 
 /// How many of a source's last rejected events are looked through for an explanation.
 const REJECTED_LOOKED_AT: usize = 16_384;
+
+/// The field that names what a snapshot covers.
+const ASSETS: &str = "snapshot.assets";
 
 /// What the snapshots that are being taken hold together.
 #[derive(Clone, Debug)]
@@ -224,17 +227,12 @@ impl App {
     pub fn begin_snapshot(&self, head: SnapshotHead) -> Result<Snapshot, AppError> {
         let source = self.sending(&head.source)?;
         let covered = head.assets.iter().map(|asset| {
-            let unknown = || {
-                let message = format!("no pool stakes {asset}; PoolService/ListPools lists the pools");
-                let (reason, field) = (Reason::UnknownAsset, "snapshot.assets");
-                AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() })
-            };
-            let pool = self.pool_of_asset(asset.as_str()).ok_or_else(unknown)?;
+            let pool = self.pool_staking(asset, ASSETS)?;
             let (takes, pool) = (self.takes_balances(&pool), pool.number());
             if !takes {
                 return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
             }
-            let balances = self.book.snapshot_balances(pool).ok_or_else(unknown)?;
+            let balances = self.book.snapshot_balances(pool).ok_or_else(|| unknown_asset(asset, ASSETS))?;
             Ok(Covered { asset: asset.clone(), pool, hash: SetHash::EMPTY, balances })
         });
         let covered = covered.collect::<Result<_, AppError>>()?;
@@ -323,8 +321,7 @@ impl SnapshotWork {
         if mark.as_ref().is_some_and(|mark| mark.content != self.content) {
             let message =
                 format!("snapshot {} was sent with another content; give this one an id of its own", self.head.id);
-            let (reason, field) = (Reason::RequestIdReused, "snapshot.snapshot_id");
-            return Err(AppError::Refused(Refusal { reason, message, field, metadata: Vec::new() }));
+            return Err(AppError::refused_in("snapshot.snapshot_id", Reason::RequestIdReused, message));
         }
         if let Some(mark) = mark.as_ref().filter(|mark| mark.done) {
             let differences = app.snapshot_differences(self.source, &self.head.id).await?;

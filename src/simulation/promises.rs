@@ -108,7 +108,7 @@ impl World {
         let engine = self.engine.as_ref().map(|engine| engine.app.metrics.effects_unfit.clone());
         let label = PoolName { pool: chain.preset.to_owned() };
         let unfit = engine.and_then(|unfit| unfit.get(&label).map(|count| count.get())).unwrap_or(0);
-        if unfit > 0 && chain.watched.lies().is_empty() && !chain.may_differ {
+        if unfit > 0 && chain.is_truthful() {
             return Err(Stop::failed(format!("pool {pool}: an effect did not fit the books, and nobody lied")));
         }
         match chain.watched.breaches().first() {

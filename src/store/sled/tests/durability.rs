@@ -175,6 +175,18 @@ async fn a_dropped_caller_does_not_stop_half_a_change() {
     }
 }
 
+/// Ten commits of 20 records of random lengths, over each other.
+async fn commit_some(store: &SledStore, numbers: &mut Numbers, value: u8) {
+    for _ in 0..10 {
+        let mut batch = Batch::new(A);
+        (0..20).for_each(|index| {
+            let key = keys::posting(numbers.below(500) * 20 + index);
+            batch.put(key, vec![value; 1 + numbers.below(7000) as usize]);
+        });
+        store.commit(vec![batch]).await.unwrap();
+    }
+}
+
 /// The files as a SIGKILL leaves them, after every acknowledgement.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_in_the_files() {
@@ -182,14 +194,7 @@ async fn what_was_acknowledged_is_in_the_files() {
     let store = open_store(&root.path().join("live"));
     let mut numbers = Numbers(7);
     for round in 0u64..12 {
-        for _ in 0..10 {
-            let mut batch = Batch::new(A);
-            (0..20).for_each(|index| {
-                let key = keys::posting(numbers.below(500) * 20 + index);
-                batch.put(key, vec![round as u8; 1 + numbers.below(7000) as usize]);
-            });
-            store.commit(vec![batch]).await.unwrap();
-        }
+        commit_some(&store, &mut numbers, round as u8).await;
         let image = root.path().join(format!("image{round}"));
         copy(&root.path().join("live"), &image);
         let again = SledStore::open(&image, SledOptions { verify: true, ..options() }).unwrap();
@@ -213,14 +218,7 @@ async fn what_was_acknowledged_is_in_what_was_synced() {
     let store = open::open(&live, options(), sync).unwrap();
     let mut numbers = Numbers(11);
     for round in 0u64..12 {
-        for _ in 0..10 {
-            let mut batch = Batch::new(A);
-            (0..20).for_each(|index| {
-                let key = keys::posting(numbers.below(500) * 20 + index);
-                batch.put(key, vec![round as u8; 1 + numbers.below(7000) as usize]);
-            });
-            store.commit(vec![batch]).await.unwrap();
-        }
+        commit_some(&store, &mut numbers, round as u8).await;
         let image = root.path().join(format!("image{round}"));
         copy(&live, &image);
         std::fs::write(image.join("db"), &*synced.lock().unwrap()).unwrap();
