@@ -280,6 +280,13 @@ async fn finish(
 }
 
 impl App {
+    /// Whether a period of the pool is cut and waits for the book to seal it: only the steps after that take it further.
+    pub async fn is_sealing(&self, pool: &Pool) -> Result<bool, AppError> {
+        let Some(period) = oldest(self, pool, PeriodState::Open).await? else { return Ok(false) };
+        let open = self.book.open_periods(pool.number()).unwrap_or_default();
+        Ok(period.closing.is_some() && open.first().is_none_or(|open| open.index > period.index))
+    }
+
     /// Freezes the oldest open period, which has to have ended, without waiting for watermarks; once. The decision is
     /// durable on return, and the steps carry it out. For `AdminService/ClosePeriod`.
     pub async fn close_period(&self, request: &Request, pool: &Pool, index: PeriodIndex) -> Result<Once, AppError> {

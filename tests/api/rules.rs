@@ -56,6 +56,20 @@ async fn time_counts_to_the_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_stands_still_while_a_freeze_is_sealed() {
+    let mut server = Setup::new().pool("atom", "").start().await;
+    server.put("alice", "ATOM", MILLION).await;
+    for day in 1..=5 {
+        server.at(day * DAY).await;
+        server.feed(&[], Some(day * DAY)).await;
+        server.at(day * DAY).await;
+        let released = server.distributions("atom").await.len() as i64;
+        assert_eq!(released, day, "what the watermark allowed is done when time was told to stay");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn minimum_and_cap_decide_what_earns() {
     let policy = format!("minimum_base_units = \"1000000\"\ncap_base_units = \"{MILLION}\"");
     let mut server = Setup::new().pool("atom", &policy).start().await;
