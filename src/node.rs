@@ -16,11 +16,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
+
+use tonic::transport::server::TcpIncoming;
 
 use crate::api::{self, Api};
 use crate::app::{self, App, AppError, Chain, Request};
-use crate::book::{Book, BookConfig, BookError, Committer};
+use crate::book::{Book, BookConfig, BookError, Committer, Sealer};
 use crate::chain::ChainError;
 use crate::chain::bounded::Bounded;
 use crate::chain::simulated::SimulatedChain;
@@ -236,9 +237,10 @@ impl Node {
             ..BookConfig::default()
         };
         let book_metrics = book_config.metrics.clone();
-        let (book, committer) = Book::open(store.clone(), specs, book_config).await?;
+        let (book, mut committer) = Book::open(store.clone(), specs, book_config).await?;
         let (committer_stop, committer_stopping) = watch::channel(false);
-        let committing = commit(committer, clocks.clock.clone(), readiness.clone(), committer_stopping);
+        let sealing = tokio::spawn(seal(committer.split_sealer(), readiness.clone(), committer_stopping.clone()));
+        let committing = commit(committer, sealing, clocks.clock.clone(), readiness.clone(), committer_stopping);
         let committer = tokio::spawn(committing);
 
         let sender = book.sender();
@@ -327,23 +329,53 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
 /// The committer's task: sleeps until there is something, commits, and checkpoints in between.
 async fn commit(
     mut committer: Committer,
+    sealing: tokio::task::JoinHandle<()>,
     clock: Arc<dyn Clock>,
     readiness: Readiness,
     mut stopping: watch::Receiver<bool>,
 ) {
     let now = || UnixSeconds::new(clock.now_ms().div_euclid(1_000));
+    let mut sealing = Some(sealing);
     loop {
         let last = tokio::select! {
             () = committer.wait_for_command() => false,
             _ = stopping.wait_for(|stop| *stop) => true,
         };
         if last {
+            // A checkpoint stands behind what is sealed. A panic there leaves it to the next start.
+            if let Some(sealing) = sealing.take() {
+                drop(sealing.await);
+            }
             committer.begin_checkpoint();
         }
         if let Err(error) = work_off(&mut committer, &now).await {
             tracing::error!(%error, "the book has closed; restart the service to reopen it");
             readiness.set(Health::Failed(error.to_string()));
             return;
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// The sealer's task: seals what is frozen beside the committer, and what is left when the service stops.
+async fn seal(mut sealer: Sealer, readiness: Readiness, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let last = tokio::select! {
+            () = sealer.wait() => false,
+            _ = stopping.wait_for(|stop| *stop) => true,
+        };
+        while sealer.has_work() {
+            match sealer.step().await {
+                Ok(work) if work.busy => tokio::time::sleep(BUSY_WAIT).await,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::error!(%error, "the book has closed; restart the service to reopen it");
+                    readiness.set(Health::Failed(error.to_string()));
+                    return;
+                }
+            }
         }
         if last {
             return;
@@ -412,9 +444,9 @@ async fn serve_grpc(
         .http2_max_pending_accept_reset_streams(Some(32))
         .http2_max_local_error_reset_streams(Some(128))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .tcp_nodelay(true)
         .add_routes(routes);
-    let incoming = TcpListenerStream::new(listener);
+    // Of a listener of our own the server's builder sets nothing: an answer would wait for the caller's delayed ACK, 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(async move {
         let served = server.serve_with_incoming_shutdown(incoming, async {
             stopped(stopping).await;

@@ -124,15 +124,12 @@ impl FeedBatch {
             return Err(book_refusal(BookRefusal::PeriodNotOpen { pool }));
         }
         while let Some(part) = self.parts.front() {
-            if !app.sender.has_room(part.len()) {
-                return Ok(false);
-            }
+            let Some(room) = app.sender.room(part.len()) else { return Ok(false) };
             let Some(events) = self.parts.pop_front() else { break };
             let (first_sequence, count) = (self.next_sequence, events.len() as u64);
             let watermark = self.watermark.filter(|_| self.parts.is_empty());
             let batch = EventBatch { source: self.source, first_sequence, events, watermark };
-            let full = |full: crate::book::Overloaded| AppError::refused(Reason::Overloaded, full.to_string());
-            let receipt = app.sender.submit_events(batch).map_err(full)?;
+            let receipt = room.submit_events(batch);
             self.next_sequence = first_sequence.saturating_add(count);
             self.handed_in.push(HandedIn { first_sequence, count, receipt });
         }

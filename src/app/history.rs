@@ -141,6 +141,9 @@ pub struct Explanation {
 /// A share as it was read, before its standing is known.
 struct Share {
     record: DistributionRecord,
+    bounds: PeriodBounds,
+    /// How far the distribution's payouts are acknowledged.
+    ack: Option<PayoutAckRecord>,
     amount: BaseUnits,
 }
 
@@ -245,6 +248,15 @@ impl App {
                 keys::parse_payout_chunk(&key).ok_or_else(|| broken("the key of a payout chunk can't be read"))?;
             columns.insert((period, revision), value);
         }
+        // One scan for all of them, where one read for each would cost more than everything else.
+        let ended = newest.saturating_add(1);
+        let range = KeyRange { from: keys::period(keep), to: keys::period(ended) };
+        let periods: Vec<PeriodRecord> = self.list(pool.control(), range, usize::MAX).await?;
+        let bounds: BTreeMap<u64, PeriodBounds> = periods.iter().map(|one| (one.index.0, one.bounds)).collect();
+        let range = KeyRange { from: keys::payout_ack(keep, 0), to: keys::payout_ack(ended, 0) };
+        let acks: Vec<PayoutAckRecord> = self.list(pool.control(), range, usize::MAX).await?;
+        let acks: BTreeMap<(u64, u32), PayoutAckRecord> =
+            acks.into_iter().map(|ack| ((ack.period.0, ack.revision), ack)).collect();
         let mut shares = Vec::with_capacity(records.len());
         let mut before = false;
         for record in records {
@@ -262,7 +274,13 @@ impl App {
             };
             let amounts = column::decode(value).map_err(broken)?;
             let Some(amount) = amounts.get(ordinal as usize % CHUNK_ORDINALS) else { continue };
-            shares.push(Share { record, amount: BaseUnits::new(*amount).map_err(broken)? });
+            let missing = || broken(format!("period {} is missing", record.period));
+            shares.push(Share {
+                bounds: bounds.get(&record.period.0).copied().ok_or_else(missing)?,
+                ack: acks.get(&(record.period.0, record.revision)).copied(),
+                amount: BaseUnits::new(*amount).map_err(broken)?,
+                record,
+            });
         }
         shares.reverse();
         Ok((shares, full.then_some(keep)))
@@ -283,13 +301,11 @@ impl App {
                 return Ok(None);
             }
         }
-        let period = self.period(pool, record.period).await?;
-        let period = period.ok_or_else(|| broken(format!("period {} is missing", record.period)))?;
         Ok(Some(AccountPayout {
             pool: pool.id().clone(),
             account: account.clone(),
             period: record.period,
-            bounds: period.bounds,
+            bounds: share.bounds,
             revision: record.revision,
             amount: share.amount,
             standing: self.standing(pool, account, place, share).await?,
@@ -309,8 +325,7 @@ impl App {
         if share.amount.is_zero() {
             return Ok(PayoutStanding::BelowUnit);
         }
-        let key = keys::payout_ack(record.period.0, record.revision);
-        let ack: Option<PayoutAckRecord> = self.read(pool.control(), &key).await?;
+        let ack = share.ack;
         let handled = ack.map_or(0, |ack| ack.handled());
         if handled == 0 {
             return Ok(PayoutStanding::AwaitingAck);
@@ -370,7 +385,7 @@ impl App {
                     continue;
                 }
                 if earnings.last_period_end.is_none() {
-                    earnings.last_period_end = self.period(pool, share.record.period).await?.map(|p| p.bounds.end);
+                    earnings.last_period_end = Some(share.bounds.end);
                 }
                 let one = PayoutSum { count: 1, amount: share.amount };
                 earnings.total = earnings.total.checked_add(one).map_err(broken)?;

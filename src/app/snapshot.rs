@@ -371,14 +371,11 @@ impl SnapshotWork {
         if waiting.is_empty() {
             return self.finish(app).await;
         }
-        if !app.sender.has_room(waiting.len()) {
-            return Ok(SnapshotStep::Full);
-        }
+        let Some(room) = app.sender.room(waiting.len()) else { return Ok(SnapshotStep::Full) };
         let balances = waiting.clone();
         let (source, sequence, at) = (self.source, mark.sequence, self.head.as_of);
         let batch = SnapshotBatch { source, sequence, snapshot: tag(&self.head.id), at, balances };
-        let Ok(receipt) = app.sender.submit_snapshot(batch) else { return Ok(SnapshotStep::Full) };
-        let outcome: SnapshotOutcome = receipt.await.map_err(book_refusal)?;
+        let outcome: SnapshotOutcome = room.submit_snapshot(batch).await.map_err(book_refusal)?;
         app.metrics.snapshot_applied.inc_by(outcome.applied);
         self.note(app, outcome).await?;
         Ok(SnapshotStep::More)

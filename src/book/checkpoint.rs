@@ -99,7 +99,7 @@ impl Committer {
                 self.trim_step(&pool, now).await?
             } else if passing {
                 self.pass_step(&pool).await?
-            } else if pool.journal_bytes.load(Ordering::Relaxed) >= self.shared.config.checkpoint_journal_bytes {
+            } else if self.is_due(&pool) {
                 begin(&pool);
                 self.pass_step(&pool).await?
             } else {
@@ -112,8 +112,15 @@ impl Committer {
 
     /// Whether some pool's journal has grown enough for a checkpoint.
     pub fn checkpoint_due(&self) -> bool {
-        let most = self.shared.config.checkpoint_journal_bytes;
-        self.pools().iter().any(|pool| pool.journal_bytes.load(Ordering::Relaxed) >= most)
+        self.pools().iter().any(|pool| self.is_due(pool))
+    }
+
+    /// Random events change every page before long, and a checkpoint writes what was changed: it is due when the journal has
+    /// grown by a share of all pages, so that pages cost no more than so many times what the journal does.
+    fn is_due(&self, pool: &Pool) -> bool {
+        let grown = pool.journal_bytes.load(Ordering::Relaxed);
+        let least = self.shared.config.checkpoint_journal_bytes;
+        grown >= least && grown >= pool.page_bytes() / PAGES_PER_JOURNAL
     }
 
     /// Begins a checkpoint of every pool that is not making one, however little there is to write.
@@ -217,6 +224,10 @@ impl Committer {
         Ok(Some(written))
     }
 }
+
+/// How many bytes of pages a checkpoint writes at most for each byte of journal, where there is more than the least of that.
+/// Recovery reads as much less: a fifth of it is the journal.
+const PAGES_PER_JOURNAL: u64 = 4;
 
 /// Begins a checkpoint at the groups that are applied now.
 fn begin(pool: &Pool) {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bytes::Put;
 use super::compare::{SnapshotBatch, SnapshotOutcome};
-use super::journal::write_correction;
+use super::journal::{MAX_RECORD_BYTES, write_correction};
 use super::partition::AccountHash;
 use crate::domain::amount::BaseUnits;
 use crate::domain::correction::Correction;
@@ -230,6 +230,14 @@ impl<T> Future for Receipt<T> {
     }
 }
 
+/// The hash by which a repeat of an event is known, in a commit.
+const HASH_BYTES: usize = 8;
+
+/// How many bytes of a commit an event of `account` takes at most.
+fn event_bytes(account: &AccountId) -> usize {
+    MAX_RECORD_BYTES - AccountId::MAX_BYTES + account.as_str().len() + HASH_BYTES
+}
+
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// An event made ready on the sender's side: hashed.
@@ -290,6 +298,14 @@ impl Command {
         }
     }
 
+    /// How many bytes of a commit its events take at most: their records, and the hashes by which repeats are known.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Events { events, .. } => events.iter().map(|event| event_bytes(&event.event.account)).sum(),
+            other => other.weight() * (MAX_RECORD_BYTES + HASH_BYTES),
+        }
+    }
+
     /// How many of its events no pool takes.
     pub(crate) fn unknown(&self) -> usize {
         let of_none = |event: &&Prepared| matches!(event.event.pool, EventPool::UnknownAsset(_));
@@ -323,38 +339,32 @@ pub struct BookSender {
 }
 
 impl BookSender {
+    /// Room in the queue for so many events; `None` where there is none now. Nobody else gets it meanwhile.
+    pub fn room(&self, events: usize) -> Option<Room<'_>> {
+        let room = self.place(events)?;
+        let before = room.queued_before;
+        // One command may always wait, however large.
+        (before == 0 || before.saturating_add(events.max(1)) <= self.limit).then_some(room)
+    }
+
+    /// A place among the commands, however many events wait: what concerns periods is never held up by a busy feed.
+    fn place(&self, events: usize) -> Option<Room<'_>> {
+        let permit = self.queue.try_reserve().ok()?;
+        let weight = events.max(1);
+        let queued_before = self.queued.fetch_add(weight, Ordering::Relaxed);
+        Some(Room { permit, queued_before, taken: Taken { queued: &self.queued, weight } })
+    }
+
     /// Hands in a batch of events.
     pub fn submit_events(&self, batch: EventBatch) -> Result<Receipt<EventsOutcome>, Overloaded> {
-        let (answer, receipt) = oneshot::channel();
-        let EventBatch { source, first_sequence, events, watermark } = batch;
-        if events.len() > MAX_BATCH_EVENTS {
-            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
-            return Ok(Receipt(receipt));
-        }
-        let of_none = |event: &&FeedEvent| matches!(event.pool, EventPool::UnknownAsset(_));
-        if events.iter().filter(of_none).count() > MAX_BATCH_UNKNOWN {
-            drop(answer.send(Err(Refusal::TooManyUnknown { limit: MAX_BATCH_UNKNOWN })));
-            return Ok(Receipt(receipt));
-        }
-        let prepare = |event: FeedEvent| Prepared {
-            body: event_hash(&event),
-            account: AccountHash::of(event.account.as_str().as_bytes()),
-            event,
-        };
-        let events = events.into_iter().map(prepare).collect();
-        self.submit(Command::Events { source, first_sequence, events, watermark, answer })?;
-        Ok(Receipt(receipt))
+        let room = self.room(batch.events.len()).ok_or(Overloaded)?;
+        Ok(room.submit_events(batch))
     }
 
     /// Hands in balances of a snapshot, at most [`MAX_BATCH_EVENTS`].
     pub fn submit_snapshot(&self, batch: SnapshotBatch) -> Result<Receipt<SnapshotOutcome>, Overloaded> {
-        let (answer, receipt) = oneshot::channel();
-        if batch.balances.len() > MAX_BATCH_EVENTS {
-            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
-            return Ok(Receipt(receipt));
-        }
-        self.submit(Command::Snapshot { batch, answer })?;
-        Ok(Receipt(receipt))
+        let room = self.room(batch.balances.len()).ok_or(Overloaded)?;
+        Ok(room.submit_snapshot(batch))
     }
 
     /// Hands in an entry of the enrolment log.
@@ -372,14 +382,14 @@ impl BookSender {
     /// Opens a period: the pool's first, or the one after the oldest unfrozen.
     pub fn open_period(&self, pool: u16, period: OpenPeriod) -> Result<Receipt<PeriodOutcome>, Overloaded> {
         let (answer, receipt) = oneshot::channel();
-        self.submit(Command::Open { pool, period, answer })?;
+        self.place(1).ok_or(Overloaded)?.send(Command::Open { pool, period, answer });
         Ok(Receipt(receipt))
     }
 
     /// Freezes the oldest unfrozen period, at what is applied when the command's turn comes.
     pub fn freeze(&self, pool: u16, index: PeriodIndex) -> Result<Receipt<PeriodOutcome>, Overloaded> {
         let (answer, receipt) = oneshot::channel();
-        self.submit(Command::Freeze { pool, index, answer })?;
+        self.place(1).ok_or(Overloaded)?.send(Command::Freeze { pool, index, answer });
         Ok(Receipt(receipt))
     }
 
@@ -398,27 +408,81 @@ impl BookSender {
         Ok(Receipt(receipt))
     }
 
-    /// Whether a command of so many events would be taken now.
-    pub fn has_room(&self, events: usize) -> bool {
-        let queued = self.queued_events();
-        (queued == 0 || queued.saturating_add(events.max(1)) <= self.limit) && self.queue.capacity() > 0
-    }
-
     /// How many events wait.
     pub fn queued_events(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
 
     fn submit(&self, command: Command) -> Result<(), Overloaded> {
-        let weight = command.weight();
-        let before = self.queued.fetch_add(weight, Ordering::Relaxed);
-        // One command may always wait, however large.
-        let sent = (before == 0 || before + weight <= self.limit) && self.queue.try_send(command).is_ok();
-        if sent {
-            return Ok(());
+        self.room(command.weight()).ok_or(Overloaded)?.send(command);
+        Ok(())
+    }
+}
+
+/// Room in the queue that is kept for one command. Dropped, it is given back.
+#[derive(Debug)]
+pub struct Room<'a> {
+    permit: mpsc::Permit<'a, Command>,
+    /// How many events waited before.
+    queued_before: usize,
+    taken: Taken<'a>,
+}
+
+/// What a command that waits takes of the queue's room.
+#[derive(Debug)]
+struct Taken<'a> {
+    queued: &'a AtomicUsize,
+    weight: usize,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
+impl Room<'_> {
+    /// Hands in a batch of at most as many events as there is room for.
+    pub fn submit_events(self, batch: EventBatch) -> Receipt<EventsOutcome> {
+        let (answer, receipt) = oneshot::channel();
+        let EventBatch { source, first_sequence, events, watermark } = batch;
+        if events.len() > MAX_BATCH_EVENTS {
+            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Receipt(receipt);
         }
-        self.queued.fetch_sub(weight, Ordering::Relaxed);
-        Err(Overloaded)
+        let of_none = |event: &&FeedEvent| matches!(event.pool, EventPool::UnknownAsset(_));
+        if events.iter().filter(of_none).count() > MAX_BATCH_UNKNOWN {
+            drop(answer.send(Err(Refusal::TooManyUnknown { limit: MAX_BATCH_UNKNOWN })));
+            return Receipt(receipt);
+        }
+        let prepare = |event: FeedEvent| Prepared {
+            body: event_hash(&event),
+            account: AccountHash::of(event.account.as_str().as_bytes()),
+            event,
+        };
+        let events = events.into_iter().map(prepare).collect();
+        self.send(Command::Events { source, first_sequence, events, watermark, answer });
+        Receipt(receipt)
+    }
+
+    /// Hands in balances of a snapshot, as many as there is room for.
+    pub fn submit_snapshot(self, batch: SnapshotBatch) -> Receipt<SnapshotOutcome> {
+        let (answer, receipt) = oneshot::channel();
+        if batch.balances.len() > MAX_BATCH_EVENTS {
+            drop(answer.send(Err(Refusal::BatchTooLarge { limit: MAX_BATCH_EVENTS })));
+            return Receipt(receipt);
+        }
+        self.send(Command::Snapshot { batch, answer });
+        Receipt(receipt)
+    }
+
+    /// The committer gives back what the command takes, when it takes that; what is over is given back now.
+    fn send(mut self, command: Command) {
+        let weight = command.weight();
+        let more = weight.saturating_sub(self.taken.weight);
+        self.taken.queued.fetch_add(more, Ordering::Relaxed);
+        self.taken.weight = self.taken.weight.saturating_sub(weight);
+        self.permit.send(command);
     }
 }
 

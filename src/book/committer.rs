@@ -12,6 +12,7 @@ use super::metrics::ReasonLabel;
 use super::partition::Verdict;
 use super::pool::{Mode, Pool};
 use super::records::{RejectedEvent, decode_rejected};
+use super::sealing::Sealer;
 use super::stage::{Job, Staged, StagedGroup};
 use super::{BookError, Shared, SourceState, lock, read, write};
 use crate::domain::feed::{RejectReason, SourceNumber};
@@ -50,9 +51,13 @@ pub struct Committer {
     pub(crate) queued: Arc<AtomicUsize>,
     pub(crate) backlog: VecDeque<Command>,
     pub(crate) staged: Option<Staged>,
+    /// The group after that, formed while the store syncs.
+    pub(crate) ahead: Option<Staged>,
     /// Rejections that are decided and not yet written down. A crash loses none: replaying decides them again.
     pub(crate) rejects: VecDeque<(SourceNumber, u64, RejectedEvent)>,
     pub(crate) failed: Option<String>,
+    /// Seals what is frozen in each step, unless that is driven beside the committer.
+    pub(crate) sealer: Option<Sealer>,
 }
 
 impl Committer {
@@ -61,23 +66,36 @@ impl Committer {
     /// An error means that the book has closed, or can't read its store.
     pub async fn step(&mut self, now: UnixSeconds) -> Result<Work, BookError> {
         self.drain();
+        if self.failed.is_none() && self.shared.failed.load(Ordering::Acquire) {
+            return Err(self.close("a frozen period could not be written".to_owned()));
+        }
         if let Some(reason) = self.failed.clone() {
             self.refuse_all(&reason);
             return Err(BookError::Closed(reason));
         }
         if self.staged.is_none() {
-            self.staged = self.stage(now);
+            self.staged = self.ahead.take().or_else(|| self.stage(now));
         }
         let mut work = Work::default();
         if self.staged.is_some() {
-            match self.commit_staged().await? {
+            match self.commit_staged(now).await? {
                 Some(events) => work.events = events,
                 None => return Ok(Work { busy: true, more: true, ..work }),
             }
         }
-        self.seal_step(&mut work).await?;
+        if let Some(sealer) = &mut self.sealer {
+            match sealer.step().await {
+                Ok(sealed) => work = Work { events: work.events, ..sealed },
+                Err(error) => return Err(self.close(error.to_string())),
+            }
+        }
         work.more = self.has_work();
         Ok(work)
+    }
+
+    /// Leaves the sealing to the caller, who drives it beside the committer from now on: events don't wait for it then.
+    pub fn split_sealer(&mut self) -> Sealer {
+        self.sealer.take().unwrap_or_else(|| Sealer { shared: self.shared.clone() })
     }
 
     /// Waits until there is something for [`Self::step`] to do. Dropping the future loses nothing.
@@ -94,8 +112,9 @@ impl Committer {
 
     /// Whether [`Self::step`] would do something at once.
     pub fn has_work(&self) -> bool {
-        let sealing = || read(&self.shared.pools).values().any(|pool| lock(&pool.freeze).is_some());
+        let sealing = || self.sealer.as_ref().is_some_and(Sealer::has_work);
         self.staged.is_some()
+            || self.ahead.is_some()
             || !self.backlog.is_empty()
             || !self.queue.is_empty()
             || !self.rejects.is_empty()
@@ -108,7 +127,7 @@ impl Committer {
     }
 
     /// Takes from the queue what one group may need.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let mut found = lock(&self.shared.found);
         lock(&self.shared.pending).extend(found.iter().map(waiting));
         self.rejects.extend(found.drain(..));
@@ -129,11 +148,12 @@ impl Committer {
     }
 
     /// Commits what is staged. `None` where the store is busy: it stays staged.
-    async fn commit_staged(&mut self) -> Result<Option<usize>, BookError> {
+    async fn commit_staged(&mut self, now: UnixSeconds) -> Result<Option<usize>, BookError> {
         let Some(staged) = &self.staged else { return Ok(Some(0)) };
         if !staged.batches.is_empty() {
-            let batches = staged.batches.clone();
-            match self.shared.store.commit(batches).await {
+            let (store, batches) = (self.shared.store.clone(), staged.batches.clone());
+            let (committed, ()) = futures::join!(store.commit(batches), async { self.stage_ahead(now) });
+            match committed {
                 Ok(()) => {}
                 Err(StoreError::Busy(_)) => {
                     self.shared.config.metrics.busy.inc();
@@ -189,7 +209,7 @@ impl Committer {
         self.shared.failed.store(true, Ordering::Release);
         self.shared.config.metrics.closed.set(1);
         self.failed = Some(reason.clone());
-        if let Some(staged) = self.staged.take() {
+        for staged in [self.staged.take(), self.ahead.take()].into_iter().flatten() {
             staged.jobs.into_iter().for_each(|job| job.refuse(Refusal::Storage(reason.clone())));
         }
         self.refuse_all(&reason);
@@ -238,6 +258,9 @@ impl Committer {
         for (pool, value) in &heads {
             lock(&pool.heads).stored = Some(value.clone());
             pool.settle();
+            if lock(&pool.freeze).is_some() {
+                self.shared.frozen.notify_one();
+            }
             metrics.show(pool.spec.number, &read(&pool.meta));
         }
         let mut pending = lock(&self.shared.pending);

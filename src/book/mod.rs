@@ -48,6 +48,7 @@ pub use history::PositionHistory;
 pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
+pub use sealing::Sealer;
 
 use crate::domain::feed::{RejectReason, SourceCursor, SourceNumber};
 use crate::domain::ids::AssetId;
@@ -185,6 +186,8 @@ pub(crate) struct Shared {
     /// The rejections that the committer has yet to write down.
     pending: Mutex<BTreeMap<(SourceNumber, u64, u16), RejectReason>>,
     failed: AtomicBool,
+    /// Told when there is a frozen period to seal.
+    frozen: tokio::sync::Notify,
 }
 
 /// A source as the committer knows it.

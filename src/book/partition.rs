@@ -36,6 +36,9 @@ impl Ids {
     }
 }
 
+/// How many accounts [`Partition::warm`] asks for at once: what they read stays in the nearest caches.
+const WARM_AT_ONCE: usize = 64;
+
 /// The most positions of one partition.
 const MAX_ROWS: usize = 1 << 26;
 
@@ -118,6 +121,11 @@ impl Partition {
         self.rows.len()
     }
 
+    /// How many bytes the pages of all positions take, about.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        (self.rows.len() * size_of::<Position>() + self.ids.bytes.len()) as u64
+    }
+
     /// The position at an ordinal.
     pub(crate) fn row(&self, ordinal: u32) -> Option<&Position> {
         self.rows.get(ordinal as usize)
@@ -154,6 +162,29 @@ impl Partition {
 
     fn find_at(&self, account: &str, slot: u64) -> Option<u32> {
         self.index.find(slot, |ordinal| self.ids.get(*ordinal) == account.as_bytes()).copied()
+    }
+
+    /// Touches what applying records about the accounts at `slots` will read, so that it is in the processor's caches by
+    /// then: each line is asked for without waiting for the one before, where one record after the other would wait for
+    /// five of them. Changes nothing, and is worth its while only where many accounts are far apart.
+    pub(crate) fn warm(&self, slots: &[u64]) {
+        let mut ordinals = [0u32; WARM_AT_ONCE];
+        for slots in slots.chunks(WARM_AT_ONCE) {
+            let mut touched = 0u64;
+            for (ordinal, slot) in ordinals.iter_mut().zip(slots) {
+                // The first of the same tag: hardly ever another account's.
+                *ordinal = self.index.find(*slot, |_| true).copied().unwrap_or(0);
+            }
+            let ordinals = &ordinals[..slots.len()];
+            for ordinal in ordinals {
+                touched ^= u64::from(self.ids.ends.get(*ordinal as usize).copied().unwrap_or(0));
+                touched ^= self.rows.get(*ordinal as usize).map_or(0, |row| row.fields().last_sequence);
+            }
+            for ordinal in ordinals {
+                touched ^= u64::from(self.ids.get(*ordinal).first().copied().unwrap_or(0));
+            }
+            std::hint::black_box(touched);
+        }
     }
 
     /// Adds a position at the next ordinal; `None` where the partition is full.

@@ -19,6 +19,9 @@ use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::store::PartitionId;
 
+/// For how many records ahead the rows are brought near.
+const WARM_RECORDS: usize = 64;
+
 /// A pool in memory.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -106,6 +109,11 @@ impl Pool {
         PartitionId::control(self.spec.number)
     }
 
+    /// How many bytes all pages take, about.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.partitions.iter().map(|partition| read(partition).page_bytes()).sum()
+    }
+
     /// Applies one group to one partition. `slots` are where its accounts stand in the index, where that is known.
     pub(crate) fn apply(
         &self,
@@ -123,6 +131,9 @@ impl Pool {
         if let Some(partition) = self.partitions.get(partition) {
             let mut rows = write(partition);
             for (n, record) in records.iter().enumerate() {
+                if n.is_multiple_of(WARM_RECORDS) {
+                    rows.warm(slots.get(n..(n + WARM_RECORDS).min(slots.len())).unwrap_or_default());
+                }
                 let slot = slots.get(n).copied();
                 verdicts.push(match record {
                     Record::Balance { .. }

@@ -16,6 +16,7 @@ use super::records::{
     Manifest, ManifestPartition, RejectedEvent, decode_curve_page, decode_hashes, decode_heads, decode_manifest,
     decode_source,
 };
+use super::sealing::Sealer;
 use super::{
     Book, BookConfig, BookError, BookSender, MAX_PARTITIONS, MAX_SOURCES, PoolSpec, Shared, Source, SourceState, lock,
     write,
@@ -64,15 +65,19 @@ impl Book {
             found: Mutex::new(found),
             pending: Mutex::default(),
             failed: AtomicBool::new(false),
+            frozen: tokio::sync::Notify::new(),
         });
         let backlog = VecDeque::new();
         let book = Self { shared: shared.clone(), sender };
+        let sealer = Some(Sealer { shared: shared.clone() });
         let committer = Committer {
             shared,
+            sealer,
             queue: receiver,
             queued,
             backlog,
             staged: None,
+            ahead: None,
             rejects: VecDeque::new(),
             failed: None,
         };

@@ -1,20 +1,29 @@
 //! Sealing a frozen period: its weights go into immutable chunks, a bounded number a step, then a seal per partition,
 //! then the curve, then the record that says that all is there.
+//!
+//! A step encodes the next commit while the store writes the one before. Nothing waits for it: it may be driven beside the
+//! committer, which then shares the store's syncs with it and holds no lock for long.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::column::{self, CHUNK_ORDINALS};
-use super::committer::{Committer, Work};
+use super::committer::Work;
 use super::metrics::PoolLabel;
 use super::pool::Pool;
 use super::records::{CURVE_PAGE_CHANGES, FrozenRecord, encode_curve_page, encode_frozen, encode_seal};
-use super::{BookError, lock, read, write};
+use super::{BookError, Shared, lock, read, write};
 use crate::domain::feed::SourceNumber;
-use crate::domain::period::OpenPeriod;
+use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::UnixSeconds;
 use crate::domain::weight::SetSum;
-use crate::store::{Batch, keys};
+use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, MAX_VALUE_BYTES, StoreError, keys};
 
-/// The chunks that one step writes.
-const STEP_CHUNKS: usize = 192;
+/// The commits of weights that one step makes.
+const STEP_COMMITS: usize = 4;
+/// What one more chunk and the seals of all partitions may add to a commit.
+const COMMIT_MARGIN_BYTES: usize = MAX_VALUE_BYTES + 16 * 1024;
+const COMMIT_MARGIN_KEYS: usize = 2 * super::MAX_PARTITIONS as usize;
 /// The pages of a curve that one step writes.
 const STEP_PAGES: usize = 64;
 
@@ -32,19 +41,16 @@ pub(crate) struct FreezeWork {
 #[derive(Clone, Debug, Default)]
 struct Part {
     group: u64,
-    weights: Vec<u128>,
+    weights: Arc<[u128]>,
     next: usize,
     sum: SetSum,
     sealed: bool,
 }
 
-/// What one commit of sealing brings forward.
+/// What one commit of sealing writes, and where each partition is after it.
 struct Progress {
-    batch: Batch,
-    partition: usize,
-    next: usize,
-    sum: SetSum,
-    sealed: bool,
+    batches: Vec<Batch>,
+    after: Vec<(usize, Part)>,
 }
 
 impl FreezeWork {
@@ -60,7 +66,7 @@ impl FreezeWork {
     /// Takes the weights of a partition, frozen in `group`.
     pub(crate) fn set(&mut self, partition: usize, group: u64, weights: Vec<u128>) {
         if let Some(part) = self.parts.get_mut(partition) {
-            *part = Part { group, weights, ..Part::default() };
+            *part = Part { group, weights: weights.into(), ..Part::default() };
         }
     }
 
@@ -75,45 +81,19 @@ impl FreezeWork {
         part.next = there.div_ceil(CHUNK_ORDINALS);
         if sealed {
             part.sealed = true;
-            part.weights = Vec::new();
+            part.weights = Arc::default();
         }
     }
 
-    fn chunks(&self, pool: &Pool) -> Result<Vec<Progress>, BookError> {
-        let mut room = STEP_CHUNKS;
-        let mut steps = Vec::new();
-        for (partition, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.sealed) {
-            if room == 0 {
-                break;
-            }
-            let Some(rows) = pool.partitions.get(partition) else { continue };
-            let rows = read(rows);
-            let mut batch = Batch::new(pool.id(partition));
-            let (mut sum, mut next) = (part.sum, part.next);
-            let damaged = |_| BookError::Damaged { what: "a frozen weight", partition: pool.id(partition).0 };
-            for weights in part.weights.chunks(CHUNK_ORDINALS).skip(next).take(room) {
-                let chunk = u32::try_from(next).unwrap_or(u32::MAX);
-                let first = u32::try_from(next * CHUNK_ORDINALS).unwrap_or(u32::MAX);
-                (first..).zip(weights).for_each(|(ordinal, weight)| sum.add(rows.id(ordinal), *weight));
-                let value = column::encode(weights).map_err(damaged)?;
-                batch.put(keys::weight_chunk(self.period.index.0, chunk), value);
-                next += 1;
-                room -= 1;
-            }
-            let sealed = next * CHUNK_ORDINALS >= part.weights.len();
-            if sealed {
-                batch.put(keys::freeze_seal(self.period.index.0), encode_seal(&sum));
-            }
-            steps.push(Progress { batch, partition, next, sum, sealed });
-        }
-        Ok(steps)
+    /// The partitions that are not sealed.
+    fn open_parts(&self) -> Vec<(usize, Part)> {
+        self.parts.iter().cloned().enumerate().filter(|(_, part)| !part.sealed).collect()
     }
 
-    fn take(&mut self, progress: &Progress) {
-        if let Some(part) = self.parts.get_mut(progress.partition) {
-            (part.next, part.sum, part.sealed) = (progress.next, progress.sum, progress.sealed);
-            if part.sealed {
-                part.weights = Vec::new();
+    fn take(&mut self, after: Vec<(usize, Part)>) {
+        for (partition, part) in after {
+            if let Some(place) = self.parts.get_mut(partition) {
+                *place = part;
             }
         }
     }
@@ -151,35 +131,124 @@ impl FreezeWork {
     }
 }
 
-impl Committer {
-    /// Brings one frozen period a bounded step nearer to its seal, and tells in `work` what it did.
-    pub(crate) async fn seal_step(&mut self, work: &mut Work) -> Result<(), BookError> {
-        for pool in self.pools() {
-            let steps = lock(&pool.freeze).as_ref().map(|freeze| freeze.chunks(&pool)).transpose()?;
-            let Some(steps) = steps else { continue };
-            if steps.is_empty() {
-                return self.seal_close(&pool, work).await;
+/// The next commit of weights, of the partitions in `parts` that are not sealed.
+fn chunks(pool: &Pool, index: PeriodIndex, parts: &[(usize, Part)]) -> Result<Progress, BookError> {
+    let (mut bytes, mut values) = (0, 0);
+    let mut progress = Progress { batches: Vec::new(), after: Vec::new() };
+    for (partition, part) in parts.iter().filter(|(_, part)| !part.sealed) {
+        let Some(rows) = pool.partitions.get(*partition) else { continue };
+        let mut part = part.clone();
+        let mut batch = Batch::new(pool.id(*partition));
+        let damaged = |_| BookError::Damaged { what: "a frozen weight", partition: pool.id(*partition).0 };
+        for weights in part.weights.chunks(CHUNK_ORDINALS).skip(part.next) {
+            if bytes + COMMIT_MARGIN_BYTES > MAX_COMMIT_BYTES || values + COMMIT_MARGIN_KEYS > MAX_COMMIT_KEYS {
+                break;
             }
-            let batches: Vec<Batch> = steps.iter().map(|step| step.batch.clone()).collect();
-            let written = batches.iter().map(|batch| batch.puts.len()).sum();
-            if !self.commit_aside(batches).await? {
+            let chunk = u32::try_from(part.next).unwrap_or(u32::MAX);
+            let first = u32::try_from(part.next * CHUNK_ORDINALS).unwrap_or(u32::MAX);
+            {
+                // For one chunk at a time: whoever applies events waits for this no longer than for any reader.
+                let rows = read(rows);
+                (first..).zip(weights).for_each(|(ordinal, weight)| part.sum.add(rows.id(ordinal), *weight));
+            }
+            let (key, value) = (keys::weight_chunk(index.0, chunk), column::encode(weights).map_err(damaged)?);
+            (bytes, values) = (bytes + key.len() + value.len(), values + 1);
+            batch.put(key, value);
+            part.next += 1;
+        }
+        part.sealed = part.next * CHUNK_ORDINALS >= part.weights.len();
+        if part.sealed {
+            batch.put(keys::freeze_seal(index.0), encode_seal(&part.sum));
+            part.weights = Arc::default();
+        }
+        if batch.puts.is_empty() {
+            break;
+        }
+        progress.batches.push(batch);
+        progress.after.push((*partition, part));
+    }
+    Ok(progress)
+}
+
+/// Seals frozen periods. One at a time for a book; dropping the future of a step loses nothing.
+#[derive(Clone)]
+pub struct Sealer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Sealer {
+    /// Brings one frozen period a bounded step nearer to its seal. An error means that the book has closed.
+    pub async fn step(&mut self) -> Result<Work, BookError> {
+        let mut work = Work::default();
+        let pools: Vec<Arc<Pool>> = read(&self.shared.pools).values().cloned().collect();
+        for pool in pools {
+            let open = lock(&pool.freeze).as_ref().map(|freeze| (freeze.period.index, freeze.open_parts()));
+            let Some((index, parts)) = open else { continue };
+            if parts.is_empty() {
+                self.close(&pool, &mut work).await?;
+            } else {
+                self.weights(&pool, index, parts, &mut work).await?;
+            }
+            break;
+        }
+        work.more = self.has_work();
+        Ok(work)
+    }
+
+    /// Waits until there is a period to seal.
+    pub async fn wait(&self) {
+        while !self.has_work() {
+            self.shared.frozen.notified().await;
+        }
+    }
+
+    /// Whether there is a period to seal.
+    pub fn has_work(&self) -> bool {
+        read(&self.shared.pools).values().any(|pool| lock(&pool.freeze).is_some())
+    }
+
+    /// Writes the next weights, a few commits of them.
+    async fn weights(
+        &mut self,
+        pool: &Pool,
+        index: PeriodIndex,
+        mut parts: Vec<(usize, Part)>,
+        work: &mut Work,
+    ) -> Result<(), BookError> {
+        let mut ready = chunks(pool, index, &parts)?;
+        for commit in 1..=STEP_COMMITS {
+            let Progress { batches, after } = ready;
+            let written: usize = batches.iter().map(|batch| batch.puts.len()).sum();
+            if written == 0 {
+                break;
+            }
+            for (partition, part) in &after {
+                if let Some((_, place)) = parts.iter_mut().find(|(of, _)| of == partition) {
+                    *place = part.clone();
+                }
+            }
+            let none = Progress { batches: Vec::new(), after: Vec::new() };
+            let following = async { if commit < STEP_COMMITS { chunks(pool, index, &parts) } else { Ok(none) } };
+            let (done, next) = futures::join!(self.commit(batches), following);
+            if !done? {
                 work.busy = true;
-                return Ok(());
+                break;
             }
             if let Some(freeze) = lock(&pool.freeze).as_mut() {
-                steps.iter().for_each(|step| freeze.take(step));
+                freeze.take(after);
             }
-            work.sealed = written;
-            return Ok(());
+            work.sealed += written;
+            ready = next?;
         }
         Ok(())
     }
 
-    async fn seal_close(&mut self, pool: &Pool, work: &mut Work) -> Result<(), BookError> {
+    /// Writes the next pages of the curve, and with the last of them the seal of the whole.
+    async fn close(&mut self, pool: &Pool, work: &mut Work) -> Result<(), BookError> {
         let closing = lock(&pool.freeze).as_ref().map(|freeze| freeze.close(pool));
         let Some((batch, page, record)) = closing else { return Ok(()) };
         let written = batch.puts.len();
-        if !self.commit_aside(vec![batch]).await? {
+        if !self.commit(vec![batch]).await? {
             work.busy = true;
             return Ok(());
         }
@@ -200,5 +269,21 @@ impl Committer {
             work.breaches = 1;
         }
         Ok(())
+    }
+
+    /// `false` where the store is busy.
+    async fn commit(&self, batches: Vec<Batch>) -> Result<bool, BookError> {
+        match self.shared.store.commit(batches).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Busy(_)) => {
+                self.shared.config.metrics.busy.inc();
+                Ok(false)
+            }
+            Err(error) => {
+                // The committer finds it closed, and tells everyone.
+                self.shared.failed.store(true, Ordering::Release);
+                Err(BookError::Closed(error.to_string()))
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::command::{
     bodies_as_first_sent,
 };
 use super::committer::Committer;
-use super::journal::{self, MAX_RECORD_BYTES, Record};
+use super::journal::{self, Record};
 use super::partition::AccountHash;
 use super::pool::Pool;
 use super::records::{HASHES, Head, RejectedEvent, encode_hashes, encode_heads, encode_rejected, encode_source};
@@ -21,8 +21,8 @@ use crate::domain::period::{OpenPeriod, PeriodIndex};
 use crate::domain::time::UnixSeconds;
 use crate::store::{Batch, PartitionId, keys};
 
-/// The bytes of journal that one group takes at most; with all else a commit stays below the store's limit.
-const GROUP_BYTES: usize = 640 * 1024;
+/// The bytes that the events of one group take at most; with all else a commit stays below the store's limit.
+const GROUP_BYTES: usize = 720 * 1024;
 /// The rejected events that one commit writes down, each under a key of its own.
 const REJECTS: usize = 2 * MAX_BATCH_UNKNOWN;
 
@@ -40,6 +40,10 @@ pub(crate) struct Staged {
     pub(crate) rejects: usize,
     pub(crate) events: usize,
     pub(crate) journal_bytes: u64,
+    /// The balances that it brings to each pool.
+    brought: BTreeMap<u16, u128>,
+    /// Whether what comes after it can be decided before it is applied: it brings events alone.
+    followed: bool,
 }
 
 /// What a group brings to one partition.
@@ -83,8 +87,12 @@ pub(crate) struct Forming {
     unknown: Vec<(SourceNumber, u64, RejectedEvent)>,
     /// The balances that the group brings to each pool.
     brought: BTreeMap<u16, u128>,
+    /// Those that the group before brings, while it is not applied.
+    brought_before: BTreeMap<u16, u128>,
     events: usize,
     bytes: usize,
+    /// Whether it brings more than events.
+    alone: bool,
 }
 
 /// What a group brings to one partition, while it is formed.
@@ -130,18 +138,38 @@ impl From<SequenceError> for Refusal {
 impl Committer {
     /// Forms the next group from what is queued; `None` where there is nothing to commit.
     pub(crate) fn stage(&mut self, now: UnixSeconds) -> Option<Staged> {
-        let mut forming = Forming::default();
+        let forming = self.form(now, Forming::default(), false);
+        let idle = forming.jobs.is_empty() && self.rejects.is_empty();
+        (!idle).then(|| self.finish(now, forming, None))
+    }
+
+    /// Forms the group after the one that is being committed, of events alone: what else there is, is decided on what is
+    /// applied. Nothing of it is committed before that one is.
+    pub(crate) fn stage_ahead(&mut self, now: UnixSeconds) {
+        let Some(staged) = self.staged.take() else { return };
+        if staged.followed && self.ahead.is_none() {
+            self.drain();
+            let fresh = Forming { brought_before: staged.brought.clone(), ..Forming::default() };
+            let forming = self.form(now, fresh, true);
+            self.ahead = (!forming.jobs.is_empty()).then(|| self.finish(now, forming, Some(&staged)));
+        }
+        self.staged = Some(staged);
+    }
+
+    /// Takes into a group what fits it of what is queued.
+    fn form(&mut self, now: UnixSeconds, mut forming: Forming, ahead: bool) -> Forming {
         while let Some(command) = self.backlog.front() {
-            let weight = command.weight();
+            let (weight, bytes) = (command.weight(), command.bytes());
             let alone = !matches!(command, Command::Events { .. } | Command::Enrolment { .. });
             let room = forming.events + weight <= self.shared.config.group_events
-                && forming.bytes + weight * MAX_RECORD_BYTES <= GROUP_BYTES
+                && forming.bytes + bytes <= GROUP_BYTES
                 && forming.unknown.len() + command.unknown() <= MAX_BATCH_UNKNOWN;
-            if !forming.jobs.is_empty() && (alone || !room) {
+            if (ahead && alone) || (!forming.jobs.is_empty() && (alone || !room)) {
                 break;
             }
             let Some(command) = self.backlog.pop_front() else { break };
             self.release(weight);
+            forming.bytes += bytes;
             let refused = match command {
                 Command::Events { source, first_sequence, events, watermark, answer } => {
                     let taken = self.take_events(&mut forming, now, source, first_sequence, events, watermark);
@@ -183,11 +211,11 @@ impl Committer {
                 self.shared.config.metrics.refused.inc();
             }
             if alone && !forming.jobs.is_empty() {
+                forming.alone = true;
                 break;
             }
         }
-        let idle = forming.jobs.is_empty() && self.rejects.is_empty();
-        (!idle).then(|| self.finish(now, forming))
+        forming
     }
 
     fn take_events(
@@ -365,8 +393,9 @@ impl Committer {
         false
     }
 
-    /// Turns a formed group into one commit: the journals first, the service partition last.
-    fn finish(&self, now: UnixSeconds, forming: Forming) -> Staged {
+    /// Turns a formed group into one commit: the journals first, the service partition last. `before` is the group that is
+    /// committed and applied before it.
+    fn finish(&self, now: UnixSeconds, forming: Forming, before: Option<&Staged>) -> Staged {
         let pools = read(&self.shared.pools);
         let mut service = Batch::new(PartitionId::SERVICE);
         let (mut batches, mut groups) = (Vec::new(), Vec::new());
@@ -374,7 +403,7 @@ impl Committer {
         let mut journal_bytes = 0;
         for ((number, partition), Part { records, slots, jobs }) in forming.parts {
             let Some(pool) = pools.get(&number) else { continue };
-            let list = heads.entry(number).or_insert_with(|| lock(&pool.heads).list.clone());
+            let list = heads.entry(number).or_insert_with(|| heads_after(before, pool));
             let Some(head) = list.get_mut(partition) else { continue };
             head.group += 1;
             let mut batch = Batch::new(pool.id(partition));
@@ -391,7 +420,9 @@ impl Committer {
         for (number, list) in heads {
             let Some(pool) = pools.get(&number) else { continue };
             let value = encode_heads(&list);
-            expect(&mut service, keys::journal_heads(number), lock(&pool.heads).stored.as_ref());
+            let moved_before = before.and_then(|before| before.heads.iter().find(|(of, _)| of.spec.number == number));
+            let stored = moved_before.map(|(_, value)| value.clone()).or_else(|| lock(&pool.heads).stored.clone());
+            expect(&mut service, keys::journal_heads(number), stored.as_ref());
             service.put(keys::journal_heads(number), value.clone());
             moved.push((pool.clone(), value));
         }
@@ -400,7 +431,9 @@ impl Committer {
         for number in forming.sources {
             let Some(source) = sources.get(&number) else { continue };
             let value = encode_source(source.cursor.last(), source.cursor.watermark());
-            expect(&mut service, keys::source_cursor(number.0), source.stored.as_ref());
+            let moved_before = before.and_then(|before| before.sources.iter().find(|(of, _)| *of == number));
+            let stored = moved_before.map(|(_, value)| value).or(source.stored.as_ref());
+            expect(&mut service, keys::source_cursor(number.0), stored);
             service.put(keys::source_cursor(number.0), value.clone());
             if let Some(first) = forming.fresh.get(&number) {
                 put_hashes(&mut service, number, *first, &source.cursor);
@@ -411,16 +444,20 @@ impl Committer {
             let key = keys::rejected_event(source.0, *sequence, rejected.pool_number());
             service.put(key, encode_rejected(rejected));
         }
-        let rejects = self.rejects.len().min(REJECTS.saturating_sub(forming.unknown.len()));
-        for (source, sequence, rejected) in self.rejects.iter().take(rejects) {
+        // The first of them are written by the group before.
+        let written = before.map_or(0, |before| before.rejects);
+        let left = self.rejects.len().saturating_sub(written);
+        let rejects = left.min(REJECTS.saturating_sub(forming.unknown.len()));
+        for (source, sequence, rejected) in self.rejects.iter().skip(written).take(rejects) {
             let key = keys::rejected_event(source.0, *sequence, rejected.pool_number());
             service.put(key, encode_rejected(rejected));
         }
         if !service.puts.is_empty() {
             batches.push(service);
         }
-        let (jobs, events) = (forming.jobs, forming.events);
-        Staged { now, groups, batches, jobs, sources: cursors, heads: moved, rejects, events, journal_bytes }
+        let Forming { jobs, events, brought, alone, .. } = forming;
+        let (sources, heads, followed) = (cursors, moved, !alone);
+        Staged { now, groups, batches, jobs, sources, heads, rejects, events, journal_bytes, brought, followed }
     }
 }
 
@@ -429,7 +466,6 @@ impl Forming {
         self.sources.insert(source);
         self.fresh.entry(source).or_insert(sequence);
         self.events += 1;
-        self.bytes += MAX_RECORD_BYTES;
     }
 
     /// The job that comes next.
@@ -445,10 +481,11 @@ impl Forming {
     /// Whether a balance is too much for what the pool may hold together; else it is counted as brought. What is too large
     /// for a position is rejected as that.
     pub(super) fn is_full(&mut self, pool: u16, gate: &Gate, balance: BaseUnits) -> bool {
+        let before = self.brought_before.get(&pool).copied().unwrap_or(0);
         let brought = self.brought.entry(pool).or_default();
         let after = brought.saturating_add(balance.get());
         let sound = balance <= gate.limit;
-        let full = sound && gate.eligible.saturating_add(after) > MAX_POOL_TOTAL;
+        let full = sound && gate.eligible.saturating_add(before).saturating_add(after) > MAX_POOL_TOTAL;
         if sound && !full {
             *brought = after;
         }
@@ -461,6 +498,18 @@ impl Forming {
         part.slots.push(slot);
         part.jobs.push(job);
     }
+}
+
+/// Where the journals of a pool stand once the group `before` is committed.
+fn heads_after(before: Option<&Staged>, pool: &Pool) -> Vec<Head> {
+    let mut list = lock(&pool.heads).list.clone();
+    let groups = before.map(|before| before.groups.as_slice()).unwrap_or_default();
+    for group in groups.iter().filter(|group| group.pool.spec.number == pool.spec.number) {
+        if let Some(head) = list.get_mut(group.partition) {
+            *head = group.head;
+        }
+    }
+    list
 }
 
 /// Answers with a refusal. Whoever asked may have gone.

@@ -1,5 +1,7 @@
 //! The command line: parses and dispatches, one file or folder per command.
 
+mod bench;
+mod child;
 mod demo;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
@@ -25,6 +27,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
+    /// Measures a service of its own, from the feed to recovery, at any number of positions.
+    Bench(bench::BenchArgs),
     /// Simulates whole worlds with every fault, each from a seed, and checks every promise.
     Simulate(simulate::SimulateArgs),
     /// Puts bugs in, one at a time, and shows which seed and which check sees each.
@@ -42,6 +46,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
+        Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),
         #[cfg(feature = "seeded-bugs")]
         Command::SeededBugs(args) => Ok(seeded_bugs::run(&args)),

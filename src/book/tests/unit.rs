@@ -231,6 +231,33 @@ async fn a_full_queue_says_so() {
 }
 
 #[tokio::test]
+async fn room_that_is_kept_is_nobody_elses_and_periods_need_none() {
+    let store = Arc::new(MemStore::default());
+    let config = BookConfig { queue_commands: 3, queue_events: 3, ..BookConfig::default() };
+    let (book, mut committer) = Book::open(store, vec![], config).await.unwrap();
+    book.add_source(SOURCE);
+    let sender = book.sender();
+    let kept = sender.room(3).unwrap();
+    assert!(sender.room(1).is_none());
+    drop(kept);
+    assert_eq!(sender.queued_events(), 0);
+    let kept = sender.room(2).unwrap();
+    let one = sender.submit_events(batch(1, vec![event("a", 1, 0)])).unwrap();
+    let freeze = sender.freeze(POOL, PeriodIndex(0)).unwrap();
+    // Of the room for two it takes that for one.
+    let other = kept.submit_events(batch(2, vec![event("a", 2, 0)]));
+    assert_eq!(sender.queued_events(), 3);
+    committer.wait_for_command().await;
+    while committer.has_work() {
+        committer.step(at(0)).await.unwrap();
+    }
+    assert_eq!(one.await, Err(Refusal::UnknownPool { pool: POOL }));
+    assert_eq!(freeze.await, Err(Refusal::UnknownPool { pool: POOL }));
+    assert_eq!(other.await, Err(Refusal::Gap { expected: 1 }));
+    assert_eq!(sender.queued_events(), 0);
+}
+
+#[tokio::test]
 async fn watermarks_ride_behind_their_events() {
     let mut rig = Rig::open(2).await;
     let with = EventBatch { watermark: Some(at(50)), ..batch(1, vec![event("a", 1, 5)]) };

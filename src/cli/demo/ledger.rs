@@ -301,7 +301,7 @@ pub(super) async fn distribution(
 
 /// The UTC date of a moment, as periods are named.
 pub(super) fn day(seconds: i64) -> String {
-    let text = super::server::moment(seconds);
+    let text = crate::cli::child::moment(seconds);
     text.get(..10).unwrap_or(&text).to_owned()
 }
 

@@ -24,8 +24,9 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::child::{Server, ServerError, folder};
 use crate::client::ClientError;
-use crate::config::{ConfigError, Preset};
+use crate::config::Preset;
 
 /// What `demo` is told.
 #[derive(Clone, Debug, Args)]
@@ -77,18 +78,9 @@ pub(super) enum DemoError {
     /// A file is wrong.
     #[error(transparent)]
     Input(#[from] input::InputError),
-    /// The settings written for the server are refused.
+    /// There is no server to talk to.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The folder of the run.
-    #[error("{}: {error}", path.display())]
-    Folder { path: PathBuf, error: std::io::Error },
-    /// No port is free.
-    #[error("no free port on the loopback: {0}")]
-    Port(std::io::Error),
-    /// The child process can't be started or ended.
-    #[error("the server's process: {0}")]
-    Child(std::io::Error),
+    Start(#[from] ServerError),
     /// The server does not do what it has to.
     #[error("the server: {0}")]
     Server(String),
@@ -120,7 +112,7 @@ impl DemoError {
 pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, DemoError> {
     let plan = plan::Plan::new(&args)?;
     let stop = super::StopSignals::listen().map_err(DemoError::Signals)?;
-    let folder = folder()?;
+    let folder = folder(&std::env::temp_dir(), "demo")?;
     let outcome = tokio::select! {
         outcome = live(&plan, &folder) => outcome,
         signal = stop.received() => Err(DemoError::Interrupted(signal)),
@@ -143,10 +135,10 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, DemoError> {
 async fn live(plan: &plan::Plan, folder: &Path) -> Result<report::Outcome, DemoError> {
     let steps = plan::steps(&plan.story()).len() as u64;
     let bar = progress(steps);
-    let mut server = server::Server::prepare(folder, plan)?;
+    let mut server = Server::prepare(folder, |data, port| server::settings(data, port, plan))?;
     let lived = world::live(plan, &mut server, &bar).await;
     bar.finish_and_clear();
-    let lived = lived.map_err(|error| server.with_log(error));
+    let lived = lived.map_err(|error| DemoError::Server(server.with_log(&error)));
     server.kill().await?;
     lived
 }
@@ -161,12 +153,4 @@ fn progress(steps: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// A folder of its own for the run.
-fn folder() -> Result<PathBuf, DemoError> {
-    let name = format!("softstake-demo-{}", uuid::Uuid::new_v4().simple());
-    let path = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&path).map_err(|error| DemoError::Folder { path: path.clone(), error })?;
-    Ok(path)
 }

@@ -15,8 +15,8 @@ use super::market::{Change, Market};
 use super::plan::{DAY, HOUR, Plan, PoolPlan, START, Story, steps};
 use super::reference::Reference;
 use super::report::Outcome;
-use super::server::{Server, moment};
 use super::story::{Seen, list_validators};
+use crate::cli::child::{Server, moment};
 use crate::client::{BalanceEvent, Client};
 use crate::pb::sim::v1 as sim;
 
