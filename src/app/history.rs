@@ -260,9 +260,9 @@ impl App {
                 }
                 continue;
             };
-            let amounts = column::decode(value).map_err(broken)?;
-            let Some(amount) = amounts.get(ordinal as usize % CHUNK_ORDINALS) else { continue };
-            shares.push(Share { record, amount: BaseUnits::new(*amount).map_err(broken)? });
+            let amount = column::get(value, ordinal as usize % CHUNK_ORDINALS).map_err(broken)?;
+            let Some(amount) = amount else { continue };
+            shares.push(Share { record, amount: BaseUnits::new(amount).map_err(broken)? });
         }
         shares.reverse();
         Ok((shares, full.then_some(keep)))
