@@ -89,6 +89,13 @@ impl FeedBatch {
         Self { source, next_sequence: first_sequence, watermark, pools, parts, unknown: 0, not_yet: None, handed_in }
     }
 
+    /// Makes room for so many events, as far as one part takes them.
+    pub fn reserve(&mut self, events: usize) {
+        if let Some(part) = self.parts.back_mut() {
+            part.reserve_exact(events.min(MAX_BATCH_EVENTS.saturating_sub(part.len())));
+        }
+    }
+
     /// Adds the next event. An asset that no pool stakes is taken all the same: the book rejects that one event.
     pub fn push(&mut self, account: AccountId, asset: &str, balance: BaseUnits, at: UnixSeconds) {
         let pool = match self.pools.iter().find(|(of, ..)| of.as_str() == asset) {

@@ -272,13 +272,13 @@ impl App {
                 }
                 continue;
             };
-            let amounts = column::decode(value).map_err(broken)?;
-            let Some(amount) = amounts.get(ordinal as usize % CHUNK_ORDINALS) else { continue };
+            let amount = column::get(value, ordinal as usize % CHUNK_ORDINALS).map_err(broken)?;
+            let Some(amount) = amount else { continue };
             let missing = || broken(format!("period {} is missing", record.period));
             shares.push(Share {
                 bounds: bounds.get(&record.period.0).copied().ok_or_else(missing)?,
                 ack: acks.get(&(record.period.0, record.revision)).copied(),
-                amount: BaseUnits::new(*amount).map_err(broken)?,
+                amount: BaseUnits::new(amount).map_err(broken)?,
                 record,
             });
         }

@@ -10,6 +10,10 @@ use super::bytes::{Put, byte_width, seal, unseal};
 pub const CHUNK_ORDINALS: usize = 256;
 
 const VERSION: u8 = 1;
+/// Version, count and width.
+const HEADER: usize = 4;
+/// The most bytes of one value.
+const WIDEST: usize = 16;
 
 /// A stored column that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,52 +23,101 @@ pub struct ColumnError;
 /// Encodes up to [`CHUNK_ORDINALS`] values.
 pub fn encode(values: &[u128]) -> Result<Vec<u8>, ColumnError> {
     let count = u16::try_from(values.len()).ok().filter(|_| values.len() <= CHUNK_ORDINALS).ok_or(ColumnError)?;
-    let width = values.iter().copied().max().map_or(0, byte_width);
-    let present = values.iter().filter(|v| **v != 0).count();
-    let mut out = Vec::with_capacity(8 + values.len().div_ceil(8) + present * width);
+    // What any of them has, all of them together have.
+    let width = byte_width(values.iter().fold(0, |all, value| all | value));
+    let mut out = Vec::with_capacity(HEADER + values.len().div_ceil(8) + values.len() * width + WIDEST + 4);
     out.u8(VERSION);
     out.u16(count);
     out.u8(width as u8);
     for eight in values.chunks(8) {
         out.u8(eight.iter().enumerate().fold(0, |bits, (i, value)| bits | (u8::from(*value != 0) << i)));
     }
-    for value in values.iter().filter(|v| **v != 0) {
-        out.bytes(&value.to_le_bytes()[..width]);
+    let mut at = out.len();
+    out.resize(at + values.len() * width + WIDEST, 0);
+    for value in values {
+        // All 16 bytes, of which the next value overwrites those that are too many, or, after a zero, all.
+        out[at..at + WIDEST].copy_from_slice(&value.to_le_bytes());
+        at += if *value == 0 { 0 } else { width };
     }
+    out.truncate(at);
     Ok(seal(out))
 }
 
 /// Decodes a column.
 pub fn decode(bytes: &[u8]) -> Result<Vec<u128>, ColumnError> {
-    read(bytes).ok_or(ColumnError)
+    let column = Column::read(bytes).ok_or(ColumnError)?;
+    let mut at = 0;
+    let value = |index| {
+        let present = column.is_present(index);
+        let value = if present { column.value(at) } else { 0 };
+        at += usize::from(present) * column.width;
+        value
+    };
+    Ok((0..column.count).map(value).collect())
+}
+
+/// Decodes the value at `index` alone; `None` past the end.
+pub fn get(bytes: &[u8], index: usize) -> Result<Option<u128>, ColumnError> {
+    let column = Column::read(bytes).ok_or(ColumnError)?;
+    if index >= column.count {
+        return Ok(None);
+    }
+    let before = column.present(index) * column.width;
+    Ok(Some(if column.is_present(index) { column.value(before) } else { 0 }))
 }
 
 /// Decodes the value at `index` alone; zero past the end.
 pub fn value_at(bytes: &[u8], index: usize) -> Result<u128, ColumnError> {
-    Ok(decode(bytes)?.get(index).copied().unwrap_or(0))
+    Ok(get(bytes, index)?.unwrap_or(0))
 }
 
-fn read(bytes: &[u8]) -> Option<Vec<u128>> {
-    let mut take = unseal(bytes)?;
-    if take.u8()? != VERSION {
-        return None;
+/// A column whose checksum is right and whose lengths fit together.
+struct Column<'a> {
+    count: usize,
+    width: usize,
+    bits: &'a [u8],
+    values: &'a [u8],
+}
+
+impl<'a> Column<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut take = unseal(bytes)?;
+        if take.u8()? != VERSION {
+            return None;
+        }
+        let count = usize::from(take.u16()?);
+        let width = usize::from(take.u8()?);
+        if count > CHUNK_ORDINALS || width > WIDEST {
+            return None;
+        }
+        let bits = take.bytes(count.div_ceil(8))?;
+        let column = Self { count, width, bits, values: take.0 };
+        (column.present(count) * width == column.values.len()).then_some(column)
     }
-    let count = usize::from(take.u16()?);
-    let width = usize::from(take.u8()?);
-    if count > CHUNK_ORDINALS || width > 16 {
-        return None;
+
+    fn is_present(&self, index: usize) -> bool {
+        self.bits[index / 8] >> (index % 8) & 1 == 1
     }
-    let bits = take.bytes(count.div_ceil(8))?;
-    let mut values = vec![0u128; count];
-    for (i, value) in values.iter_mut().enumerate() {
-        if bits[i / 8] >> (i % 8) & 1 == 1 {
-            let mut wide = [0u8; 16];
-            wide[..width].copy_from_slice(take.bytes(width)?);
-            *value = u128::from_le_bytes(wide);
+
+    /// How many values before `index` are not zero.
+    fn present(&self, index: usize) -> usize {
+        let whole: u32 = self.bits[..index / 8].iter().map(|bits| bits.count_ones()).sum();
+        let rest = self.bits.get(index / 8).map_or(0, |bits| (bits & ((1 << (index % 8)) - 1)).count_ones());
+        (whole + rest) as usize
+    }
+
+    /// The value whose bytes begin at `at`.
+    fn value(&self, at: usize) -> u128 {
+        let bytes = &self.values[at..];
+        match bytes.first_chunk::<WIDEST>() {
+            Some(wide) if self.width > 0 => u128::from_le_bytes(*wide) & (u128::MAX >> (8 * (WIDEST - self.width))),
+            _ => {
+                let mut wide = [0; WIDEST];
+                wide[..self.width].copy_from_slice(&bytes[..self.width]);
+                u128::from_le_bytes(wide)
+            }
         }
     }
-    take.end()?;
-    Some(values)
 }
 
 #[cfg(test)]
@@ -94,7 +147,10 @@ mod tests {
         fn columns_come_back(values in proptest::collection::vec(prop_oneof![Just(0u128), any::<u128>(), 0..9u128], 0..=256)) {
             let bytes = encode(&values).unwrap();
             prop_assert_eq!(decode(&bytes), Ok(values.clone()));
-            prop_assert_eq!(value_at(&bytes, 3), Ok(values.get(3).copied().unwrap_or(0)));
+            for index in 0..values.len() + 9 {
+                prop_assert_eq!(get(&bytes, index), Ok(values.get(index).copied()));
+                prop_assert_eq!(value_at(&bytes, index), Ok(values.get(index).copied().unwrap_or(0)));
+            }
         }
 
         #[test]
@@ -108,7 +164,10 @@ mod tests {
         #[test]
         fn anything_may_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = decode(&bytes);
-            let _ = decode(&seal(bytes));
+            let sealed = seal(bytes);
+            let values = decode(&sealed);
+            prop_assert_eq!(get(&sealed, 0), values.clone().map(|values| values.first().copied()));
+            prop_assert_eq!(get(&sealed, 255), values.map(|values| values.get(255).copied()));
         }
     }
 }

@@ -10,6 +10,8 @@
 //! refused by name.
 
 mod archive;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod bytes;
 mod checkpoint;
 pub mod column;

@@ -25,7 +25,8 @@ macro_rules! id {
             /// Checks `text` and takes it as a name.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 let allowed: fn(u8) -> bool = $allowed;
-                if text.is_empty() || text.len() > $max || !text.bytes().all(allowed) {
+                // Every byte is looked at, without a way out between them, so that many are at once.
+                if text.is_empty() || text.len() > $max || !text.bytes().fold(true, |all, byte| all & allowed(byte)) {
                     return Err(IdError { what: $what, rule: $rule });
                 }
                 Ok(Self(text.into()))

@@ -105,15 +105,18 @@ pub struct PayoutTally {
 }
 
 impl PayoutTally {
-    /// Takes the payout of one frozen position in.
+    /// Takes the payout of one frozen position in. On an error this tally is as it was.
     pub fn record(&mut self, account: &AccountId, weight: u128, payout: BaseUnits) -> Result<(), AmountError> {
-        let mut one = Self { positions: 1, weight: U256::from(weight), ..Self::default() };
-        one.positive = u64::from(weight != 0);
+        let weight_total = self.weight.checked_add(U256::from(weight)).ok_or(AmountError::Overflow)?;
+        let positions = self.positions.checked_add(1).ok_or(AmountError::Overflow)?;
         if !payout.is_zero() {
-            one.paid = PayoutSum { count: 1, amount: payout };
-            one.hash.add(account, payout.get());
+            self.paid = self.paid.checked_add(PayoutSum { count: 1, amount: payout })?;
+            self.hash.add(account, payout.get());
         }
-        self.merge(one)
+        // Of the positions, which were counted, these are a part.
+        self.positive += u64::from(weight != 0);
+        (self.weight, self.positions) = (weight_total, positions);
+        Ok(())
     }
 
     /// Takes the tally of other positions in. On an error this tally is as it was.

@@ -193,14 +193,13 @@ impl Splitter {
         if crate::seeded::on(crate::seeded::Bug::TruncatesPerStage) && !self.weight_total.is_zero() {
             return self.payout_by_stages(weight);
         }
-        if let Some(reciprocal) = self.reciprocal
-            && weight <= self.weight_limit
-        {
+        if let Some(reciprocal) = self.reciprocal {
             let (quotient, fraction) = wide_product(weight, reciprocal);
             #[cfg(feature = "seeded-bugs")]
             let quotient = quotient + u128::from(crate::seeded::on(crate::seeded::Bug::RoundsUp) && fraction > 1 << 64);
-            if fraction.checked_add(weight).is_some() {
-                return self.whole_units(quotient);
+            if weight <= self.weight_limit && fraction.checked_add(weight).is_some() {
+                // The quotient is exact and the weight at most `W`: times `q` it is at most `net`, and fits.
+                return Ok(BaseUnits::new(quotient.wrapping_mul(self.unit.get().get()))?);
             }
         }
         self.payout_by_division(weight)
@@ -288,14 +287,18 @@ pub fn carry_bound(positive_weights: u64, unit: PayoutUnit) -> U256 {
 }
 
 /// The 256-bit product of two 128-bit numbers, as high and low half.
+///
+/// Nothing here can pass 2^128: a product of two 64-bit numbers leaves room for two more of them. It says `wrapping` so
+/// that a build that checks for overflow does not check eight times for what can't be.
 #[inline]
 fn wide_product(a: u128, b: u128) -> (u128, u128) {
     const LOW: u128 = u64::MAX as u128;
     let (a1, a0, b1, b0) = (a >> 64, a & LOW, b >> 64, b & LOW);
-    let (low, cross_a, cross_b, high) = (a0 * b0, a0 * b1, a1 * b0, a1 * b1);
-    // Three numbers below 2^64 each; the high half of the whole product can't overflow either.
-    let middle = (low >> 64) + (cross_a & LOW) + (cross_b & LOW);
-    (high + (cross_a >> 64) + (cross_b >> 64) + (middle >> 64), (low & LOW) | (middle << 64))
+    let low = a0.wrapping_mul(b0);
+    let cross = a0.wrapping_mul(b1).wrapping_add(low >> 64);
+    let middle = a1.wrapping_mul(b0).wrapping_add(cross & LOW);
+    let high = a1.wrapping_mul(b1).wrapping_add(cross >> 64).wrapping_add(middle >> 64);
+    (high, (low & LOW) | (middle << 64))
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ fn domain_is_pure() {
 fn time_and_tasks_belong_to_the_clock_and_the_node() {
     breaks("store/sled.rs", "fn f() { let t = Instant::now(); }", 1, "for the clock");
     keeps("clock.rs", "use std::time::{Instant, SystemTime};");
+    keeps("cli/bench/reads.rs", "use std::time::Instant;");
+    breaks("cli/demo/world.rs", "use std::time::Instant;", 1, "for the clock");
     keeps("store/sled.rs", "#[cfg(test)] mod tests { use std::time::Instant; }");
     breaks("app/pay.rs", "async fn f() { tokio::spawn(g()); }", 1, "node drives them");
     breaks("book/mod.rs", "async fn f() { tokio::time::sleep(d).await }", 1, "node drives them");

@@ -106,6 +106,7 @@ impl FeedStream {
         check_count(request, events.len(), self.api.limits.max_batch_events)?;
         let app = self.api.app.clone();
         let mut batch = app.feed_batch(&source, first_sequence, watermark)?;
+        batch.reserve(events.len());
         let mut malformed = None;
         events.for_each(|event| match AccountId::new(event.account) {
             Ok(account) => batch.push(account, event.asset, event.balance, event.at),

@@ -114,7 +114,11 @@ pub fn message(request: &v1::StreamBalancesRequest) -> Parsed<FeedMessage<'_>> {
 fn rows<'a>(path: &Path<'_>, rows: &'a [v1::BalanceRow]) -> Parsed<Vec<Event<'a>>> {
     let path = path.field("events");
     check_count(&path, rows.len())?;
-    rows.iter().enumerate().map(|(place, row)| event(&path.item(place), row)).collect()
+    let mut events = Vec::with_capacity(rows.len());
+    for (place, row) in rows.iter().enumerate() {
+        events.push(event(&path.item(place), row)?);
+    }
+    Ok(events)
 }
 
 fn event<'a>(path: &Path<'_>, row: &'a v1::BalanceRow) -> Parsed<Event<'a>> {
@@ -168,5 +172,6 @@ pub(super) fn check_asset(path: &Path<'_>, asset: &str) -> Parsed<()> {
 
 /// Whether every byte is printable ASCII and no space, as an account's have to be.
 pub(super) fn is_printable(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| (0x21..=0x7e).contains(byte))
+    // Every byte is looked at, without a way out between them, so that many are at once.
+    bytes.iter().fold(true, |all, byte| all & (0x21..=0x7e).contains(byte))
 }

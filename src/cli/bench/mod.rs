@@ -1,6 +1,8 @@
 //! `softstake bench`: a service of its own as a child process, measured through gRPC over the loopback: the feed, the close,
 //! payouts, reads, recovery, memory and disk, at any number of positions. The equations have to hold at the end.
 
+#![expect(clippy::disallowed_methods, reason = "what is measured here is how long things take")]
+
 mod feed;
 mod life;
 mod load;
