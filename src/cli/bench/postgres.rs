@@ -25,6 +25,9 @@ const CLOSE: &str = include_str!("../../../benches/postgres/close.sql");
 const POSITION: &str = include_str!("../../../benches/postgres/position.sql");
 const HISTORY: &str = include_str!("../../../benches/postgres/history.sql");
 
+/// A connection that reads: each statement is planned once, and never for more than one process.
+const READING: &str = "SET plan_cache_mode = force_generic_plan; SET max_parallel_workers_per_gather = 0";
+
 /// Connections that read, at most: a backend answers one query at a time, and there are few cores.
 const READERS: u64 = 4;
 
@@ -143,6 +146,8 @@ impl Baseline {
         self.control.batch_execute(&close).await?;
         let took = started.elapsed();
         self.period_start = end_seconds;
+        // Autovacuum would do it a minute later; until then every read would be planned as if it met many rows.
+        self.control.batch_execute(&format!("ANALYZE payouts_{distribution}")).await?;
         let check = format!(
             "SELECT count(*), sum(amount), sum(weight), pg_total_relation_size('payouts_{distribution}')
              FROM payouts_{distribution}"
@@ -169,7 +174,7 @@ impl Baseline {
                 What::Position => POSITION,
                 What::History(_) => HISTORY,
             };
-            client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;
+            client.batch_execute(READING).await?;
             let statement = client.prepare(statement).await?;
             connections.push(Arc::new((client, statement)));
         }
