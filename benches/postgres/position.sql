@@ -1,0 +1,1 @@
+SELECT counted_to, balance, eligible, weight FROM positions WHERE account = $1
