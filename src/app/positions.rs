@@ -8,6 +8,7 @@ use crate::domain::enrolment::EnrolmentEntry;
 use crate::domain::ids::{AccountId, SourceId};
 use crate::domain::period::OpenPeriod;
 use crate::domain::time::UnixSeconds;
+use crate::store::{PartitionId, keys};
 
 use super::{App, AppError, Pool, Reason};
 
@@ -55,15 +56,17 @@ impl App {
             Some(period) => Verdict::of(view.balance, view.standing, &period.policy),
             None => Verdict::Full,
         };
-        let (here, everywhere) =
-            (self.enrolment(account, Some(pool.id())).await?, self.enrolment(account, None).await?);
+        // One read for both: it is all that a position asks the store for.
+        let decided: Vec<EnrolmentEntry> =
+            self.list(PartitionId::SERVICE, keys::account_enrolments_of(account), usize::MAX).await?;
+        let concerns = |entry: &EnrolmentEntry| entry.pool.as_ref().is_none_or(|of| of == pool.id());
         Ok(Position {
             account: view.account,
             balance: view.balance,
             eligible: view.eligible,
             verdict,
             restricted: view.standing.contains(Standing::RESTRICTED),
-            enrolment: here.into_iter().chain(everywhere).max_by_key(|entry| entry.sequence),
+            enrolment: decided.into_iter().filter(concerns).max_by_key(|entry| entry.sequence),
             source: view.owner.and_then(|number| self.source_name(number)),
             last_event_at: view.last_event_at,
             period,

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::command::{Command, Refusal};
 use super::journal::Record;
 use super::metrics::ReasonLabel;
+use super::parallel;
 use super::partition::Verdict;
 use super::pool::{Mode, Pool};
 use super::records::{RejectedEvent, decode_rejected};
@@ -231,9 +232,17 @@ impl Committer {
         let metrics = self.shared.config.metrics.clone();
         self.rejects.drain(..rejects.min(self.rejects.len()));
         let _gates: Vec<_> = heads.iter().map(|(pool, _)| write(&pool.gate)).collect();
-        for group in groups {
-            let StagedGroup { pool, partition, head, bytes, records, slots, jobs: owners } = group;
-            let verdicts = pool.apply(partition, head.group, now, &records, &slots, Mode::LIVE);
+        // A freeze walks over every row, which no feed should wait for longer than it has to.
+        let freezes = groups.iter().any(|group| matches!(group.records.as_slice(), [Record::Freeze { .. }]));
+        let least = if freezes { 1 } else { groups.len().max(1) };
+        let applied = parallel::in_order(&groups, least, |run| {
+            let one = |group: &StagedGroup| {
+                group.pool.apply(group.partition, group.head.group, now, &group.records, &group.slots, Mode::LIVE)
+            };
+            run.iter().map(one).collect::<Vec<_>>()
+        });
+        for (group, verdicts) in groups.into_iter().zip(applied.into_iter().flatten()) {
+            let StagedGroup { pool, partition, head, bytes, records, jobs: owners, .. } = group;
             if let Some(slot) = lock(&pool.heads).list.get_mut(partition) {
                 *slot = head;
             }

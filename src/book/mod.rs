@@ -18,12 +18,14 @@ pub mod column;
 mod command;
 mod committer;
 mod compare;
+mod finish;
 mod frozen;
 mod hash;
 mod history;
 mod journal;
 pub mod metrics;
 mod pages;
+pub mod parallel;
 mod partition;
 mod pool;
 mod query;
@@ -31,6 +33,7 @@ mod records;
 mod recover;
 mod replay;
 mod sealing;
+mod sender;
 mod single;
 mod stage;
 mod trim;
@@ -40,8 +43,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use command::{
-    BookSender, Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver,
-    MAX_BATCH_EVENTS, MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, PositionCorrection, Receipt, Refusal,
+    Enrolment, EnrolmentChange, EventBatch, EventPool, EventsOutcome, FeedEvent, HandOver, MAX_BATCH_EVENTS,
+    MAX_BATCH_UNKNOWN, Overloaded, PeriodOutcome, PositionCorrection, Receipt, Refusal,
 };
 pub use committer::{Committer, Work};
 pub use compare::{AccountTwice, SnapshotBalances, SnapshotBatch, SnapshotOutcome};
@@ -51,6 +54,7 @@ pub use journal::{Group as JournalGroup, Record as JournalRecord};
 pub use query::{Audit, OpenPeriodTotals, PoolTotals, PositionView, SourceState};
 pub use records::RejectedEvent;
 pub use sealing::Sealer;
+pub use sender::{BookSender, Room};
 
 use crate::domain::feed::{RejectReason, SourceCursor, SourceNumber};
 use crate::domain::ids::AssetId;

@@ -10,7 +10,7 @@ use super::checkpoint::Checkpoint;
 use super::committer::{Committer, rejection};
 use super::journal::{Assembly, Group, Record, first_chain};
 use super::pages::{self, PAGE_ROWS, Page, PageMark, page_hash, slot_number};
-use super::partition::Verdict;
+use super::partition::{AccountHash, Verdict};
 use super::pool::{Heads, Mode, PeriodCurve, Pool};
 use super::records::{
     Manifest, ManifestPartition, RejectedEvent, decode_curve_page, decode_hashes, decode_heads, decode_manifest,
@@ -300,7 +300,9 @@ async fn replay(
             let counted = group.number > counted_upto;
             let keep_weights = counted && !is_sealed(store, pool, &group).await?;
             let mode = Mode { counted, keep_weights };
-            let verdicts = pool.apply(partition, group.number, group.now, &group.records, &[], mode);
+            let slot = |record: &Record| record.account().map_or(0, |a| AccountHash::of(a.as_str().as_bytes()).slot);
+            let slots: Vec<u64> = group.records.iter().map(slot).collect();
+            let verdicts = pool.apply(partition, group.number, group.now, &group.records, &slots, mode);
             let decided = group.records.iter().zip(verdicts).filter(|_| counted);
             rejects.extend(decided.filter_map(|(record, verdict)| match verdict {
                 Verdict::Rejected(reason) => rejection(pool.spec.number, record, reason, group.now),

@@ -4,12 +4,14 @@
 //! A step encodes the next commit while the store writes the one before. Nothing waits for it: it may be driven beside the
 //! committer, which then shares the store's syncs with it and holds no lock for long.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 
 use super::column::{self, CHUNK_ORDINALS};
 use super::committer::Work;
 use super::metrics::PoolLabel;
+use super::parallel;
+use super::partition::Partition;
 use super::pool::Pool;
 use super::records::{CURVE_PAGE_CHANGES, FrozenRecord, encode_curve_page, encode_frozen, encode_seal};
 use super::{BookError, Shared, lock, read, write};
@@ -24,6 +26,12 @@ const STEP_COMMITS: usize = 4;
 /// What one more chunk and the seals of all partitions may add to a commit.
 const COMMIT_MARGIN_BYTES: usize = MAX_VALUE_BYTES + 16 * 1024;
 const COMMIT_MARGIN_KEYS: usize = 2 * super::MAX_PARTITIONS as usize;
+/// What the key of a chunk takes at most.
+const KEY_BYTES: usize = 64;
+/// A commit ends when fewer chunks than this may still fit.
+const LEAST_ROUND: usize = 12;
+/// As many chunks are worth a thread.
+const LEAST_CHUNKS: usize = 24;
 /// The pages of a curve that one step writes.
 const STEP_PAGES: usize = 64;
 
@@ -41,7 +49,7 @@ pub(crate) struct FreezeWork {
 #[derive(Clone, Debug, Default)]
 struct Part {
     group: u64,
-    weights: Arc<[u128]>,
+    weights: Arc<Vec<u128>>,
     next: usize,
     sum: SetSum,
     sealed: bool,
@@ -66,7 +74,7 @@ impl FreezeWork {
     /// Takes the weights of a partition, frozen in `group`.
     pub(crate) fn set(&mut self, partition: usize, group: u64, weights: Vec<u128>) {
         if let Some(part) = self.parts.get_mut(partition) {
-            *part = Part { group, weights: weights.into(), ..Part::default() };
+            *part = Part { group, weights: Arc::new(weights), ..Part::default() };
         }
     }
 
@@ -140,21 +148,27 @@ fn chunks(pool: &Pool, index: PeriodIndex, parts: &[(usize, Part)]) -> Result<Pr
         let mut part = part.clone();
         let mut batch = Batch::new(pool.id(*partition));
         let damaged = |_| BookError::Damaged { what: "a frozen weight", partition: pool.id(*partition).0 };
-        for weights in part.weights.chunks(CHUNK_ORDINALS).skip(part.next) {
-            if bytes + COMMIT_MARGIN_BYTES > MAX_COMMIT_BYTES || values + COMMIT_MARGIN_KEYS > MAX_COMMIT_KEYS {
+        let all: Vec<&[u128]> = part.weights.chunks(CHUNK_ORDINALS).collect();
+        while part.next < all.len() {
+            // As many as fit whatever they hold; the next round takes what room they have left.
+            let fit = (MAX_COMMIT_BYTES.saturating_sub(bytes + COMMIT_MARGIN_BYTES)) / (MAX_VALUE_BYTES + KEY_BYTES);
+            let fit = fit.min(MAX_COMMIT_KEYS.saturating_sub(values + COMMIT_MARGIN_KEYS));
+            let first = part.next;
+            let round = all.get(first..all.len().min(first + fit)).unwrap_or_default();
+            if fit < LEAST_ROUND {
                 break;
             }
-            let chunk = u32::try_from(part.next).unwrap_or(u32::MAX);
-            let first = u32::try_from(part.next * CHUNK_ORDINALS).unwrap_or(u32::MAX);
-            {
-                // For one chunk at a time: whoever applies events waits for this no longer than for any reader.
-                let rows = read(rows);
-                (first..).zip(weights).for_each(|(ordinal, weight)| part.sum.add(rows.id(ordinal), *weight));
+            let numbered: Vec<(usize, &[u128])> = (first..).zip(round.iter().copied()).collect();
+            for sealed in parallel::in_order(&numbered, LEAST_CHUNKS, |run| encode(rows, run)) {
+                let (encoded, sum) = sealed.map_err(damaged)?;
+                part.sum = part.sum.join(sum);
+                for value in encoded {
+                    let key = keys::weight_chunk(index.0, u32::try_from(part.next).unwrap_or(u32::MAX));
+                    (bytes, values) = (bytes + key.len() + value.len(), values + 1);
+                    batch.put(key, value);
+                    part.next += 1;
+                }
             }
-            let (key, value) = (keys::weight_chunk(index.0, chunk), column::encode(weights).map_err(damaged)?);
-            (bytes, values) = (bytes + key.len() + value.len(), values + 1);
-            batch.put(key, value);
-            part.next += 1;
         }
         part.sealed = part.next * CHUNK_ORDINALS >= part.weights.len();
         if part.sealed {
@@ -168,6 +182,25 @@ fn chunks(pool: &Pool, index: PeriodIndex, parts: &[(usize, Part)]) -> Result<Pr
         progress.after.push((*partition, part));
     }
     Ok(progress)
+}
+
+/// Chunks of weights encoded, by their numbers, and what they sum up to.
+fn encode(
+    rows: &RwLock<Partition>,
+    chunks: &[(usize, &[u128])],
+) -> Result<(Vec<Vec<u8>>, SetSum), column::ColumnError> {
+    let mut sum = SetSum::default();
+    let mut encoded = Vec::with_capacity(chunks.len());
+    for (number, weights) in chunks {
+        let first = u32::try_from(number * CHUNK_ORDINALS).unwrap_or(u32::MAX);
+        {
+            // For one chunk at a time: whoever applies events waits for this no longer than for any reader.
+            let rows = read(rows);
+            (first..).zip(*weights).for_each(|(ordinal, weight)| sum.add(rows.id(ordinal), *weight));
+        }
+        encoded.push(column::encode(weights)?);
+    }
+    Ok((encoded, sum))
 }
 
 /// Seals frozen periods. One at a time for a book; dropping the future of a step loses nothing.

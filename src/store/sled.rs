@@ -68,7 +68,7 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { cache_bytes: 512 * 1024 * 1024, verify: false }
+        Self { cache_bytes: 192 * 1024 * 1024, verify: false }
     }
 }
 

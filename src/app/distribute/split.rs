@@ -2,6 +2,7 @@
 //! partition off the ingest path, checked against the freeze, and sealed.
 
 use crate::book::column::{self, CHUNK_ORDINALS};
+use crate::book::parallel;
 use crate::domain::amount::BaseUnits;
 use crate::domain::apr::PaidOn;
 use crate::domain::booking;
@@ -26,7 +27,9 @@ use super::{read_revision, unbookable};
 /// After so many positions a step ends, so that the pool's other jobs have their turn.
 const POSITIONS_PER_STEP: u64 = 250_000;
 /// How many weight chunks one scan brings.
-const CHUNKS_PER_SCAN: usize = 128;
+const CHUNKS_PER_SCAN: usize = 256;
+/// As many chunks are worth a thread.
+const LEAST_CHUNKS: usize = 24;
 /// Among how many revisions the trailing distributions are looked for.
 const TRAILING_REVISIONS: usize = 4 * TRAILING_PERIODS;
 /// How many runs of chunks a seal counts, so that it fits a value.
@@ -136,26 +139,38 @@ async fn write_partition(
     let mut seal = PayoutSeal { tally: PayoutTally::default(), stride, counts: Vec::new() };
     let mut writer = Writer { app, batch: Batch::new(pool.book(partition)), bytes: 0 };
     let lost = |chunk| AppError::lost(format!("chunk {chunk} of the frozen weights of partition {partition}"));
+    let scan = async |from| app.book.weight_chunks(number, partition, index, from, CHUNKS_PER_SCAN).await;
     let mut next = 0;
+    let mut found = scan(next).await?;
     while next < chunks {
-        let found = app.book.weight_chunks(number, partition, index, next, CHUNKS_PER_SCAN).await?;
-        if found.is_empty() {
-            return Err(lost(next));
-        }
-        for (chunk, weights) in found {
-            if chunk != next {
+        let first = next;
+        for (chunk, _) in &found {
+            if *chunk != next {
                 return Err(lost(next));
             }
-            let payouts = pay_chunk(app, pool, payer, partition, chunk, &weights, &mut seal.tally)?;
-            let paid = payouts.iter().filter(|payout| **payout != 0).count() as u32;
-            match seal.counts.last_mut().filter(|_| chunk % stride != 0) {
-                Some(count) => *count += paid,
-                None => seal.counts.push(paid),
-            }
-            let value = column::encode(&payouts).map_err(broken)?;
-            writer.put(keys::payout_chunk(chunk, index.0, record.revision), value).await?;
             next += 1;
         }
+        if next == first {
+            return Err(lost(next));
+        }
+        // The next ones are read while these are paid.
+        let paying = async { parallel::in_order(&found, LEAST_CHUNKS, |run| pay(app, pool, payer, partition, run)) };
+        let (following, paid) =
+            futures::join!(async { if next < chunks { scan(next).await } else { Ok(Vec::new()) } }, paying);
+        let mut chunk = first;
+        for run in paid {
+            let (tally, values) = run?;
+            seal.tally.merge(tally).map_err(broken)?;
+            for (paid, value) in values {
+                match seal.counts.last_mut().filter(|_| chunk % stride != 0) {
+                    Some(count) => *count += paid,
+                    None => seal.counts.push(paid),
+                }
+                writer.put(keys::payout_chunk(chunk, index.0, record.revision), value).await?;
+                chunk += 1;
+            }
+        }
+        found = following?;
     }
     let PayoutTally { positions, positive, weight, .. } = seal.tally;
     if (positions, positive, weight) != (expected.count, expected.positive, expected.sum) {
@@ -168,6 +183,24 @@ async fn write_partition(
     writer.put(keys::payout_seal(index.0, record.revision), seal.encode()).await?;
     writer.flush().await?;
     Ok(seal)
+}
+
+/// The payouts of chunks that follow each other: what they come to, and of each how many are above zero, and its value.
+fn pay(
+    app: &App,
+    pool: &Pool,
+    payer: &Payer,
+    partition: u16,
+    chunks: &[(u32, Vec<u128>)],
+) -> Result<(PayoutTally, Vec<(u32, Vec<u8>)>), AppError> {
+    let mut tally = PayoutTally::default();
+    let mut values = Vec::with_capacity(chunks.len());
+    for (chunk, weights) in chunks {
+        let payouts = pay_chunk(app, pool, payer, partition, *chunk, weights, &mut tally)?;
+        let paid = payouts.iter().filter(|payout| **payout != 0).count() as u32;
+        values.push((paid, column::encode(&payouts).map_err(broken)?));
+    }
+    Ok((tally, values))
 }
 
 /// The payouts of one chunk, taken into `tally`.

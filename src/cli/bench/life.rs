@@ -24,7 +24,7 @@ const AROUND: Duration = Duration::from_secs(4);
 const SETTLED: i64 = 1_200;
 
 /// How many calls are in flight where positions are read.
-const READERS: u64 = 64;
+pub(super) const READERS: u64 = 64;
 
 /// The run while it lasts.
 struct Life<'a> {
@@ -92,9 +92,11 @@ impl Life<'_> {
         self.stream("open positions, packed", Form::Packed, Pace::Openings, START).await?;
         self.move_to(self.noon()).await?;
         let noon = self.noon();
-        self.stream("random events, friendly", Form::Rows, Pace::Flat(long), noon).await?;
+        let rows = self.stream("random events, friendly", Form::Rows, Pace::Flat(long), noon).await?;
         let peak = self.stream("random events, packed", Form::Packed, Pace::Flat(long), noon).await?;
         let half = rate(peak.events, peak.took) / 2;
+        self.figures.rates.rows = rate(rows.events, rows.took);
+        self.figures.rates.packed = rate(peak.events, peak.took);
         self.stream("packed, at half of that rate", Form::Packed, Pace::Even(half, long), noon).await?;
         let usage = self.usage();
         let positions = self.args.positions;
@@ -149,6 +151,7 @@ impl Life<'_> {
         let took = self.close().await?;
         let distribution = self.distribution().await?;
         let count = distribution.payout_count;
+        self.figures.rates.close = rate(count, took);
         self.figures.row(Row::new(
             "freeze, split, sealed payouts",
             count,

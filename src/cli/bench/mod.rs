@@ -3,11 +3,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "what is measured here is how long things take")]
 
+#[cfg(feature = "postgres")]
+mod compared;
 mod feed;
 mod life;
 mod load;
 mod measure;
 mod payouts;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reads;
 mod report;
 mod settings;
@@ -73,6 +77,11 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// An empty PostgreSQL database to measure with the same load: `host=... user=... dbname=...`.
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+
     /// Keeps the folder with the server's data, settings and log.
     #[arg(long)]
     keep: bool,
@@ -102,6 +111,10 @@ pub(super) enum BenchError {
     /// What was measured is not what had to be done.
     #[error("wrong: {0}")]
     Wrong(String),
+    /// The baseline.
+    #[cfg(feature = "postgres")]
+    #[error("{0}")]
+    Postgres(String),
     /// The figures can't be written.
     #[error("{}: {error}", path.display())]
     Json { path: PathBuf, error: std::io::Error },
@@ -148,6 +161,14 @@ async fn measured(args: &BenchArgs, folder: &Path) -> Result<report::Figures, Be
     let lived = life::live(args, &mut server).await;
     let lived = lived.map_err(|error| BenchError::Wrong(server.with_log(&error)));
     server.kill().await?;
+    #[cfg(feature = "postgres")]
+    if let Some(url) = &args.postgres {
+        let mut figures = lived?;
+        let rates = figures.rates;
+        let compared = compared::compare(args, url, &mut figures, rates).await;
+        compared.map_err(|error| BenchError::Postgres(error.to_string()))?;
+        return Ok(figures);
+    }
     lived
 }
 

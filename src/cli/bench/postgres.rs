@@ -56,8 +56,6 @@ pub(super) struct Closed {
     /// Freeze, split, durable and indexed payouts.
     pub(super) took: Duration,
     pub(super) payouts: u64,
-    /// What the payouts come to, in base units.
-    pub(super) paid: u128,
     /// What these payouts and their index take of the disk, in bytes.
     pub(super) bytes: u64,
 }
@@ -162,7 +160,7 @@ impl Baseline {
             let wrong = format!("{payouts} payouts of {paid} of {net}, by weights of {weight}, which are {expected}");
             return Err(PostgresError::Wrong(wrong));
         }
-        Ok(Closed { took, payouts, paid, bytes })
+        Ok(Closed { took, payouts, bytes })
     }
 
     /// Reads positions or histories of accounts at random, `calls` of them, `in_flight` at a time.

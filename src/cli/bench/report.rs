@@ -20,6 +20,14 @@ pub(super) struct Row {
     peak_bytes: u64,
 }
 
+/// Rates of the service that a baseline is held against, in things a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rates {
+    pub(super) packed: u64,
+    pub(super) rows: u64,
+    pub(super) close: u64,
+}
+
 /// One figure that is no job.
 #[derive(Clone, Debug)]
 struct Figure {
@@ -35,6 +43,8 @@ pub(super) struct Figures {
     figures: Vec<Figure>,
     /// Events acknowledged in each second of the feed that a close met.
     pub(super) seconds: Vec<u64>,
+    /// What the baseline is held against.
+    pub(super) rates: Rates,
     /// How many equations were evaluated at the end; they all hold, or there are no figures.
     pub(super) equations: usize,
 }
@@ -170,6 +180,9 @@ impl Figures {
             "in_flight": args.in_flight,
             "distributions": args.distributions,
             "seed": args.seed,
+            "packed_events_per_second": self.rates.packed,
+            "friendly_events_per_second": self.rates.rows,
+            "positions_closed_per_second": self.rates.close,
             "jobs": self.rows.iter().map(row).collect::<Vec<_>>(),
             "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
             "events_by_second_while_closing": self.seconds,
