@@ -90,7 +90,8 @@ pub struct BookConfig {
     pub queue_events: usize,
     /// How many events one group takes.
     pub group_events: usize,
-    /// A checkpoint begins when a pool's journal has grown by this many bytes since the last one.
+    /// A checkpoint begins when a pool's journal has grown by this many bytes since the last one, and by a quarter of what its
+    /// pages take.
     pub checkpoint_journal_bytes: u64,
     /// Whether what was trimmed from journals is kept for ever.
     pub archive_for_ever: bool,

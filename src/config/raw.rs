@@ -166,7 +166,8 @@ pub struct BookSettings {
     pub queue_commands: usize,
     /// How many events may wait for the committer, over all commands.
     pub queue_events: usize,
-    /// A checkpoint is due when a pool's journal has grown by this many bytes since the last one.
+    /// A checkpoint is due when a pool's journal has grown by this many bytes since the last one, and by a quarter of what its
+    /// positions take.
     pub checkpoint_journal_bytes: u64,
     /// Whether the archives of trimmed journals are kept for ever: then anyone can recompute every weight. Else they are
     /// kept for the longest lateness and two periods.

@@ -185,14 +185,17 @@ async fn write_partition(
     Ok(seal)
 }
 
-/// The payouts of chunks that follow each other: what they come to, and of each how many are above zero, and its value.
+/// The payouts of one chunk, to be stored, and how many of them are above zero.
+type PaidChunk = (u32, Vec<u8>);
+
+/// The payouts of chunks that follow each other, and what they come to.
 fn pay(
     app: &App,
     pool: &Pool,
     payer: &Payer,
     partition: u16,
     chunks: &[(u32, Vec<u128>)],
-) -> Result<(PayoutTally, Vec<(u32, Vec<u8>)>), AppError> {
+) -> Result<(PayoutTally, Vec<PaidChunk>), AppError> {
     let mut tally = PayoutTally::default();
     let mut values = Vec::with_capacity(chunks.len());
     for (chunk, weights) in chunks {
