@@ -267,7 +267,8 @@ impl Committer {
         for (pool, value) in &heads {
             lock(&pool.heads).stored = Some(value.clone());
             pool.settle();
-            if lock(&pool.freeze).is_some() {
+            if let Some(freeze) = lock(&pool.freeze).as_mut() {
+                freeze.complete();
                 self.shared.frozen.notify_one();
             }
             metrics.show(pool.spec.number, &read(&pool.meta));

@@ -355,5 +355,8 @@ async fn resume_sealing(store: &dyn Store, pool: &Pool) -> Result<(), BookError>
             work.resume(pool, partition, next, sealed);
         }
     }
+    if let Some(work) = lock(&pool.freeze).as_mut() {
+        work.complete();
+    }
     Ok(())
 }

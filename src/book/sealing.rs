@@ -43,6 +43,8 @@ pub(crate) struct FreezeWork {
     cursors: Vec<(SourceNumber, u64)>,
     parts: Vec<Part>,
     curve_page: u32,
+    /// Whether every partition's weights are in it: before that nothing of it is sealed.
+    complete: bool,
 }
 
 /// The weights of one partition.
@@ -68,7 +70,7 @@ impl FreezeWork {
         cursors: Vec<(SourceNumber, u64)>,
         partitions: usize,
     ) -> Self {
-        Self { period, frozen_at, cursors, parts: vec![Part::default(); partitions], curve_page: 0 }
+        Self { period, frozen_at, cursors, parts: vec![Part::default(); partitions], curve_page: 0, complete: false }
     }
 
     /// Takes the weights of a partition, frozen in `group`.
@@ -76,6 +78,11 @@ impl FreezeWork {
         if let Some(part) = self.parts.get_mut(partition) {
             *part = Part { group, weights: Arc::new(weights), ..Part::default() };
         }
+    }
+
+    /// Every partition's weights are there: it may be sealed.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
     }
 
     /// After a crash: the chunks before `next` are there already, and with them the seal if `sealed`.
@@ -215,7 +222,10 @@ impl Sealer {
         let mut work = Work::default();
         let pools: Vec<Arc<Pool>> = read(&self.shared.pools).values().cloned().collect();
         for pool in pools {
-            let open = lock(&pool.freeze).as_ref().map(|freeze| (freeze.period.index, freeze.open_parts()));
+            let open = lock(&pool.freeze)
+                .as_ref()
+                .filter(|freeze| freeze.complete)
+                .map(|freeze| (freeze.period.index, freeze.open_parts()));
             let Some((index, parts)) = open else { continue };
             if parts.is_empty() {
                 self.close(&pool, &mut work).await?;
@@ -237,7 +247,7 @@ impl Sealer {
 
     /// Whether there is a period to seal.
     pub fn has_work(&self) -> bool {
-        read(&self.shared.pools).values().any(|pool| lock(&pool.freeze).is_some())
+        read(&self.shared.pools).values().any(|pool| lock(&pool.freeze).as_ref().is_some_and(|freeze| freeze.complete))
     }
 
     /// Writes the next weights, a few commits of them.

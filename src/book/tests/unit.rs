@@ -231,6 +231,27 @@ async fn a_full_queue_says_so() {
 }
 
 #[tokio::test]
+async fn a_freeze_that_not_every_partition_has_made_is_not_sealed() {
+    let mut rig = Rig::open(2).await;
+    rig.act(Act::Events(batch(1, vec![event("a", 100, 0), event("b", 100, 0), event("c", 100, 0)]), 0)).await;
+    let mut sealer = rig.committer.split_sealer();
+    let pool = rig.committer.pools().remove(0);
+    let freeze = journal::Record::Freeze { index: PeriodIndex(0), cursors: Vec::new() };
+    pool.apply(0, 100, at(LENGTH), std::slice::from_ref(&freeze), &[], pool::Mode::LIVE);
+    // The sealer's own task may look just now.
+    assert!(!sealer.has_work());
+    assert!(sealer.step().await.unwrap().is_idle());
+    pool.apply(1, 100, at(LENGTH), &[freeze], &[], pool::Mode::LIVE);
+    pool.settle();
+    lock(&pool.freeze).as_mut().unwrap().complete();
+    while sealer.has_work() {
+        sealer.step().await.unwrap();
+    }
+    let frozen = rig.book.frozen(POOL, PeriodIndex(0)).await.unwrap().unwrap();
+    assert_eq!(frozen.total.sum, U256::from(300 * LENGTH));
+}
+
+#[tokio::test]
 async fn room_that_is_kept_is_nobody_elses_and_periods_need_none() {
     let store = Arc::new(MemStore::default());
     let config = BookConfig { queue_commands: 3, queue_events: 3, ..BookConfig::default() };
