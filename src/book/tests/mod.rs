@@ -1,4 +1,5 @@
 mod archive;
+mod beside;
 mod crash;
 mod histories;
 mod rejections;
