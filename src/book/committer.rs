@@ -12,7 +12,7 @@ use super::metrics::ReasonLabel;
 use super::parallel;
 use super::partition::Verdict;
 use super::pool::{Mode, Pool};
-use super::records::{RejectedEvent, decode_rejected};
+use super::records::{RejectedEvent, decode_rejected, decode_source};
 use super::sealing::Sealer;
 use super::stage::{Job, Staged, StagedGroup};
 use super::{BookError, Shared, SourceState, lock, read, write};
@@ -281,9 +281,11 @@ impl Committer {
         let mut published = write(&self.shared.published);
         for (number, value) in sources {
             let Some(source) = known.get_mut(&number) else { continue };
+            // As it was committed: the cursor itself may be past that by the group that was formed meanwhile.
+            if let Some((durable_sequence, watermark)) = decode_source(&value) {
+                published.insert(number, SourceState { durable_sequence, watermark });
+            }
             source.stored = Some(value);
-            let (durable_sequence, watermark) = (source.cursor.last(), source.cursor.watermark());
-            published.insert(number, SourceState { durable_sequence, watermark });
         }
         if events > 0 {
             metrics.groups.inc();

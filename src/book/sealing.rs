@@ -219,6 +219,9 @@ pub struct Sealer {
 impl Sealer {
     /// Brings one frozen period a bounded step nearer to its seal. An error means that the book has closed.
     pub async fn step(&mut self) -> Result<Work, BookError> {
+        if self.shared.failed.load(Ordering::Acquire) {
+            return Err(BookError::Closed("the committer has failed".to_owned()));
+        }
         let mut work = Work::default();
         let pools: Vec<Arc<Pool>> = read(&self.shared.pools).values().cloned().collect();
         for pool in pools {

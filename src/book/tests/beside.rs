@@ -65,3 +65,24 @@ async fn room_that_is_kept_is_nobody_elses_and_periods_need_none() {
     assert_eq!(other.await, Err(Refusal::Gap { expected: 1 }));
     assert_eq!(sender.queued_events(), 0);
 }
+
+#[tokio::test]
+async fn what_is_formed_while_the_store_syncs_is_published_once_it_is_durable() {
+    let mut rig = Rig::open(2).await;
+    let sender = rig.book.sender();
+    // Of two batches that together are too large for one group, the second is formed while the first is committed.
+    let many = |first: u64| (0..4_096).map(|n| event(&format!("account-{}", first + n), 100, 0)).collect();
+    let first = sender.submit_events(batch(1, many(1))).unwrap();
+    let second = sender.submit_events(batch(4_097, many(4_097))).unwrap();
+    let third = sender.submit_events(batch(8_193, many(8_193))).unwrap();
+    let durable = |rig: &Rig| rig.book.source_state(SOURCE).unwrap().durable_sequence;
+    rig.committer.step(at(0)).await.unwrap();
+    let published = durable(&rig);
+    assert!(rig.committer.ahead.is_some() && published < 12_288, "{published}");
+    assert_eq!(first.await.unwrap().durable_sequence, 4_096);
+    while rig.committer.has_work() {
+        rig.committer.step(at(0)).await.unwrap();
+    }
+    assert_eq!((second.await.unwrap().durable_sequence, third.await.unwrap().durable_sequence), (8_192, 12_288));
+    assert_eq!(durable(&rig), 12_288);
+}
