@@ -211,7 +211,6 @@ fn encode(
 }
 
 /// Seals frozen periods. One at a time for a book; dropping the future of a step loses nothing.
-#[derive(Clone)]
 pub struct Sealer {
     pub(crate) shared: Arc<Shared>,
 }
