@@ -27,6 +27,7 @@ use crate::chain::bounded::Bounded;
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
 use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, LogFormat};
+use crate::domain::caller::Caller;
 use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
 use crate::domain::time::UnixSeconds;
 use crate::store::migrations::{self, MigrationError};
@@ -308,7 +309,7 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         let id = SourceId::new(source)?;
         if app.sources().iter().all(|known| known.id != id) {
             let request = RequestId::new(&format!("config:{id}"))?;
-            let request = Request::new("AdminService/RegisterSource", request, source.as_bytes());
+            let request = Request::new("AdminService/RegisterSource", request, Caller::service(), source.as_bytes());
             let _once = app.register_source(&request, id, "named by the configuration").await?;
         }
     }
@@ -320,7 +321,7 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         let ChainSettings::Simulated(chain) = &pool.chain;
         let new = settings::new_pool(config, pool, &settings::simulated(&pool.id, chain)?)?;
         let request = RequestId::new(&format!("config:{id}"))?;
-        let request = Request::new("AdminService/CreatePool", request, pool.id.as_bytes());
+        let request = Request::new("AdminService/CreatePool", request, Caller::service(), pool.id.as_bytes());
         let _once = app.create_pool(&request, new).await?;
     }
     Ok(())

@@ -5,10 +5,9 @@ mod stream;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admin::OPERATOR;
 use super::parse::{Parsed, Path, Together, amount, field, names};
 use super::streaming::{self, Outgoing};
-use super::{Api, account, answer, detached, reading, request, show};
+use super::{Api, account, answer, caller_of, detached, reading, request, show};
 use crate::app::enrol::{self, Enrol};
 use crate::app::records::ApprovalState;
 use crate::domain::enrolment::{Decision, EnrolmentEntry};
@@ -44,7 +43,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::PutBalanceRequest>,
     ) -> Result<Response<v1::PutBalanceResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("BalanceFeedService/PutBalance", &body.request_id.clone(), async move {
             let (id, account, (asset, balance), at) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -54,7 +53,7 @@ impl BalanceFeedService for BalanceFeed {
             )
                 .together()?;
             let app = &*api.app;
-            let request = request("BalanceFeedService/PutBalance", id, &body);
+            let request = request("BalanceFeedService/PutBalance", id, caller, &body);
             let put = app.put_balance(&request, account.clone(), asset.clone(), balance, at).await;
             let (once, durable_sequence) = put?;
             let present = async {
@@ -87,7 +86,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::CorrectBalanceRequest>,
     ) -> Result<Response<v1::CorrectBalanceResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("BalanceFeedService/CorrectBalance", &body.request_id.clone(), async move {
             let (id, account, (asset, balance), at, reason) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -98,9 +97,9 @@ impl BalanceFeedService for BalanceFeed {
             )
                 .together()?;
             let app = &*api.app;
-            let request = request("BalanceFeedService/CorrectBalance", id, &body);
+            let request = request("BalanceFeedService/CorrectBalance", id, caller, &body);
             let named = (account.clone(), asset.clone());
-            let (once, approval) = app.correct_balance(&request, named, balance, at, &reason, OPERATOR).await?;
+            let (once, approval) = app.correct_balance(&request, named, balance, at, &reason).await?;
             let present = async {
                 let waits = approval.state == ApprovalState::Pending;
                 let pool = app.pool(&approval.correction.pool)?;
@@ -119,7 +118,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::SetEnrolmentRequest>,
     ) -> Result<Response<v1::SetEnrolmentResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("BalanceFeedService/SetEnrolment", &body.request_id.clone(), async move {
             let decided = field::known::<v1::EnrolmentDecision>(&Path::of("decision"), body.decision);
             let with = |decision| u32::from(body.decision == decision as i32);
@@ -141,7 +140,7 @@ impl BalanceFeedService for BalanceFeed {
                 v1::EnrolmentDecision::Unrestrict => Decision::Unrestrict,
             };
             let app = &*api.app;
-            let request = request("BalanceFeedService/SetEnrolment", id, &body);
+            let request = request("BalanceFeedService/SetEnrolment", id, caller, &body);
             let enrolment = Enrol { account, pool, decision, terms_version, jurisdiction, reason_code };
             let (once, entry) = app.set_enrolment(&request, enrolment).await?;
             // The steps enter it in the positions in any case; here it is done before the caller is answered.

@@ -30,6 +30,7 @@ use tracing::{Instrument, Span};
 
 use crate::app::simulate::Simulation;
 use crate::app::{App, Once, Pool, Request};
+use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::pb::sim::v1::simulation_service_server::{self, SimulationServiceServer};
 use crate::pb::v1;
@@ -199,9 +200,17 @@ fn tell(error: &ApiError) {
     }
 }
 
-/// A mutation as the service knows it: its method, its id and its whole body.
-pub(crate) fn request(method: &'static str, id: RequestId, body: &impl Message) -> Request {
-    Request::new(method, id, &body.encode_to_vec())
+/// Who makes a call.
+pub(crate) fn caller_of<T>(call: &tonic::Request<T>) -> Caller {
+    let known = call.extensions().get::<Caller>();
+    known
+        .cloned()
+        .unwrap_or_else(|| Caller::local(&call.remote_addr().map(|peer| peer.to_string()).unwrap_or_default()))
+}
+
+/// A mutation as the service knows it: its method, its id, who asks, and its whole body.
+pub(crate) fn request(method: &'static str, id: RequestId, caller: Caller, body: &impl Message) -> Request {
+    Request::new(method, id, caller, &body.encode_to_vec())
 }
 
 /// The answer to a mutation: the first one where it was answered before, else what `present` builds from the state of

@@ -8,7 +8,7 @@ use super::parse::page::{Cursor, cursor};
 use super::parse::{Parsed, Path, Together, field, names};
 use super::status::ApiError;
 use super::streaming::{self, End, Follower, Out, Outgoing, Places};
-use super::{Api, answer, detached, failure, render, request, show, span};
+use super::{Api, answer, caller_of, detached, failure, render, request, show, span};
 use crate::app::pay::{MAX_REJECTED, Payout, RejectedAck};
 use crate::app::records::DistributionRecord;
 use crate::app::{App, Pool};
@@ -61,7 +61,7 @@ impl PayoutService for Payouts {
         &self,
         call: Request<v1::AckPayoutsRequest>,
     ) -> Result<Response<v1::AckPayoutsResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("PayoutService/AckPayouts", &body.request_id.clone(), async move {
             let (id, (pool, period), revision, hash, rejected) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -74,7 +74,7 @@ impl PayoutService for Payouts {
             let app = &*api.app;
             let pool = app.pool(&pool)?;
             let period = app.period_named(&pool, period.as_str()).await?.index;
-            let request = request("PayoutService/AckPayouts", id, &body);
+            let request = request("PayoutService/AckPayouts", id, caller, &body);
             let (hash, through) = (SetHash::from_bytes(hash), body.acknowledged_count);
             let once = app.ack_payouts(&request, &pool, period, revision, hash, through, rejected).await?;
             answer(app, &request, Some(&pool), once, present(app, &pool, period, revision)).await

@@ -8,7 +8,7 @@ use super::parse::page::{Cursor, cursor};
 use super::parse::{Parsed, Path, Together, amount, field, names};
 use super::status::ApiError;
 use super::streaming::{self, End, Follower, Out, Outgoing, Places};
-use super::{Api, answer, detached, request, show, span};
+use super::{Api, answer, caller_of, detached, request, show, span};
 use crate::app::Pool;
 use crate::app::records::TransferRecord;
 use crate::app::transfer::Acknowledgement;
@@ -57,7 +57,7 @@ impl TransferService for Transfers {
         &self,
         call: Request<v1::AckTransferRequest>,
     ) -> Result<Response<v1::AckTransferResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("TransferService/AckTransfer", &body.request_id.clone(), async move {
             let rejects = body.outcome == v1::TransferOutcome::Rejected as i32;
             let (id, (pool, transfer), outcome, reference, reason) = (
@@ -72,7 +72,7 @@ impl TransferService for Transfers {
             let pool = app.pool(&pool)?;
             let record = app.transfer(&pool, &transfer).await?;
             let word = word(&pool, &record, outcome, body.amount.as_ref(), reason)?;
-            let request = request("TransferService/AckTransfer", id, &body);
+            let request = request("TransferService/AckTransfer", id, caller, &body);
             let once = app.acknowledge_transfer(&request, &pool, &transfer, word, &reference).await?;
             let present = present(&api, &pool, &transfer);
             answer(app, &request, Some(&pool), once, present).await
@@ -84,7 +84,7 @@ impl TransferService for Transfers {
         &self,
         call: Request<v1::ReportCustodyRequest>,
     ) -> Result<Response<v1::ReportCustodyResponse>, Status> {
-        let (api, body) = (self.0.clone(), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
         detached("TransferService/ReportCustody", &body.request_id.clone(), async move {
             let (id, pool, (asset, balance), as_of) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -98,7 +98,7 @@ impl TransferService for Transfers {
             if asset != pool.record.asset {
                 amount::amount_of(&Path::of("balance"), &pool.record.asset, body.balance.as_ref())?;
             }
-            let request = request("TransferService/ReportCustody", id, &body);
+            let request = request("TransferService/ReportCustody", id, caller, &body);
             let (once, ledger) = app.report_custody(&request, &pool, balance, as_of).await?;
             let difference = balance.signed().checked_sub(ledger).unwrap_or(SignedUnits::new(i128::MAX));
             if difference != SignedUnits::ZERO {

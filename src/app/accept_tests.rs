@@ -1,5 +1,6 @@
 use crate::app::distribute::tests::rig::{Rig, units};
 use crate::app::{AppError, Once, Reason, Request, reconcile};
+use crate::domain::caller::Caller;
 use crate::domain::effect::EffectKind;
 use crate::domain::ids::{RequestId, TransferId};
 use crate::domain::ledger::{AssetAccount, ClaimAccount};
@@ -38,7 +39,7 @@ async fn what_no_rule_explains_is_accepted_by_its_hash_once_two_readings_have_sh
     assert_eq!(refusal(app.accept_differences(&request, &pool, hash, "seen").await), Reason::WrongState);
     rig.set_time(180);
     assert_eq!(refusal(app.accept_differences(&request, &pool, [1; 32], "seen").await), Reason::HashMismatch);
-    let request = Request::new("Accept", RequestId::new("accept").unwrap(), b"");
+    let request = Request::new("Accept", RequestId::new("accept").unwrap(), Caller::service(), b"");
     assert_eq!(app.accept_differences(&request, &pool, hash, "seen").await.unwrap(), Once::First);
     assert!(matches!(app.accept_differences(&request, &pool, hash, "seen").await, Ok(Once::Repeated { .. })));
     let mark = app.chain_mark(&pool).await.unwrap();

@@ -62,7 +62,6 @@ impl App {
         balance: BaseUnits,
         at: UnixSeconds,
         reason: &str,
-        by: &str,
     ) -> Result<(Once, ApprovalRecord), AppError> {
         let pool = self.pool_staking(&asset, "balance.asset")?;
         let _guard = self.approvals.lock().await;
@@ -83,7 +82,7 @@ impl App {
             method: METHOD.to_owned(),
             summary: summary(&asked, &effect, reason),
             content_hash: effect.hash,
-            proposed_by: by.to_owned(),
+            proposed_by: request.caller.principal.to_string(),
             proposed_at: now,
             expires_at: now.plus(APPROVAL_SECONDS),
             state: ApprovalState::Pending,
@@ -99,7 +98,7 @@ impl App {
         request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
         self.metrics.corrections_proposed.inc();
-        tracing::warn!(approval = record.number, by, summary = record.summary, "a correction was proposed");
+        tracing::warn!(approval = record.number, by = %request.caller.principal, summary = record.summary, "a correction was proposed");
         Ok((Once::First, record))
     }
 
@@ -110,7 +109,6 @@ impl App {
         request: &Request,
         number: u64,
         hash: [u8; 32],
-        by: &str,
     ) -> Result<(Once, ApprovalRecord), AppError> {
         let _guard = self.approvals.lock().await;
         self.enter_corrections().await?;
@@ -151,7 +149,7 @@ impl App {
         batch.expect_equals(key.clone(), record.encode());
         let approved = ApprovalRecord {
             state: ApprovalState::Approved,
-            approved_by: by.to_owned(),
+            approved_by: request.caller.principal.to_string(),
             approved_at: Some(now),
             sequence,
             ..record
@@ -160,7 +158,7 @@ impl App {
         batch.expect_absent(keys::correction(sequence)).put(keys::correction(sequence), correction.encode());
         request.mark_in(&mut batch, now);
         self.store.commit(vec![batch]).await?;
-        tracing::warn!(approval = number, by, summary = approved.summary, "a correction was approved");
+        tracing::warn!(approval = number, by = %request.caller.principal, summary = approved.summary, "a correction was approved");
         self.enter_corrections().await?;
         Ok((Once::First, self.approved(number).await?))
     }

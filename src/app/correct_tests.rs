@@ -6,15 +6,14 @@ use crate::domain::policy::ReleaseLimits;
 
 async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result<ApprovalRecord, AppError> {
     let (request, app, asset) = (rig.request(), rig.app.clone(), rig.pool.record.asset.clone());
-    let proposed = rig
-        .drive(app.correct_balance(&request, (account(name), asset), units(balance), at(second), "why", "ops"))
-        .await;
+    let proposed =
+        rig.drive(app.correct_balance(&request, (account(name), asset), units(balance), at(second), "why")).await;
     proposed.map(|(_, record)| record)
 }
 
 async fn approve(rig: &mut Rig, record: &ApprovalRecord) -> Result<ApprovalRecord, AppError> {
     let (request, app) = (rig.request(), rig.app.clone());
-    let approved = rig.drive(app.approve(&request, record.number, record.content_hash, "other")).await;
+    let approved = rig.drive(app.approve(&request, record.number, record.content_hash)).await;
     approved.map(|(_, record)| record)
 }
 
@@ -111,7 +110,7 @@ async fn an_approval_that_the_book_overtook_is_answered_the_same_each_time() {
     let (request, app) = (rig.request(), rig.app.clone());
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let answer = rig.drive(app.approve(&request, proposed.number, proposed.content_hash, "other")).await;
+        let answer = rig.drive(app.approve(&request, proposed.number, proposed.content_hash)).await;
         answers.push(answer.unwrap_err().to_string());
     }
     assert_eq!(answers[0], overtaken().to_string());

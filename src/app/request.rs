@@ -1,5 +1,6 @@
 //! Once: a mutation is marked in the same commit as the change, and its first answer is kept for every repeat.
 
+use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{Record, RequestRecord};
@@ -17,16 +18,18 @@ pub struct Request {
     pub method: &'static str,
     /// The caller's id.
     pub id: RequestId,
-    /// BLAKE3 of the method and the canonical body.
+    /// BLAKE3 of the method and the canonical body. Whoever sends them again gets the first answer.
     pub fingerprint: [u8; 32],
+    /// Who asks.
+    pub caller: Caller,
 }
 
 impl Request {
-    /// A request from its method, its id and the canonical bytes of its body.
-    pub fn new(method: &'static str, id: RequestId, body: &[u8]) -> Self {
+    /// A request from its method, its id, who asks, and the canonical bytes of its body.
+    pub fn new(method: &'static str, id: RequestId, caller: Caller, body: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(method.as_bytes()).update(&[0]).update(body);
-        Self { method, id, fingerprint: *hasher.finalize().as_bytes() }
+        Self { method, id, fingerprint: *hasher.finalize().as_bytes(), caller }
     }
 
     fn key(&self) -> Vec<u8> {

@@ -71,6 +71,17 @@ id!(
     |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')
 );
 id!(
+    /// Whoever may call: a person or a service, by the name that its credentials stand for.
+    Principal, "a principal", "1 to 128 bytes of printable ASCII", 128, |b| (0x21..=0x7e).contains(&b)
+);
+impl Principal {
+    /// A name of our own, which a test holds against the rule.
+    pub(super) fn fixed(name: &'static str) -> Self {
+        Self(name.into())
+    }
+}
+
+id!(
     /// A validator, by its address on the chain.
     ValidatorId, "a validator", "1 to 128 letters, digits, hyphens, dots, colons or underscores", 128,
     |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':')

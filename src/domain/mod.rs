@@ -7,6 +7,7 @@ pub mod amount;
 pub mod apr;
 pub mod booking;
 pub mod calendar;
+pub mod caller;
 pub mod correction;
 pub mod curve;
 pub mod distribution;

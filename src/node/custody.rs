@@ -8,6 +8,7 @@ use crate::app::tick::Desk;
 use crate::app::transfer::Acknowledgement;
 use crate::app::{App, AppError, Pool, Request, Work};
 use crate::chain::simulated::SimulatedChain;
+use crate::domain::caller::Caller;
 use crate::domain::ids::{PoolId, RequestId};
 use crate::domain::transfer::{Direction, Transfer};
 
@@ -44,5 +45,5 @@ impl Desk for CustodyDesk {
 fn request(transfer: &Transfer) -> Result<Request, AppError> {
     let id = format!("custody-desk-{}-{}", transfer.id, transfer.acknowledged);
     let id = RequestId::new(&id).map_err(|error| AppError::Broken(error.to_string()))?;
-    Ok(Request::new("TransferService/AckTransfer", id, transfer.id.as_str().as_bytes()))
+    Ok(Request::new("TransferService/AckTransfer", id, Caller::service(), transfer.id.as_str().as_bytes()))
 }

@@ -7,6 +7,7 @@ use crate::app::pay::RejectedAck;
 use crate::app::transfer::Acknowledgement;
 use crate::app::{App, AppError, Failure, Once, Reason, Request};
 use crate::domain::amount::BaseUnits;
+use crate::domain::caller::Caller;
 use crate::domain::distribution::AfterVoid;
 use crate::domain::ids::{AccountId, OperationId, PoolId, RequestId, SourceId, TransferId};
 use crate::domain::payout::SetHash;
@@ -168,7 +169,7 @@ pub(super) struct Call {
 
 impl Call {
     fn request(&self, body: &Ask) -> Request {
-        Request::new(self.ask.method(), self.id.clone(), format!("{body:?}").as_bytes())
+        Request::new(self.ask.method(), self.id.clone(), Caller::service(), format!("{body:?}").as_bytes())
     }
 }
 
@@ -199,7 +200,7 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
             app.report_custody(request, &*pool(of)?, balance, as_of).await.map(|(once, _)| once)
         }
         Ask::Approve { pool: of, period, revision, hash } => {
-            app.approve_distribution(request, &*pool(of)?, period, revision, hash, "operator").await
+            app.approve_distribution(request, &*pool(of)?, period, revision, hash).await
         }
         Ask::Void { pool: of, period, revision, mode } => {
             app.void_distribution(request, &*pool(of)?, period, revision, mode, "simulated").await
@@ -212,11 +213,9 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
         Ask::Correct { pool: of, account: whose, balance, at } => {
             let what = (account(whose), pool(of)?.record.asset.clone());
             let balance = BaseUnits::new(balance).unwrap_or(BaseUnits::MAX);
-            app.correct_balance(request, what, balance, at, "simulated", "operator").await.map(|(once, _)| once)
+            app.correct_balance(request, what, balance, at, "simulated").await.map(|(once, _)| once)
         }
-        Ask::ApproveCorrection { number, hash } => {
-            app.approve(request, number, hash, "another operator").await.map(|(once, _)| once)
-        }
+        Ask::ApproveCorrection { number, hash } => app.approve(request, number, hash).await.map(|(once, _)| once),
         Ask::Accept { pool: of, hash } => app.accept_differences(request, &*pool(of)?, hash, "looked at").await,
         Ask::Close { pool: of, index } => app.close_period(request, &*pool(of)?, index).await,
         Ask::Update { pool: of, etag, policy, settings } => {

@@ -6,6 +6,7 @@ use crate::app::enrol::Enrol;
 use crate::app::operate::Resolution;
 use crate::app::{App, Request};
 use crate::domain::amount::BaseUnits;
+use crate::domain::caller::Caller;
 use crate::domain::distribution::{AfterVoid, DistributionState};
 use crate::domain::effect::EffectKind;
 use crate::domain::enrolment::Decision;
@@ -262,9 +263,9 @@ impl World {
         let disk = self.disk();
         disk.hold(true);
         let proposed = async move |app: Arc<App>| {
-            let request = Request::new("BalanceFeedService/CorrectBalance", id, b"");
+            let request = Request::new("BalanceFeedService/CorrectBalance", id, Caller::service(), b"");
             let what = (account, of.record.asset.clone());
-            app.correct_balance(&request, what, balance, at, "simulated", "operator").await
+            app.correct_balance(&request, what, balance, at, "simulated").await
         };
         let done = self.ask_app("a correction of the beginning", proposed).await;
         disk.hold(false);

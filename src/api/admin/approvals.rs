@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{OPERATOR, id, request};
+use super::{id, request};
 use crate::api::parse::page::page;
 use crate::api::parse::{Path, Together, field, names};
 use crate::api::status::ApiError;
 use crate::api::{answer, show};
 use crate::app::records::{ApprovalRecord, ApprovalState};
 use crate::app::{App, AppError, Reason};
+use crate::domain::caller::Caller;
 use crate::pb::v1;
 
 /// ListApprovals.
@@ -32,7 +33,7 @@ pub async fn list(app: &App, body: v1::ListApprovalsRequest) -> Result<v1::ListA
 }
 
 /// Approve.
-pub async fn approve(app: Arc<App>, body: v1::ApproveRequest) -> Result<v1::ApproveResponse, ApiError> {
+pub async fn approve(app: Arc<App>, caller: Caller, body: v1::ApproveRequest) -> Result<v1::ApproveResponse, ApiError> {
     let (id, name, hash) = (
         id(&body.request_id),
         names::approval(&Path::of("name"), &body.name),
@@ -44,8 +45,8 @@ pub async fn approve(app: Arc<App>, body: v1::ApproveRequest) -> Result<v1::Appr
         AppError::refused(Reason::UnknownApproval, message)
     };
     let number: u64 = name.parse().map_err(unknown)?;
-    let request = request("AdminService/Approve", id, &body);
-    let (once, record) = app.approve(&request, number, hash, OPERATOR).await?;
+    let request = request("AdminService/Approve", id, caller, &body);
+    let (once, record) = app.approve(&request, number, hash).await?;
     answer(&app, &request, None, once, async { Ok(v1::ApproveResponse { approval: Some(approval(&record)) }) }).await
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OPERATOR, change, id, reason, request};
+use super::{change, id, reason, request};
 use crate::api::parse::names::PeriodName;
 use crate::api::parse::{Path, Together, field, names};
 use crate::api::pool::shown_distribution;
@@ -11,6 +11,7 @@ use crate::api::render;
 use crate::api::status::ApiError;
 use crate::app::records::{PeriodRecord, Progress};
 use crate::app::{App, AppError, Pool, close, distribute};
+use crate::domain::caller::Caller;
 use crate::domain::distribution::AfterVoid;
 use crate::domain::payout::SetHash;
 use crate::pb::v1;
@@ -41,11 +42,15 @@ async fn computed(app: &App, pool: &Pool, period: &PeriodRecord) -> Result<Optio
 }
 
 /// ClosePeriod.
-pub async fn close_period(app: Arc<App>, body: v1::ClosePeriodRequest) -> Result<v1::ClosePeriodResponse, ApiError> {
+pub async fn close_period(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::ClosePeriodRequest,
+) -> Result<v1::ClosePeriodResponse, ApiError> {
     let (id, (pool, name)) = (id(&body.request_id), names::period(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
     let index = app.period_named(&pool, name.as_str()).await?.index;
-    let request = request("AdminService/ClosePeriod", id, &body);
+    let request = request("AdminService/ClosePeriod", id, caller, &body);
     let present = async {
         let mut looks = 0;
         // The decision is durable and the steps carry it out, these here or those on the schedule.
@@ -86,6 +91,7 @@ async fn period(app: &App, pool: &Pool, name: &PeriodName) -> Result<PeriodRecor
 /// ApproveDistribution.
 pub async fn approve(
     app: Arc<App>,
+    caller: Caller,
     body: v1::ApproveDistributionRequest,
 ) -> Result<v1::ApproveDistributionResponse, ApiError> {
     let (id, (pool, name), revision, hash, comment) = (
@@ -98,10 +104,10 @@ pub async fn approve(
         .together()?;
     let pool = app.pool(&pool)?;
     let period = period(&app, &pool, &name).await?;
-    let request = request("AdminService/ApproveDistribution", id, &body);
+    let request = request("AdminService/ApproveDistribution", id, caller, &body);
     let hash = SetHash::from_bytes(hash);
     tracing::info!(pool = %pool.id(), period = name.as_str(), revision, comment, "an approval was given");
-    let approved = app.approve_distribution(&request, &pool, period.index, revision, hash, OPERATOR);
+    let approved = app.approve_distribution(&request, &pool, period.index, revision, hash);
     let present = async {
         let distribution = distribution(&app, &pool, &period, Some(revision)).await?;
         Ok(v1::ApproveDistributionResponse { distribution: Some(distribution) })
@@ -110,7 +116,11 @@ pub async fn approve(
 }
 
 /// VoidDistribution.
-pub async fn void(app: Arc<App>, body: v1::VoidDistributionRequest) -> Result<v1::VoidDistributionResponse, ApiError> {
+pub async fn void(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::VoidDistributionRequest,
+) -> Result<v1::VoidDistributionResponse, ApiError> {
     let (id, (pool, name), revision, mode, reason) = (
         id(&body.request_id),
         names::distribution(&Path::of("name"), &body.name),
@@ -125,7 +135,7 @@ pub async fn void(app: Arc<App>, body: v1::VoidDistributionRequest) -> Result<v1
     };
     let pool = app.pool(&pool)?;
     let period = period(&app, &pool, &name).await?;
-    let request = request("AdminService/VoidDistribution", id, &body);
+    let request = request("AdminService/VoidDistribution", id, caller, &body);
     let voided = app.void_distribution(&request, &pool, period.index, revision, mode, &reason);
     let present = async {
         let distribution = distribution(&app, &pool, &period, Some(revision)).await?;

@@ -16,14 +16,12 @@ use tonic::{Request, Response, Status};
 use super::parse::Path;
 use super::parse::field;
 use super::status::ApiError;
-use super::{Api, answer, detached, reading, request};
+use super::{Api, answer, caller_of, detached, reading, request};
 use crate::app::{App, AppError, Once, Pool};
+use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
-
-/// Who acts, as long as there are no principals: plain text is served on loopback only.
-pub(super) const OPERATOR: &str = "operator";
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -61,9 +59,9 @@ macro_rules! changes {
                     &self,
                     call: Request<v1::$request>,
                 ) -> Result<Response<v1::$response>, Status> {
-                    let (app, body) = (self.0.app.clone(), call.into_inner());
+                    let (app, caller, body) = (self.0.app.clone(), caller_of(&call), call.into_inner());
                     let id = body.request_id.clone();
-                    detached($rpc, &id, $handler(app, body)).await
+                    detached($rpc, &id, $handler(app, caller, body)).await
                 }
             )*
 
@@ -140,7 +138,7 @@ changes! {
 /// Calls whose messages are final and whose work is not offered yet.
 macro_rules! not_offered {
     ($($handler:ident($request:ident) -> $response:ident = $what:literal;)*) => {$(
-        async fn $handler(_app: Arc<App>, _body: v1::$request) -> Result<v1::$response, ApiError> {
+        async fn $handler(_app: Arc<App>, _caller: Caller, _body: v1::$request) -> Result<v1::$response, ApiError> {
             Err(ApiError::not_offered($what))
         }
     )*};

@@ -14,6 +14,7 @@ use crate::app::rebalance::Rebalance;
 use crate::app::reconcile::Resolution;
 use crate::app::{App, Pool};
 use crate::domain::amount::BaseUnits;
+use crate::domain::caller::Caller;
 use crate::domain::ids::ValidatorId;
 use crate::pb::v1;
 
@@ -30,10 +31,14 @@ pub async fn plan_rebalance(app: &App, body: v1::PlanRebalanceRequest) -> Result
 }
 
 /// Rebalance.
-pub async fn rebalance(app: Arc<App>, body: v1::RebalanceRequest) -> Result<v1::RebalanceResponse, ApiError> {
+pub async fn rebalance(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::RebalanceRequest,
+) -> Result<v1::RebalanceResponse, ApiError> {
     let (id, pool) = (id(&body.request_id), names::pool(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/Rebalance", id, &body);
+    let request = request("AdminService/Rebalance", id, caller, &body);
     let (once, done) = app.rebalance(&request, &pool).await?;
     let present = async {
         // A repeat of a call that died before it had an answer: what there is to do beyond it.
@@ -47,10 +52,14 @@ pub async fn rebalance(app: Arc<App>, body: v1::RebalanceRequest) -> Result<v1::
 }
 
 /// RetryOperation.
-pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1::RetryOperationResponse, ApiError> {
+pub async fn retry(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::RetryOperationRequest,
+) -> Result<v1::RetryOperationResponse, ApiError> {
     let (id, (pool, operation)) = (id(&body.request_id), names::operation(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/RetryOperation", id, &body);
+    let request = request("AdminService/RetryOperation", id, caller, &body);
     let present = async {
         let record = app.operation(&pool, &operation).await?;
         let age = app.operation_age(&pool, &record);
@@ -62,6 +71,7 @@ pub async fn retry(app: Arc<App>, body: v1::RetryOperationRequest) -> Result<v1:
 /// ResolveOperation.
 pub async fn resolve(
     app: Arc<App>,
+    caller: Caller,
     body: v1::ResolveOperationRequest,
 ) -> Result<v1::ResolveOperationResponse, ApiError> {
     let (id, (pool, operation), resolution, evidence) = (
@@ -72,7 +82,7 @@ pub async fn resolve(
     )
         .together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/ResolveOperation", id, &body);
+    let request = request("AdminService/ResolveOperation", id, caller, &body);
     let present = async {
         let record = app.operation(&pool, &operation).await?;
         let age = app.operation_age(&pool, &record);
@@ -86,6 +96,7 @@ pub async fn resolve(
 /// AcceptDifferences.
 pub async fn accept(
     app: Arc<App>,
+    caller: Caller,
     body: v1::AcceptDifferencesRequest,
 ) -> Result<v1::AcceptDifferencesResponse, ApiError> {
     let (id, pool, hash, evidence) = (
@@ -96,7 +107,7 @@ pub async fn accept(
     )
         .together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/AcceptDifferences", id, &body);
+    let request = request("AdminService/AcceptDifferences", id, caller, &body);
     let present = async {
         let mark = app.chain_mark(&pool).await?;
         Ok(v1::AcceptDifferencesResponse { reconciled_height: mark.reconciled_height })

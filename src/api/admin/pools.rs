@@ -11,13 +11,18 @@ use crate::api::render;
 use crate::api::status::ApiError;
 use crate::app::App;
 use crate::app::administer::NewPool;
+use crate::domain::caller::Caller;
 use crate::pb::v1;
 
 /// How many partitions a book has where nothing is said.
 const DEFAULT_PARTITIONS: u16 = 16;
 
 /// CreatePool.
-pub async fn create(app: Arc<App>, body: v1::CreatePoolRequest) -> Result<v1::CreatePoolResponse, ApiError> {
+pub async fn create(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::CreatePoolRequest,
+) -> Result<v1::CreatePoolResponse, ApiError> {
     let partitions = u16::try_from(body.partition_count);
     let too_many = |_| Path::of("partition_count").wrong("NUMBER_OUT_OF_RANGE", "is too many");
     let (id, pool, chain, asset, partitions) = (
@@ -37,7 +42,7 @@ pub async fn create(app: Arc<App>, body: v1::CreatePoolRequest) -> Result<v1::Cr
     let policy = policy::policy(&policy_path, &asset, &given)?;
     let settings = policy::with_defaults(&asset, &defaults, body.settings.as_ref());
     let settings = policy::settings(&Path::of("settings"), &asset, &settings, policy.period_seconds)?;
-    let request = request("AdminService/CreatePool", id, &body);
+    let request = request("AdminService/CreatePool", id, caller, &body);
     let new = NewPool {
         id: pool.clone(),
         chain,
@@ -56,7 +61,11 @@ pub async fn create(app: Arc<App>, body: v1::CreatePoolRequest) -> Result<v1::Cr
 }
 
 /// UpdatePool.
-pub async fn update(app: Arc<App>, body: v1::UpdatePoolRequest) -> Result<v1::UpdatePoolResponse, ApiError> {
+pub async fn update(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::UpdatePoolRequest,
+) -> Result<v1::UpdatePoolResponse, ApiError> {
     let path = Path::of("pool");
     let wanted = body.pool.as_ref().ok_or_else(|| path.missing())?;
     let (id, pool) = (id(&body.request_id), names::pool(&path.field("name"), &wanted.name)).together()?;
@@ -82,27 +91,35 @@ pub async fn update(app: Arc<App>, body: v1::UpdatePoolRequest) -> Result<v1::Up
         }
         None => None,
     };
-    let request = request("AdminService/UpdatePool", id, &body);
+    let request = request("AdminService/UpdatePool", id, caller, &body);
     let present = async { Ok(v1::UpdatePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
     change(&app, &request, &pool, app.update_pool(&request, &pool, etag, policy, settings), present).await
 }
 
 /// PausePool.
-pub async fn pause(app: Arc<App>, body: v1::PausePoolRequest) -> Result<v1::PausePoolResponse, ApiError> {
+pub async fn pause(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::PausePoolRequest,
+) -> Result<v1::PausePoolResponse, ApiError> {
     let (id, pool, reason) =
         (id(&body.request_id), names::pool(&Path::of("name"), &body.name), reason(&body.reason)).together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/PausePool", id, &body);
+    let request = request("AdminService/PausePool", id, caller, &body);
     let present = async { Ok(v1::PausePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
     change(&app, &request, &pool, app.set_paused(&request, &pool, Some(reason)), present).await
 }
 
 /// ResumePool.
-pub async fn resume(app: Arc<App>, body: v1::ResumePoolRequest) -> Result<v1::ResumePoolResponse, ApiError> {
+pub async fn resume(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::ResumePoolRequest,
+) -> Result<v1::ResumePoolResponse, ApiError> {
     let (id, pool, reason) =
         (id(&body.request_id), names::pool(&Path::of("name"), &body.name), reason(&body.reason)).together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/ResumePool", id, &body);
+    let request = request("AdminService/ResumePool", id, caller, &body);
     tracing::info!(pool = %pool.id(), reason, "resumed");
     let present = async { Ok(v1::ResumePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
     change(&app, &request, &pool, app.set_paused(&request, &pool, None), present).await

@@ -9,6 +9,7 @@ use crate::api::status::ApiError;
 use crate::api::{account, answer, show};
 use crate::app::records::SourceRecord;
 use crate::app::{App, AppError, Reason};
+use crate::domain::caller::Caller;
 use crate::domain::ids::SourceId;
 use crate::pb::v1;
 
@@ -16,23 +17,31 @@ use crate::pb::v1;
 const MAX_DESCRIPTION: usize = 200;
 
 /// RegisterSource.
-pub async fn register(app: Arc<App>, body: v1::RegisterSourceRequest) -> Result<v1::RegisterSourceResponse, ApiError> {
+pub async fn register(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::RegisterSourceRequest,
+) -> Result<v1::RegisterSourceResponse, ApiError> {
     let (id, source, description) = (
         id(&body.request_id),
         field::source_id(&Path::of("source_id"), &body.source_id),
         field::text(&Path::of("description"), &body.description, 0..=MAX_DESCRIPTION),
     )
         .together()?;
-    let request = request("AdminService/RegisterSource", id, &body);
+    let request = request("AdminService/RegisterSource", id, caller, &body);
     let once = app.register_source(&request, source.clone(), &description).await?;
     let present = async { Ok(v1::RegisterSourceResponse { source: Some(named(&app, &source).await?) }) };
     answer(&app, &request, None, once, present).await
 }
 
 /// RetireSource.
-pub async fn retire(app: Arc<App>, body: v1::RetireSourceRequest) -> Result<v1::RetireSourceResponse, ApiError> {
+pub async fn retire(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::RetireSourceRequest,
+) -> Result<v1::RetireSourceResponse, ApiError> {
     let (id, source) = (id(&body.request_id), names::source(&Path::of("name"), &body.name)).together()?;
-    let request = request("AdminService/RetireSource", id, &body);
+    let request = request("AdminService/RetireSource", id, caller, &body);
     let once = app.retire_source(&request, &source).await?;
     let present = async { Ok(v1::RetireSourceResponse { source: Some(named(&app, &source).await?) }) };
     answer(&app, &request, None, once, present).await
@@ -57,6 +66,7 @@ pub async fn list(app: &App, body: v1::ListSourcesRequest) -> Result<v1::ListSou
 /// HandOverPosition.
 pub async fn hand_over(
     app: Arc<App>,
+    caller: Caller,
     body: v1::HandOverPositionRequest,
 ) -> Result<v1::HandOverPositionResponse, ApiError> {
     let (id, (owner, pool), from, to) = (
@@ -67,7 +77,7 @@ pub async fn hand_over(
     )
         .together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/HandOverPosition", id, &body);
+    let request = request("AdminService/HandOverPosition", id, caller, &body);
     let present = async {
         let position = app.position(&pool, &owner).await?;
         Ok(v1::HandOverPositionResponse { position: Some(account::show_position(&position, &pool)) })

@@ -8,6 +8,7 @@ use crate::api::render;
 use crate::api::status::ApiError;
 use crate::app::App;
 use crate::app::records::ValidatorChoice;
+use crate::domain::caller::Caller;
 use crate::pb::v1;
 
 /// The greatest weight.
@@ -18,7 +19,11 @@ fn etag(text: &str) -> Option<&str> {
 }
 
 /// PutValidator.
-pub async fn put(app: Arc<App>, body: v1::PutValidatorRequest) -> Result<v1::PutValidatorResponse, ApiError> {
+pub async fn put(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::PutValidatorRequest,
+) -> Result<v1::PutValidatorResponse, ApiError> {
     let (id, (pool, validator), weight, group) = (
         id(&body.request_id),
         names::validator(&Path::of("name"), &body.name),
@@ -27,7 +32,7 @@ pub async fn put(app: Arc<App>, body: v1::PutValidatorRequest) -> Result<v1::Put
     )
         .together()?;
     let pool = app.pool(&pool)?;
-    let request = request("AdminService/PutValidator", id, &body);
+    let request = request("AdminService/PutValidator", id, caller, &body);
     let choice = ValidatorChoice { id: validator.clone(), weight, group, removed: false };
     let present = async {
         let view = app.validator_view(&pool, &validator).await?;
@@ -37,12 +42,16 @@ pub async fn put(app: Arc<App>, body: v1::PutValidatorRequest) -> Result<v1::Put
 }
 
 /// RemoveValidator.
-pub async fn remove(app: Arc<App>, body: v1::RemoveValidatorRequest) -> Result<v1::RemoveValidatorResponse, ApiError> {
+pub async fn remove(
+    app: Arc<App>,
+    caller: Caller,
+    body: v1::RemoveValidatorRequest,
+) -> Result<v1::RemoveValidatorResponse, ApiError> {
     let (id, (pool, validator)) = (id(&body.request_id), names::validator(&Path::of("name"), &body.name)).together()?;
     let pool = app.pool(&pool)?;
     // One that was never heard of is not removed.
     let group = app.validator_view(&pool, &validator).await?.group;
-    let request = request("AdminService/RemoveValidator", id, &body);
+    let request = request("AdminService/RemoveValidator", id, caller, &body);
     let choice = ValidatorChoice { id: validator.clone(), weight: 0, group, removed: true };
     let present = async {
         let view = app.validator_view(&pool, &validator).await?;

@@ -109,7 +109,7 @@ async fn live(mut rig: Rig, period: u64, choice: u16) -> Rig {
     let last = rig.last(period).await.unwrap();
     if last.state == DistributionState::Held {
         let request = rig.request();
-        let by = app.approve_distribution(&request, &pool, last.period, last.revision, last.hash, "one").await;
+        let by = app.approve_distribution(&request, &pool, last.period, last.revision, last.hash).await;
         let _ = by.unwrap();
         rig.run().await.unwrap();
         same(&rig).await;

@@ -33,7 +33,7 @@ fn refused(refusal: DistributionRefusal) -> AppError {
 
 impl App {
     /// Approves a held distribution by the hash that was looked at, once. The next step releases it. For
-    /// `AdminService/ApproveDistribution`; `by` is who approves.
+    /// `AdminService/ApproveDistribution`.
     pub async fn approve_distribution(
         &self,
         request: &Request,
@@ -41,7 +41,6 @@ impl App {
         period: PeriodIndex,
         revision: u32,
         hash: SetHash,
-        by: &str,
     ) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut record = named(change, pool, period, revision).await?;
@@ -51,9 +50,10 @@ impl App {
                 return Err(AppError::refused(Reason::HashMismatch, message));
             }
             record.state = state;
-            record.approved_by = by.to_owned();
+            let by = &request.caller.principal;
+            record.approved_by = by.to_string();
             change.put(keys::distribution(period.0, revision), &record);
-            tracing::info!(pool = %pool.id(), period = period.0, revision, by, "distribution approved");
+            tracing::info!(pool = %pool.id(), period = period.0, revision, %by, "distribution approved");
             Ok(())
         })
         .await

@@ -218,7 +218,7 @@ async fn a_reversal_leaves_what_a_held_distribution_is_about_to_recover() {
     rig.effect("unslash", back, LENGTH + 500).await;
     assert_eq!((rig.claim(ClaimAccount::SlashReceivable).await, rig.claim(ClaimAccount::Carry).await), (72, 72));
     let (request, app, pool) = (rig.request(), rig.app.clone(), rig.pool.clone());
-    let _ = app.approve_distribution(&request, &pool, held.period, held.revision, held.hash, "op").await.unwrap();
+    let _ = app.approve_distribution(&request, &pool, held.period, held.revision, held.hash).await.unwrap();
     rig.run().await.unwrap();
     assert!(rig.last(0).await.unwrap().state.is_released());
     assert_eq!((rig.claim(ClaimAccount::SlashReceivable).await, rig.claim(ClaimAccount::Carry).await), (0, 72));

@@ -109,13 +109,13 @@ async fn a_held_distribution_is_approved_by_its_hash() {
     assert_eq!((last.state, last.holds[0].code.as_str()), (DistributionState::Held, "APPROVAL_REQUIRED"));
     assert_eq!(rig.claim(ClaimAccount::InDistribution).await, 1_001);
     let (app, pool, request) = (rig.app.clone(), rig.pool.clone(), rig.request());
-    let wrong = app.approve_distribution(&request, &pool, ZERO, 1, SetHash::EMPTY, "ops").await;
+    let wrong = app.approve_distribution(&request, &pool, ZERO, 1, SetHash::EMPTY).await;
     assert_eq!(reason(wrong), Reason::HashMismatch);
     assert_eq!(
-        reason(app.approve_distribution(&request, &pool, ZERO, 2, last.hash, "ops").await),
+        reason(app.approve_distribution(&request, &pool, ZERO, 2, last.hash).await),
         Reason::UnknownDistribution
     );
-    let _ = app.approve_distribution(&request, &pool, ZERO, 1, last.hash, "ops").await.unwrap();
+    let _ = app.approve_distribution(&request, &pool, ZERO, 1, last.hash).await.unwrap();
     rig.run().await.unwrap();
     let last = rig.last(0).await.unwrap();
     assert_eq!((last.state, last.approved_by.as_str()), (DistributionState::Released, "ops"));

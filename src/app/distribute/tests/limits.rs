@@ -34,7 +34,7 @@ async fn held(rig: &mut Rig, period: u64) -> Vec<String> {
     let holds = record.holds.iter().map(|hold| hold.code.clone()).collect();
     if record.state == DistributionState::Held {
         let (app, pool, request) = (rig.app.clone(), rig.pool.clone(), rig.request());
-        let approve = app.approve_distribution(&request, &pool, PeriodIndex(period), 1, record.hash, "test");
+        let approve = app.approve_distribution(&request, &pool, PeriodIndex(period), 1, record.hash);
         let _ = approve.await.unwrap();
         rig.run().await.unwrap();
     }

@@ -14,6 +14,7 @@ use crate::chain::ChainAdapter;
 use crate::chain::simulated::{MemoryLog, SimulatedChain, SimulatedConfig, presets};
 use crate::clock::Clock;
 use crate::domain::amount::BaseUnits;
+use crate::domain::caller::Caller;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
 use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
@@ -151,7 +152,7 @@ impl Rig {
             policy,
             settings,
         };
-        let request = Request::new("CreatePool", RequestId::new("create").unwrap(), b"");
+        let request = Request::new("CreatePool", RequestId::new("create").unwrap(), Caller::service(), b"");
         let made = drive(&mut committer, at(0), app.create_pool(&request, new)).await;
         assert_eq!(made.unwrap(), Once::First);
         let pool = app.pool(&PoolId::new("atom").unwrap()).unwrap();
@@ -160,7 +161,7 @@ impl Rig {
 
     /// Creates a pool of another asset, whose first period began at `start`, and turns to it.
     pub async fn create_beside(&mut self, start: UnixSeconds) -> Result<(), AppError> {
-        let request = Request::new("CreatePool", RequestId::new("beside").unwrap(), b"");
+        let request = Request::new("CreatePool", RequestId::new("beside").unwrap(), Caller::service(), b"");
         let descriptor = self.chains[1].descriptor.clone();
         let mut settings = settings(ReleaseLimits::default());
         settings.reserve.custody_address = descriptor.custody_address;
@@ -246,7 +247,7 @@ impl Rig {
 
     pub fn request(&mut self) -> Request {
         self.requests += 1;
-        Request::new("Test", RequestId::new(&format!("r{}", self.requests)).unwrap(), b"")
+        Request::new("Test", RequestId::new(&format!("r{}", self.requests)).unwrap(), Caller::service(), b"")
     }
 
     pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {

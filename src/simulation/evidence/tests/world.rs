@@ -249,11 +249,10 @@ impl World {
                 let (ask, approve, app) = (self.rig.request(), self.rig.request(), self.rig.app.clone());
                 let asset = self.rig.pool.record.asset.clone();
                 let second = at((self.now - ago).max(0));
-                let correct =
-                    app.correct_balance(&ask, (account(&name(who)), asset), units(balance), second, "", "one");
+                let correct = app.correct_balance(&ask, (account(&name(who)), asset), units(balance), second, "");
                 // The account may have no position, and there may be nothing to correct.
                 let Ok((_, proposed)) = self.rig.drive(correct).await else { return };
-                let approve = app.approve(&approve, proposed.number, proposed.content_hash, "two");
+                let approve = app.approve(&approve, proposed.number, proposed.content_hash);
                 let _ = self.rig.drive(approve).await.unwrap();
             }
             Act::Slash { amount } => {
@@ -330,7 +329,7 @@ impl World {
         let _ = match what {
             0 => app.void_distribution(&request, &pool, period, revision, AfterVoid::Recompute, "test").await.unwrap(),
             1 => app.void_distribution(&request, &pool, period, revision, AfterVoid::Carry, "test").await.unwrap(),
-            _ => app.approve_distribution(&request, &pool, period, revision, held.hash, "ops").await.unwrap(),
+            _ => app.approve_distribution(&request, &pool, period, revision, held.hash).await.unwrap(),
         };
         self.settle().await;
     }

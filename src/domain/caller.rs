@@ -1,0 +1,42 @@
+//! Who asks for a change: named in the audit log beside what was changed, and compared where a second person is needed.
+
+use super::ids::Principal;
+
+/// The name of the service itself, for what it does on its own schedule and from its configuration.
+const SERVICE: &str = "softstake";
+
+/// The name of everyone where plain text is served on loopback without an identity file.
+const LOCAL: &str = "local";
+
+/// An authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// From where, as the transport saw it; empty for the service itself.
+    pub peer: Box<str>,
+}
+
+impl Caller {
+    /// The service itself.
+    pub fn service() -> Self {
+        Self { principal: Principal::fixed(SERVICE), peer: "".into() }
+    }
+
+    /// Whoever reaches the loopback address of a service that asks nobody for credentials.
+    pub fn local(peer: &str) -> Self {
+        Self { principal: Principal::fixed(LOCAL), peer: peer.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_names_are_valid_names() {
+        for fixed in [Caller::service(), Caller::local("127.0.0.1:9")] {
+            assert_eq!(Principal::new(fixed.principal.as_str()), Ok(fixed.principal));
+        }
+    }
+}
