@@ -118,7 +118,7 @@ async fn a_held_distribution_is_approved_by_its_hash() {
     let _ = app.approve_distribution(&request, &pool, ZERO, 1, last.hash).await.unwrap();
     rig.run().await.unwrap();
     let last = rig.last(0).await.unwrap();
-    assert_eq!((last.state, last.approved_by.as_str()), (DistributionState::Released, "ops"));
+    assert_eq!((last.state, last.approved_by.as_str()), (DistributionState::Released, "softstake"));
     let voided = app.void_distribution(&rig.request(), &pool, ZERO, 1, AfterVoid::Carry, "late").await;
     assert_eq!(reason(voided), Reason::WrongState);
 }
