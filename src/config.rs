@@ -7,6 +7,7 @@
 //!
 //! Everything here is plain types; `node.rs` turns them into those of `domain/`.
 
+mod access;
 mod check;
 mod keys;
 mod raw;
@@ -20,15 +21,22 @@ use std::path::{Path, PathBuf};
 
 use rust_decimal::Decimal;
 
+pub use access::{IdentitySettings, Listen, TlsSettings};
 pub use raw::{BookSettings, FeedSettings, IntervalSettings, Limits, OperationSettings};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where gRPC is served. Loopback only, since there is no TLS yet.
-    pub listen: SocketAddr,
-    /// Where `/metrics` and `/healthz` are served, over plain HTTP.
+    /// Where gRPC is served. Without TLS, on loopback or a socket file only.
+    pub listen: Listen,
+    /// Where `/metrics` and `/healthz` are served, over plain HTTP, to whoever asks.
     pub metrics_listen: SocketAddr,
+    /// Whether `metrics_listen` may be reached from outside.
+    pub allow_remote_metrics: bool,
+    /// TLS; none is plain text.
+    pub tls: Option<TlsSettings>,
+    /// Who may call; none is everyone who reaches the service, which is on loopback or a socket file then.
+    pub identity: Option<IdentitySettings>,
     /// The folder of the store, the clock and the simulated chains.
     pub data_dir: PathBuf,
     /// Whether simulated pools may be served outside loopback.

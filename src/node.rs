@@ -2,8 +2,11 @@
 //!
 //! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
 
+mod credentials;
 mod custody;
+pub mod dev_certs;
 mod driver;
+mod listener;
 mod settings;
 mod simulation;
 
@@ -17,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use tonic::transport::server::TcpIncoming;
-
+use crate::api::access::Access;
+use crate::api::access::layer::AccessLayer;
 use crate::api::{self, Api};
 use crate::app::{self, App, AppError, Chain, Request};
 use crate::book::{Book, BookConfig, BookError, Committer, Sealer};
@@ -35,8 +38,12 @@ use crate::store::sled::{OpenError, SledOptions, SledStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Format, Health, Metrics, Readiness, TelemetryError};
 
+pub use self::listener::Address;
+
+use self::credentials::{LoggedRefusals, Reloader};
 use self::custody::CustodyDesk;
 use self::driver::Driver;
+use self::listener::{Listener, TlsSlot};
 use self::simulation::SimulatedWorld;
 
 /// How long the committer's task waits before it tries a busy store again.
@@ -105,11 +112,12 @@ pub enum NodeError {
 /// A running service. Drop it only after [`Node::stop`].
 pub struct Node {
     /// Where gRPC is served.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Where metrics and health are served over HTTP.
     pub metrics_address: SocketAddr,
     stop: watch::Sender<bool>,
     readiness: Readiness,
+    reloader: Arc<Reloader>,
     drain: Duration,
     committer_stop: watch::Sender<bool>,
     committer: tokio::task::JoinHandle<()>,
@@ -211,6 +219,8 @@ impl Node {
     /// Opens everything, recovers, and begins to serve.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         create(&config.data_dir)?;
+        // What can't be read here stops the start before anything is opened.
+        let credentials = credentials::load(&config)?;
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -269,14 +279,32 @@ impl Node {
             tasks.spawn(drive(driver, app.clone(), every, stopping.clone()));
         }
 
-        let (listener, address) = listen("listen", config.listen).await?;
+        let tls = credentials.tls.map(TlsSlot::new);
+        let (listener, address) = listener::listen(&config.listen, tls.clone()).await?;
+        let calendar = SystemClock::new();
+        let now = Arc::new(move || UnixSeconds::new(calendar.now_ms().div_euclid(1_000)));
+        let access = Arc::new(Access::new(credentials.admission, now, Box::new(LoggedRefusals)));
+        let reloader = Arc::new(Reloader::new(config.clone(), access.clone(), tls, credentials.seen));
+        metrics.register(|registry| {
+            access.register(registry);
+            reloader.register(registry);
+        });
+        if config.identity.is_some() {
+            tasks.spawn(reloader.clone().run(credentials::hangup()?, stopping.clone()));
+        }
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
-        let server = serve_grpc(&config, api, listener, readiness.clone(), stopping).await?;
+        let server = serve_grpc(&config, api, access, listener, readiness.clone(), stopping).await?;
         tasks.spawn(server);
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self { address, metrics_address, stop, readiness, drain, committer_stop, committer, tasks })
+        Ok(Self { address, metrics_address, stop, readiness, reloader, drain, committer_stop, committer, tasks })
+    }
+
+    /// Reads the identity and TLS files again, as SIGHUP does: they hold from the next call and the next connection on. Files
+    /// that can't be read or kept are an error and change nothing.
+    pub fn reload(&self) -> Result<(), NodeError> {
+        self.reloader.reload()
     }
 
     /// Takes nothing new, finishes what is in flight within the drain time, and lets the book write a last checkpoint.
@@ -413,7 +441,8 @@ async fn drive(driver: Arc<Driver>, app: Arc<App>, every: Duration, mut stopping
 async fn serve_grpc(
     config: &Config,
     api: Api,
-    listener: TcpListener,
+    access: Arc<Access>,
+    listener: Listener,
     readiness: Readiness,
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, NodeError> {
@@ -441,15 +470,14 @@ async fn serve_grpc(
     let longest = Duration::from_millis(limits.request_timeout_ms);
     let server = tonic::transport::Server::builder()
         .layer(api::transport::TransportLayer { longest })
+        .layer(AccessLayer(access))
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(32))
         .http2_max_local_error_reset_streams(Some(128))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(routes);
-    // Of a listener of our own the server's builder sets nothing: an answer would wait for the caller's delayed ACK, 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(async move {
-        let served = server.serve_with_incoming_shutdown(incoming, async {
+        let served = server.serve_with_incoming_shutdown(listener.connections(), async {
             stopped(stopping).await;
             for service in names {
                 reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;

@@ -3,6 +3,7 @@
 //! Every handler reads its whole request before anything is done. A change runs in a task of its own, so that a client
 //! that hangs up can't cut it in half; a read ends with its caller. Every call is a span with its request id.
 
+pub mod access;
 pub mod account;
 pub mod admin;
 pub mod balance_feed;

@@ -191,6 +191,14 @@ impl ApiError {
     pub fn response<B: Default>(self) -> Response<B> {
         Status::from(self).into_http()
     }
+
+    /// The error as what ends an answer that has begun.
+    pub fn trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        // Only a message that no header can hold is refused, and its code is there all the same.
+        let _ = Status::from(self).add_header(&mut trailers);
+        trailers
+    }
 }
 
 /// What the headers of an answer say that went wrong, if they do.

@@ -133,6 +133,7 @@ async fn connect(endpoint: &str) -> Result<Client, ClientError> {
         longest_pause: Duration::from_millis(100),
         stall: Duration::from_secs(START_SECONDS),
         token: None,
+        tls: None,
     };
     let client = Client::connect(endpoint, options.clone()).await?;
     client.get_time(sim::GetTimeRequest {}).await?;

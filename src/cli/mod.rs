@@ -3,6 +3,7 @@
 mod bench;
 mod child;
 mod demo;
+mod dev_certs;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
 mod serve;
@@ -25,6 +26,8 @@ struct CommandLine {
 enum Command {
     /// Runs the service until it is told to stop (Ctrl-C or SIGTERM).
     Serve(serve::ServeArgs),
+    /// Makes an authority, certificates and tokens for trying TLS out, and a settings file that uses them.
+    DevCerts(dev_certs::DevCertsArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
     /// Measures a service of its own, from the feed to recovery, at any number of positions.
@@ -45,6 +48,7 @@ pub fn run() -> ExitCode {
     };
     let result = match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
+        Command::DevCerts(args) => dev_certs::run(&args).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
         Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),

@@ -49,7 +49,7 @@ pub use error::{ClientError, ERROR_DOMAIN, Refusal};
 pub use feed::{BalanceSnapshot, FeedReport, FeedWriter};
 pub use pack::{BalanceEvent, EventError, MAX_EVENTS, pack};
 pub use readers::{PayoutReader, PoolWatcher, Reader, TransferReader, acknowledge};
-pub use retry::{BearerToken, Options};
+pub use retry::{BearerToken, Options, Tls};
 
 /// A connection to one server. Clones share it.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl tonic::service::Interceptor for Token {
 type Transport = InterceptedService<Channel, Token>;
 
 impl Client {
-    /// Connects to `endpoint`, such as `http://127.0.0.1:7420`, and tries again as `options` say while nobody answers.
+    /// Connects to `endpoint`, such as `http://127.0.0.1:7070`, or `https://` with [`Options::tls`], and tries again as `options` say while nobody answers.
     /// A connection that breaks later is made anew by itself.
     pub async fn connect(endpoint: &str, options: Options) -> Result<Self, ClientError> {
         let unusable = |problem: String| ClientError::Endpoint { endpoint: endpoint.to_owned(), problem };
@@ -86,6 +86,10 @@ impl Client {
             .keep_alive_while_idle(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
+        let address = match &options.tls {
+            Some(tls) => address.tls_config(tls.config()).map_err(|error| unusable(error.to_string()))?,
+            None => address,
+        };
         let mut attempts = retry::Attempts::new(&options);
         let channel = loop {
             match address.connect().await {
@@ -96,7 +100,7 @@ impl Client {
         Self::with_channel(channel, options)
     }
 
-    /// A client over a channel that was made elsewhere, with TLS for example.
+    /// A client over a channel that was made elsewhere, over a socket file for example.
     pub fn with_channel(channel: Channel, options: Options) -> Result<Self, ClientError> {
         let token = options.token.as_ref().map(|token| {
             let mut value = MetadataValue::try_from(format!("Bearer {}", token.text()))?;

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tonic::{Request, Response, Status};
 
 use super::error::{ClientError, Refusal};
@@ -24,26 +28,97 @@ pub struct Options {
     pub stall: Duration,
     /// A bearer token, sent with every call.
     pub token: Option<BearerToken>,
+    /// TLS, for an address that begins with `https://`.
+    pub tls: Option<Tls>,
 }
 
 /// A bearer token. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken(String);
+#[derive(Clone)]
+pub struct BearerToken(SecretString);
 
 impl BearerToken {
     /// The token `text`.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into().into())
+    }
+
+    /// The token that is all there is in a file, but for blanks and line ends around it.
+    pub fn from_file(path: &Path) -> io::Result<Self> {
+        let text = SecretString::from(std::fs::read_to_string(path)?);
+        Ok(Self::new(text.expose_secret().trim()))
     }
 
     pub(super) fn text(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 }
+
+impl PartialEq for BearerToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for BearerToken {}
 
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BearerToken(...)")
+    }
+}
+
+/// TLS to a server whose address begins with `https://`.
+#[derive(Clone)]
+pub struct Tls {
+    /// The issuers of the server's certificate, in PEM.
+    pub server_ca: String,
+    /// The certificate that this client shows, with those between it and its issuer, and its private key, both in PEM;
+    /// none where a token says who it is.
+    pub identity: Option<(String, SecretString)>,
+    /// The name that the server's certificate has to have, where it is not that of the address.
+    pub server_name: Option<String>,
+}
+
+impl Tls {
+    /// TLS to a server that one of `server_ca`, in PEM, has signed.
+    pub fn new(server_ca: impl Into<String>) -> Self {
+        Self { server_ca: server_ca.into(), identity: None, server_name: None }
+    }
+
+    /// The same, showing a certificate; both in PEM.
+    #[must_use]
+    pub fn with_identity(self, cert: impl Into<String>, key: impl Into<SecretString>) -> Self {
+        Self { identity: Some((cert.into(), key.into())), ..self }
+    }
+
+    pub(super) fn config(&self) -> ClientTlsConfig {
+        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.server_ca));
+        if let Some((cert, key)) = &self.identity {
+            config = config.identity(Identity::from_pem(cert, key.expose_secret()));
+        }
+        match &self.server_name {
+            Some(name) => config.domain_name(name),
+            None => config,
+        }
+    }
+
+    fn parts(&self) -> (&str, Option<(&str, &str)>, Option<&str>) {
+        let identity = self.identity.as_ref().map(|(cert, key)| (cert.as_str(), key.expose_secret()));
+        (&self.server_ca, identity, self.server_name.as_deref())
+    }
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Tls {}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }
 
@@ -56,6 +131,7 @@ impl Default for Options {
             longest_pause: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             token: None,
+            tls: None,
         }
     }
 }

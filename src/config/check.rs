@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
+use super::access;
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
@@ -38,7 +39,7 @@ impl Problems {
         }
     }
 
-    fn one_of<T: Copy>(&mut self, key: &str, text: &str, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn one_of<T: Copy>(&mut self, key: &str, text: &str, choices: &[(&str, T)]) -> Option<T> {
         let choice = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         if choice.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
@@ -93,7 +94,7 @@ impl Problems {
         }
     }
 
-    fn address(&mut self, key: &str, text: &str) -> SocketAddr {
+    pub(super) fn address(&mut self, key: &str, text: &str) -> SocketAddr {
         text.parse().unwrap_or_else(|_| {
             self.add(key, format!("`{text}` is not an address; write it as 127.0.0.1:7070"));
             SocketAddr::from(([127, 0, 0, 1], 0))
@@ -111,10 +112,13 @@ impl Problems {
 pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
     let mut problems = Problems(Vec::new());
     let config = Config {
-        listen: problems.address("listen", &raw.listen),
+        listen: access::listen(&mut problems, &raw),
         metrics_listen: problems.address("metrics_listen", &raw.metrics_listen),
         data_dir: PathBuf::from(&raw.data_dir),
+        allow_remote_metrics: raw.allow_remote_metrics,
         allow_simulated: raw.allow_simulated,
+        tls: access::tls(&mut problems, &raw.tls),
+        identity: access::identity(&mut problems, &raw.identity),
         clock: clock(&mut problems, &raw.clock),
         log: log(&mut problems, &raw),
         pools: raw.pools.iter().enumerate().map(|(index, pool)| check_pool(&mut problems, index, pool)).collect(),
@@ -131,7 +135,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
     numbers(&mut problems, &config);
     names(&mut problems, &config);
     chains(&mut problems, &raw);
-    exposure(&mut problems, &config);
+    access::exposure(&mut problems, &raw, &config);
     if problems.0.is_empty() { Ok(config) } else { Err(ConfigError::Refused(problems.0)) }
 }
 
@@ -251,39 +255,6 @@ fn chains(problems: &mut Problems, raw: &Raw) {
             problems.add(&key, problem);
         }
         problems.add(&key, format!("there is no adapter for `{kind}` in this build; the one there is: simulated"));
-    }
-}
-
-/// What may be reached from where.
-fn exposure(problems: &mut Problems, config: &Config) {
-    let loopback = config.listen.ip().is_loopback();
-    if !loopback {
-        problems.add(
-            "listen",
-            format!(
-                "{} can be reached from outside, and there is no TLS yet; listen on 127.0.0.1 or [::1] and put a proxy \
-             that does TLS in front",
-                config.listen
-            ),
-        );
-        if !config.allow_simulated && config.pools.iter().any(|pool| pool.chain.is_simulated()) {
-            problems.add(
-                "allow_simulated",
-                "simulated pools are not served outside loopback; listen on 127.0.0.1, or \
-                 set it to true where everyone knows that nothing there is real",
-            );
-        }
-    }
-    if config.clock != ClockSettings::System {
-        if !loopback {
-            problems.add("clock.kind", "only the system clock runs outside loopback; set it to system");
-        }
-        if config.pools.iter().any(|pool| !pool.chain.is_simulated()) {
-            problems.add("clock.kind", "a real chain keeps real time; set it to system");
-        }
-    }
-    if config.listen == config.metrics_listen && config.listen.port() != 0 {
-        problems.add("metrics_listen", "it is the same as listen; choose another port");
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::access::{RawIdentity, RawTls};
 use super::keys::{known_keys, unknown_keys};
 use super::{ConfigError, Preset, Problem};
 
@@ -39,10 +40,14 @@ pub(super) fn decimal(text: &str) -> DecimalText {
 #[serde(default)]
 pub(super) struct Raw {
     pub listen: String,
+    pub socket_mode: String,
     pub metrics_listen: String,
+    pub allow_remote_metrics: bool,
     pub data_dir: String,
     pub allow_simulated: bool,
     pub sources: Vec<String>,
+    pub tls: RawTls,
+    pub identity: RawIdentity,
     pub clock: RawClock,
     pub log: RawLog,
     pub limits: Limits,
@@ -57,10 +62,14 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7070".to_owned(),
+            socket_mode: "0600".to_owned(),
             metrics_listen: "127.0.0.1:7071".to_owned(),
+            allow_remote_metrics: false,
             data_dir: "./softstake-data".to_owned(),
             allow_simulated: false,
             sources: vec!["ledger".to_owned()],
+            tls: RawTls::default(),
+            identity: RawIdentity::default(),
             clock: RawClock::default(),
             log: RawLog::default(),
             limits: Limits::default(),

@@ -35,7 +35,7 @@ fn refused(text: &str, key: &str, part: &str) {
 #[test]
 fn without_a_file_five_simulated_pools_run_a_day_a_minute_on_loopback() {
     let config = Config::default_simulated();
-    assert!(config.listen.ip().is_loopback() && config.metrics_listen.ip().is_loopback());
+    assert!(config.listen.is_local() && config.metrics_listen.ip().is_loopback());
     assert_eq!(config.clock, ClockSettings::Accelerated { start_ms: None, factor: 1_440 });
     assert_eq!(config.data_dir, Path::new("./softstake-data"));
     let ids: Vec<&str> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
@@ -159,14 +159,47 @@ fn wrong_types_are_refused_by_their_path() {
 }
 
 #[test]
-fn addresses_are_loopback_until_there_is_tls() {
-    refused(&format!("listen = \"0.0.0.0:7070\"\n{POOL}"), "listen", "there is no TLS yet");
-    refused(&format!("listen = \"0.0.0.0:7070\"\n{POOL}"), "allow_simulated", "outside loopback");
-    let allowed = problems(&format!("listen = \"0.0.0.0:7070\"\nallow_simulated = true\n{POOL}"));
-    assert_eq!(allowed.len(), 1, "{allowed:?}");
-    refused(&format!("listen = \"0.0.0.0:1\"\n[clock]\nkind = \"manual\"\n{POOL}"), "clock.kind", "outside loopback");
+fn outside_loopback_there_is_tls_and_everyone_is_known() {
+    let tls = "[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n";
+    let identity = "[identity]\nfile = \"c\"\n";
+    let outside = "listen = \"0.0.0.0:7070\"\nallow_simulated = true\n";
+    refused(&format!("{outside}{POOL}"), "listen", "set tls.cert_file and tls.key_file");
+    refused(&format!("{outside}{POOL}"), "identity.file", "dev-certs");
+    refused(&format!("{outside}{tls}{POOL}"), "identity.file", "nobody could be told from anybody");
+    refused(&format!("{outside}{identity}{POOL}"), "listen", "plain text is not spoken");
+    assert_eq!(problems(&format!("{outside}{tls}{identity}{POOL}")), []);
+    refused(&format!("listen = \"0.0.0.0:7070\"\n{tls}{identity}{POOL}"), "allow_simulated", "outside loopback");
+    refused(&format!("{outside}{tls}{identity}[clock]\nkind = \"manual\"\n{POOL}"), "clock.kind", "outside loopback");
+    refused(&format!("{tls}{POOL}"), "identity.file", "it is not set");
+    assert_eq!(problems(&format!("{identity}{POOL}")), [], "plain text on loopback may know its callers by tokens");
     refused(&format!("listen = \"localhost\"\n{POOL}"), "listen", "127.0.0.1:7070");
     refused(&format!("metrics_listen = \"127.0.0.1:7070\"\n{POOL}"), "metrics_listen", "another port");
+    refused(&format!("metrics_listen = \"0.0.0.0:7071\"\n{POOL}"), "metrics_listen", "allow_remote_metrics");
+    assert_eq!(problems(&format!("allow_remote_metrics = true\nmetrics_listen = \"0.0.0.0:7071\"\n{POOL}")), []);
+}
+
+#[test]
+fn half_of_tls_is_refused() {
+    let with = |tls: &str| format!("[tls]\n{tls}\n[identity]\nfile = \"c\"\n{POOL}");
+    refused(&with("cert_file = \"a\""), "tls.key_file", "the private key of tls.cert_file");
+    refused(&with("key_file = \"a\""), "tls.cert_file", "the certificate of tls.key_file");
+    refused(&with("client_ca_file = \"a\""), "tls.cert_file", "only TLS asks clients");
+    let whole = "cert_file = \"a\"\nkey_file = \"b\"\nrequire_client_certificate = true";
+    refused(&with(whole), "tls.client_ca_file", "set it");
+    assert_eq!(problems(&with(&format!("{whole}\nclient_ca_file = \"c\""))), []);
+    refused(&format!("[identity]\nreload_interval_seconds = 0\n{POOL}"), "identity.reload_interval_seconds", "1 to");
+}
+
+#[test]
+fn a_socket_file_is_plain_text_and_for_its_owner() {
+    let unix = "listen = \"unix:/run/softstake.sock\"\n";
+    let config = Config::from_toml(&format!("{unix}socket_mode = \"0660\"\n{POOL}")).unwrap();
+    assert_eq!(config.listen, Listen::Unix { path: "/run/softstake.sock".into(), mode: 0o660 });
+    assert_eq!(config.listen.to_string(), "unix:/run/softstake.sock");
+    refused(&format!("{unix}socket_mode = \"0666\"\n{POOL}"), "socket_mode", "0600, 0660");
+    refused(&format!("listen = \"unix:\"\n{POOL}"), "listen", "no path");
+    let tls = "[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n[identity]\nfile = \"c\"\n";
+    refused(&format!("{unix}{tls}{POOL}"), "tls.cert_file", "its mode guards it");
 }
 
 #[test]

@@ -1,0 +1,325 @@
+//! The identity file: who there is, which roles each has, and by which certificates and tokens each is known.
+//!
+//! The file holds no secret: of a token it has the SHA-256. It is read again while the service runs, so what is taken
+//! out of it is refused from the next call on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+use super::table::Role;
+use crate::domain::caller::Caller;
+use crate::domain::ids::Principal;
+use crate::domain::time::UnixSeconds;
+
+/// The most principals, and the most tokens of all of them together: every token is compared at every call.
+const MAX_ENTRIES: usize = 10_000;
+
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+/// Why an identity file can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct IdentityError(String);
+
+/// The file as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    revoked_certificates: Vec<String>,
+    principals: Vec<RawPrincipal>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPrincipal {
+    name: String,
+    roles: Vec<String>,
+    #[serde(default)]
+    sans: Vec<String>,
+    #[serde(default)]
+    certificates: Vec<String>,
+    #[serde(default)]
+    tokens: Vec<RawToken>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawToken {
+    sha256: String,
+    expires: String,
+}
+
+/// One that may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who.
+    pub principal: Principal,
+    /// What it may do.
+    pub roles: Vec<Role>,
+    /// The certificates that it may show; empty is each with a name of its own that an issuer has signed.
+    certificates: BTreeSet<Hash>,
+}
+
+/// A token of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token {
+    hash: Hash,
+    expires: UnixSeconds,
+    /// Its place among the principals.
+    owner: u32,
+}
+
+/// Why a credential that was shown is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Nobody is known by it.
+    Unknown,
+    /// It was a token of this principal, until then.
+    Expired(Principal, UnixSeconds),
+    /// Its names are those of several principals.
+    Ambiguous,
+    /// It stands among the revoked ones.
+    Revoked,
+    /// This principal is known by other certificates.
+    NotItsOwn(Principal),
+}
+
+/// Everyone who may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identities {
+    known: Vec<Known>,
+    by_san: BTreeMap<String, u32>,
+    tokens: Vec<Token>,
+    revoked: BTreeSet<Hash>,
+}
+
+/// The SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// A SHA-256 from 64 hexadecimal digits, with or without the colons that openssl puts between them.
+fn hash(text: &str) -> Option<Hash> {
+    let digits: String = text.chars().filter(|digit| *digit != ':').collect();
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
+}
+
+impl Identities {
+    /// Reads an identity file. The message of an error names the entry and says what to do.
+    pub fn parse(text: &str) -> Result<Self, IdentityError> {
+        let raw: RawFile = toml::from_str(text).map_err(|error| IdentityError(error.to_string()))?;
+        let mut all = Self::default();
+        let no_hash = |what: &str, given: &str| {
+            let shown = given.chars().take(8).collect::<String>();
+            IdentityError(format!("{what} `{shown}...` is no SHA-256; write its 64 hexadecimal digits"))
+        };
+        for given in &raw.revoked_certificates {
+            let revoked = hash(given).ok_or_else(|| no_hash("revoked_certificates: the fingerprint", given))?;
+            all.revoked.insert(revoked);
+        }
+        let mut hashes = BTreeSet::new();
+        for raw in raw.principals {
+            let owner = u32::try_from(all.known.len()).unwrap_or(u32::MAX);
+            let name = raw.name.as_str();
+            let principal = Principal::new(name)
+                .map_err(|error| IdentityError(format!("the principal `{name}` can't be called so: {error}")))?;
+            if [Caller::service(), Caller::local("")].iter().any(|taken| taken.principal == principal) {
+                return Err(IdentityError(format!("`{name}` is a name of the service's own; choose another")));
+            }
+            if all.known.iter().any(|known| known.principal == principal) {
+                return Err(IdentityError(format!("the principal `{name}` stands there twice; remove one")));
+            }
+            let mut roles = BTreeSet::new();
+            for role in &raw.roles {
+                let names: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
+                let unknown = || format!("`{name}`: there is no role `{role}`; the roles are {}", names.join(", "));
+                roles.insert(Role::named(role).ok_or_else(|| IdentityError(unknown()))?);
+            }
+            for san in raw.sans {
+                let form =
+                    ["URI:", "DNS:", "email:"].iter().any(|kind| san.len() > kind.len() && san.starts_with(kind));
+                if !form {
+                    let problem = "is no name of a certificate; write it as URI:..., DNS:... or email:...";
+                    return Err(IdentityError(format!("`{name}`: `{san}` {problem}")));
+                }
+                if let Some(other) = all.by_san.insert(san.clone(), owner) {
+                    let other = all.known.get(other as usize).map_or(name, |other| other.principal.as_str());
+                    return Err(IdentityError(format!(
+                        "`{san}` names `{other}` and `{name}`; a name has one principal"
+                    )));
+                }
+            }
+            let mut certificates = BTreeSet::new();
+            for given in &raw.certificates {
+                let what = format!("`{name}`: the fingerprint");
+                certificates.insert(hash(given).ok_or_else(|| no_hash(&what, given))?);
+            }
+            for token in &raw.tokens {
+                let hash = hash(&token.sha256)
+                    .ok_or_else(|| no_hash(&format!("`{name}`: the hash of a token"), &token.sha256))?;
+                let expires = token.expires.parse::<jiff::Timestamp>().map_err(|_| {
+                    let given = &token.expires;
+                    IdentityError(format!("`{name}`: `{given}` is not a time; write it as 2027-01-31T00:00:00Z"))
+                })?;
+                if !hashes.insert(hash) {
+                    return Err(IdentityError(format!("`{name}`: a token stands there twice; a token has one owner")));
+                }
+                all.tokens.push(Token { hash, expires: UnixSeconds::new(expires.as_second()), owner });
+            }
+            all.known.push(Known { principal, roles: roles.into_iter().collect(), certificates });
+        }
+        if all.known.is_empty() {
+            return Err(IdentityError("there is no principal, so that nobody could call; add a [[principals]]".into()));
+        }
+        if all.known.len().max(all.tokens.len()) > MAX_ENTRIES {
+            return Err(IdentityError(format!("more than {MAX_ENTRIES} principals or tokens; remove some")));
+        }
+        Ok(all)
+    }
+
+    /// How many principals there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether nobody may call.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Whose token this is. Every token's hash is compared, and each whole, so that the time it takes tells nothing.
+    pub fn by_token(&self, token: &[u8], now: UnixSeconds) -> Result<&Known, Refused> {
+        let shown = sha256(token);
+        let mut place = u32::MAX;
+        for (at, one) in (0..).zip(&self.tokens) {
+            place.conditional_assign(&at, one.hash.ct_eq(&shown));
+        }
+        let found = self.tokens.get(place as usize).ok_or(Refused::Unknown)?;
+        let known = self.known.get(found.owner as usize).ok_or(Refused::Unknown)?;
+        if found.expires <= now {
+            return Err(Refused::Expired(known.principal.clone(), found.expires));
+        }
+        Ok(known)
+    }
+
+    /// Whether the certificate with this fingerprint is refused whoever it names.
+    pub fn is_revoked(&self, fingerprint: &Hash) -> bool {
+        self.revoked.contains(fingerprint)
+    }
+
+    /// Whose certificate this is, by its names in the form `URI:…`, `DNS:…` or `email:…`. Its issuer is checked elsewhere.
+    pub fn by_certificate(&self, names: &[String], fingerprint: &Hash) -> Result<&Known, Refused> {
+        if self.is_revoked(fingerprint) {
+            return Err(Refused::Revoked);
+        }
+        let owners: BTreeSet<u32> = names.iter().filter_map(|name| self.by_san.get(name).copied()).collect();
+        let owner = match owners.len() {
+            0 => return Err(Refused::Unknown),
+            1 => owners.first().copied().unwrap_or(u32::MAX),
+            _ => return Err(Refused::Ambiguous),
+        };
+        let known = self.known.get(owner as usize).ok_or(Refused::Unknown)?;
+        if !known.certificates.is_empty() && !known.certificates.contains(fingerprint) {
+            return Err(Refused::NotItsOwn(known.principal.clone()));
+        }
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds::new(1_800_000_000);
+
+    fn hex(bytes: &[u8]) -> String {
+        HEXLOWER_PERMISSIVE.encode(bytes)
+    }
+
+    fn file() -> String {
+        let (good, old, own) = (hex(&sha256(b"good")), hex(&sha256(b"old")), hex(&[1; 32]));
+        format!(
+            r#"
+revoked_certificates = ["{revoked}"]
+[[principals]]
+name = "ledger-1"
+roles = ["ledger", "reader"]
+sans = ["URI:softstake://ledger-1", "DNS:ledger.internal"]
+[[principals.tokens]]
+sha256 = "{good}"
+expires = "2027-01-31T00:00:00Z"
+[[principals.tokens]]
+sha256 = "{old}"
+expires = "2026-01-31T00:00:00Z"
+[[principals]]
+name = "maria"
+roles = ["operator"]
+sans = ["email:maria@exchange.example"]
+certificates = ["{own}"]
+"#,
+            revoked = ["AB"; 32].join(":")
+        )
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash_until_it_expires() {
+        let all = Identities::parse(&file()).unwrap();
+        let known = all.by_token(b"good", NOW).unwrap();
+        assert_eq!((known.principal.as_str(), known.roles.as_slice()), ("ledger-1", &[Role::Ledger, Role::Reader][..]));
+        let expired = all.by_token(b"old", NOW).unwrap_err();
+        assert!(matches!(expired, Refused::Expired(name, _) if name.as_str() == "ledger-1"));
+        let last = UnixSeconds::new(1_801_353_600);
+        assert!(all.by_token(b"good", UnixSeconds::new(last.get() - 1)).is_ok());
+        assert!(all.by_token(b"good", last).is_err(), "it ends at the moment itself");
+        for wrong in [&b"bad"[..], b"", b"goo", b"good "] {
+            assert_eq!(all.by_token(wrong, NOW), Err(Refused::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_known_by_its_names_and_fingerprints() {
+        let all = Identities::parse(&file()).unwrap();
+        let by = |names: &[&str], fingerprint: u8| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            all.by_certificate(&names, &[fingerprint; 32]).map(|known| known.principal.to_string())
+        };
+        assert_eq!(by(&["DNS:other", "URI:softstake://ledger-1"], 9), Ok("ledger-1".to_owned()));
+        assert_eq!(by(&["URI:softstake://ledger-1", "DNS:ledger.internal"], 9), Ok("ledger-1".to_owned()));
+        assert_eq!(by(&["URI:ledger.internal"], 9), Err(Refused::Unknown), "the kind of a name belongs to it");
+        assert_eq!(by(&[], 9), Err(Refused::Unknown));
+        assert_eq!(by(&["DNS:ledger.internal", "email:maria@exchange.example"], 1), Err(Refused::Ambiguous));
+        assert_eq!(by(&["DNS:ledger.internal"], 0xab), Err(Refused::Revoked));
+        assert_eq!(by(&["email:maria@exchange.example"], 1), Ok("maria".to_owned()));
+        let other = by(&["email:maria@exchange.example"], 2).unwrap_err();
+        assert!(matches!(other, Refused::NotItsOwn(name) if name.as_str() == "maria"));
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_kept_says_what_to_do() {
+        let with = |from: &str, to: &str| Identities::parse(&file().replace(from, to)).unwrap_err().to_string();
+        for (from, to, told) in [
+            ("\"ledger-1\"", "\"maria\"", "`maria` stands there twice"),
+            ("\"ledger-1\"", "\"local\"", "a name of the service's own"),
+            ("\"ledger-1\"", "\"\"", "can't be called so"),
+            ("\"reader\"", "\"root\"", "no role `root`; the roles are ledger, custody"),
+            ("DNS:ledger", "IP:ledger", "URI:..., DNS:... or email:..."),
+            ("email:maria@exchange.example", "DNS:ledger.internal", "names `ledger-1` and `maria`"),
+            ("2027-01-31T00:00:00Z", "soon", "write it as 2027-01-31T00:00:00Z"),
+            (&hex(&sha256(b"old")), &hex(&sha256(b"good")), "a token has one owner"),
+            (&hex(&sha256(b"old")), "secret-in-clear", "`secret-i...` is no SHA-256"),
+            ("AB:AB", "AB", "no SHA-256"),
+            ("sans", "san", "unknown field `san`"),
+        ] {
+            let problem = with(from, to);
+            assert!(problem.contains(told), "{to}: {problem}");
+        }
+        assert!(Identities::parse("principals = []").unwrap_err().to_string().contains("nobody could call"));
+        assert!(Identities::parse("").is_err());
+    }
+}

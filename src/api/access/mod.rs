@@ -1,0 +1,263 @@
+//! Who may call, decided before any handler sees a call: who it is, by its certificate or its token, and whether the
+//! table lets one of its roles make this call. What is not allowed there is refused.
+//!
+//! Whoever shows a token is the token's principal, and a wrong token is refused whatever certificate is beside it; else
+//! the certificate's names count. The identity file and the issuers are exchanged as a whole while the service runs, and
+//! each call is judged by those of its own moment.
+
+pub mod certificate;
+pub mod identities;
+pub mod layer;
+pub mod refusals;
+pub mod table;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use rustls::server::danger::ClientCertVerifier;
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::http::{HeaderMap, header};
+
+use super::status::{ApiError, Problem};
+use crate::domain::caller::Caller;
+use crate::domain::ids::Principal;
+use crate::domain::time::UnixSeconds;
+use certificate::{Peer, Untrusted};
+use identities::{Identities, Known, Refused};
+use refusals::{Refusal, RefusalLog, Refusals};
+use table::{Role, Row, Who};
+
+/// The longest bearer token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 1_024;
+
+/// Real time, whatever clock the service keeps: credentials end by the calendar.
+pub type Now = Arc<dyn Fn() -> UnixSeconds + Send + Sync>;
+
+/// By whom calls are known.
+pub enum Admission {
+    /// By nobody: whoever reaches the service is its local principal and may do everything. For loopback and for a
+    /// socket that only its owner can open.
+    Open,
+    /// By the identity file.
+    Known {
+        /// Everyone who may call.
+        identities: Identities,
+        /// Who signs certificates of clients; `None` takes none.
+        issuers: Option<Arc<dyn ClientCertVerifier>>,
+    },
+}
+
+/// One admission and its time.
+struct Held {
+    admission: Admission,
+    /// Counts up with each exchange.
+    generation: u64,
+    /// Cancelled when it is exchanged.
+    over: CancellationToken,
+}
+
+/// The labels of a refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeniedCall {
+    call: &'static str,
+    reason: &'static str,
+}
+
+/// The judge of every call. Shared by all connections.
+pub struct Access {
+    held: RwLock<Arc<Held>>,
+    now: Now,
+    refusals: Refusals,
+    denied: Family<DeniedCall, Counter>,
+}
+
+/// Why a call may not go on: what its caller is told, and what is recorded.
+struct Denial {
+    error: ApiError,
+    principal: Option<Principal>,
+}
+
+impl Denial {
+    fn unauthenticated(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { error: ApiError::Unauthenticated(Problem::new(reason, message)), principal: None }
+    }
+
+    fn of(self, principal: &Principal) -> Self {
+        Self { principal: Some(principal.clone()), ..self }
+    }
+}
+
+impl Access {
+    /// A judge that goes by `admission`. Refusals are told to `log`.
+    pub fn new(admission: Admission, now: Now, log: Box<dyn RefusalLog>) -> Self {
+        let held = Held { admission, generation: 0, over: CancellationToken::new() };
+        Self { held: RwLock::new(Arc::new(held)), now, refusals: Refusals::new(log), denied: Family::default() }
+    }
+
+    /// Goes by `admission` from the next call on. Streams that are open are judged again, and end where they are refused.
+    pub fn exchange(&self, admission: Admission) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let next = Held { admission, generation: held.generation.saturating_add(1), over: CancellationToken::new() };
+        let last = std::mem::replace(&mut *held, Arc::new(next));
+        drop(held);
+        last.over.cancel();
+    }
+
+    /// Tells how many refusals were repeated, where their minute is over.
+    pub fn step(&self) {
+        self.refusals.step((self.now)());
+    }
+
+    /// Registers what is counted.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Calls refused for who made them, by call and reason";
+        registry.register("calls_denied", help, self.denied.clone());
+    }
+
+    fn held(&self) -> Arc<Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who makes the call at `path`, if it may; `None` is a call that is open to anyone. A refusal is counted and told.
+    fn admit(
+        &self,
+        path: &str,
+        peer: Option<&Peer>,
+        headers: &HeaderMap,
+    ) -> Result<(Option<Caller>, Arc<Held>), ApiError> {
+        let (held, row) = (self.held(), Row::of(path));
+        match judge(&held, row, peer, headers, (self.now)()) {
+            Ok(caller) => Ok((caller, held)),
+            Err(denial) => {
+                let call = row.map_or("unknown", Row::call);
+                let reason = denial.error.reason();
+                self.denied.get_or_create(&DeniedCall { call, reason }).inc();
+                let (peer, machine) = peer.map_or_else(
+                    || (Arc::from("unknown"), Arc::from("unknown")),
+                    |peer| (peer.address.clone(), peer.machine.clone()),
+                );
+                let refusal = Refusal { principal: denial.principal, peer, call, reason, count: 1 };
+                self.refusals.note(refusal, &machine, (self.now)());
+                Err(denial.error)
+            }
+        }
+    }
+}
+
+/// The verdict on one call.
+fn judge(
+    held: &Held,
+    row: Option<&Row>,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+    now: UnixSeconds,
+) -> Result<Option<Caller>, Denial> {
+    if row.is_some_and(|row| row.who == Who::Anyone) {
+        return Ok(None);
+    }
+    let address = peer.map_or("", |peer| &*peer.address);
+    let Admission::Known { identities, issuers } = &held.admission else {
+        // Whoever may do everything may hear from the services themselves that there is no such call.
+        return Ok(Some(Caller::local(address)));
+    };
+    let known = identify(identities, issuers.as_deref(), held.generation, peer, headers, now)?;
+    let Some(row) = row else {
+        let message = "there is no such call here; reflection lists those that are served";
+        let error = ApiError::Unimplemented(Problem::new("UNKNOWN_CALL", message));
+        return Err(Denial { error, principal: Some(known.principal.clone()) });
+    };
+    if let Who::Roles(roles) = row.who
+        && !roles.iter().any(|role| known.roles.contains(role))
+    {
+        let list = |roles: &[Role]| roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
+        let (wanted, has) = (list(roles), list(&known.roles));
+        let has = if has.is_empty() { "none" } else { has.as_str() };
+        let message = format!(
+            "{} takes one of the roles {wanted}; `{}` has {has}: call with another credential, or have the role added in \
+             the identity file",
+            row.call(),
+            known.principal
+        );
+        let problem = Problem::new("ROLE_MISSING", message).with("roles", wanted).with("principal", &known.principal);
+        return Err(Denial { error: ApiError::Denied(problem), principal: None }.of(&known.principal));
+    }
+    Ok(Some(Caller { principal: known.principal.clone(), peer: address.into() }))
+}
+
+/// Whose call it is.
+fn identify<'a>(
+    identities: &'a Identities,
+    issuers: Option<&dyn ClientCertVerifier>,
+    generation: u64,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+    now: UnixSeconds,
+) -> Result<&'a Known, Denial> {
+    let certificate = peer.and_then(|peer| peer.certificate.as_deref());
+    if certificate.is_some_and(|certificate| identities.is_revoked(&certificate.fingerprint)) {
+        let message = "this client certificate is revoked; connect with another one";
+        return Err(Denial::unauthenticated("CREDENTIALS_REVOKED", message));
+    }
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    if let Some(first) = shown.next() {
+        let token = bearer(first.as_bytes()).filter(|_| shown.next().is_none()).ok_or_else(|| {
+            let message = "the authorization header has to be there once, as `Bearer` and a token";
+            Denial::unauthenticated("CREDENTIALS_MALFORMED", message)
+        })?;
+        return identities.by_token(token, now).map_err(|refused| refusal("token", refused));
+    }
+    let (Some(certificate), Some(issuers)) = (certificate, issuers) else {
+        let message = "show who you are: a client certificate, or a token in the header `authorization: Bearer ...`";
+        return Err(Denial::unauthenticated("CREDENTIALS_MISSING", message));
+    };
+    certificate.verify(issuers, generation, now).map_err(|untrusted| match untrusted {
+        Untrusted::Expired => {
+            let message = "this client certificate is not valid now; connect with one that is";
+            Denial::unauthenticated("CERTIFICATE_EXPIRED", message)
+        }
+        Untrusted::Issuer => {
+            let message = "this client certificate is signed by none of tls.client_ca_file for clients";
+            Denial::unauthenticated("CERTIFICATE_UNTRUSTED", message)
+        }
+    })?;
+    let known = identities.by_certificate(&certificate.names, &certificate.fingerprint);
+    known.map_err(|refused| refusal("client certificate", refused))
+}
+
+/// The token of an authorization header.
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    let form = scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES;
+    form.then_some(token)
+}
+
+/// What the caller of a credential that is none is told.
+fn refusal(what: &str, refused: Refused) -> Denial {
+    match refused {
+        Refused::Unknown => {
+            let message =
+                format!("no principal is known by this {what}; it may have been taken out of the identity file");
+            Denial::unauthenticated("CREDENTIALS_UNKNOWN", message)
+        }
+        Refused::Expired(principal, _) => {
+            let message = "this token has expired; have a new one entered in the identity file";
+            Denial::unauthenticated("TOKEN_EXPIRED", message).of(&principal)
+        }
+        Refused::Ambiguous => {
+            let message =
+                "the names of this client certificate are those of several principals; use one of a single one";
+            Denial::unauthenticated("CERTIFICATE_AMBIGUOUS", message)
+        }
+        Refused::Revoked => {
+            let message = "this client certificate is revoked; connect with another one";
+            Denial::unauthenticated("CREDENTIALS_REVOKED", message)
+        }
+        Refused::NotItsOwn(principal) => {
+            let message = "this client certificate is not among those that the identity file lists for its principal";
+            Denial::unauthenticated("CREDENTIALS_UNKNOWN", message).of(&principal)
+        }
+    }
+}

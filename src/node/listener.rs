@@ -1,0 +1,278 @@
+//! Where connections come in: an address, in plain text or TLS, or a socket file. Each carries who is at its other end.
+//!
+//! TLS is spoken here and not in tonic, so that its files can be exchanged while the service runs, and so that a handshake
+//! has its own time and holds up no other: whatever else is to be limited before a connection is served belongs here.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::NodeError;
+use crate::api::access::certificate::{Certificate, Peer};
+use crate::config::Listen;
+
+/// The longest that a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most handshakes at once. While there are as many, nobody else is let in.
+const MAX_HANDSHAKES: usize = 1_024;
+
+/// How long a listener rests that could not accept, such as where there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections may wait for a socket file's accept.
+const BACKLOG: u32 = 1_024;
+
+/// The TLS of new connections, which can be exchanged.
+#[derive(Clone)]
+pub(super) struct TlsSlot(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl TlsSlot {
+    /// Begins with `tls`.
+    pub(super) fn new(tls: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(RwLock::new(tls)))
+    }
+
+    /// Goes on with `tls` from the next connection on.
+    pub(super) fn exchange(&self, tls: Arc<ServerConfig>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    fn get(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// On an address.
+    Tcp(SocketAddr),
+    /// On a socket file.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A socket that takes connections.
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a socket, gone when nobody listens any more.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Where it can't be removed, the next start does.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// A socket that takes connections, and their TLS.
+pub(super) struct Listener {
+    socket: Socket,
+    tls: Option<TlsSlot>,
+    handshakes: JoinSet<io::Result<Connection>>,
+}
+
+/// Listens as the settings say; `tls` is `None` for plain text.
+pub(super) async fn listen(settings: &Listen, tls: Option<TlsSlot>) -> Result<(Listener, Address), NodeError> {
+    let (socket, address) = match settings {
+        Listen::Tcp(address) => {
+            let (listener, bound) = super::listen("listen", *address).await?;
+            (Socket::Tcp(listener), Address::Tcp(bound))
+        }
+        Listen::Unix { path, mode } => {
+            let what = || format!("listening on {} failed; free it, or set `listen` to another path", path.display());
+            let listener = listen_on_file(path, *mode).map_err(|error| NodeError::Io { what: what(), error })?;
+            (Socket::Unix(listener, SocketFile(path.clone())), Address::Unix(path.clone()))
+        }
+    };
+    Ok((Listener { socket, tls, handshakes: JoinSet::new() }, address))
+}
+
+/// Makes the socket file. Nobody can connect before it has its mode. One that a killed service left behind is replaced.
+fn listen_on_file(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+    }
+    let left_behind = std::fs::symlink_metadata(path).is_ok_and(|file| {
+        use std::os::unix::fs::FileTypeExt;
+        file.file_type().is_socket()
+    });
+    if left_behind {
+        std::fs::remove_file(path)?;
+    }
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)
+}
+
+impl Listener {
+    /// The connections, as they come; the listener goes with the stream. It never ends by itself.
+    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Connection>> + Send {
+        futures::stream::unfold(self, |mut listener| async move {
+            let connection = listener.next().await;
+            Some((connection, listener))
+        })
+    }
+
+    /// The next connection that is ready to be served.
+    async fn next(&mut self) -> io::Result<Connection> {
+        loop {
+            let room = self.handshakes.len() < MAX_HANDSHAKES;
+            tokio::select! {
+                Some(shaken) = self.handshakes.join_next() => match shaken {
+                    Ok(Ok(connection)) => return Ok(connection),
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended in its handshake"),
+                    Err(died) => tracing::error!(error = %died, "a handshake died"),
+                },
+                accepted = self.socket.accept(), if room => match accepted {
+                    Ok((accepted, peer)) => match (accepted, &self.tls) {
+                        (IncomingStream::Tcp(stream), Some(tls)) => {
+                            let acceptor = TlsAcceptor::from(tls.get());
+                            self.handshakes.spawn(shake_hands(acceptor, stream, peer));
+                        }
+                        (IncomingStream::Tcp(stream), None) => {
+                            return Ok(Connection { io: Io::Tcp(stream), peer });
+                        }
+                        (IncomingStream::Unix(stream), _) => return Ok(Connection { io: Io::Unix(stream), peer }),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// A connection that said nothing yet.
+enum IncomingStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<(IncomingStream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Without it an answer would wait for the caller's delayed ACK, 40 ms.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                let (address, machine) = (address.to_string().into(), address.ip().to_string().into());
+                Ok((IncomingStream::Tcp(stream), Peer { address, machine, certificate: None }))
+            }
+            Self::Unix(listener, file) => {
+                let (stream, _) = listener.accept().await?;
+                let address: Arc<str> = format!("unix:{}", file.0.display()).into();
+                let peer = Peer { address: address.clone(), machine: address, certificate: None };
+                Ok((IncomingStream::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream, peer: Peer) -> io::Result<Connection> {
+    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+    let stream = shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))??;
+    let chain = stream.get_ref().1.peer_certificates();
+    let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+    let certificate = chain.and_then(Certificate::new).map(Arc::new);
+    Ok(Connection { io: Io::Tls(Box::new(stream)), peer: Peer { certificate, ..peer } })
+}
+
+/// What a connection's bytes travel through.
+enum Io {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+/// One connection and its other end, which each of its requests carries in its extensions.
+pub(super) struct Connection {
+    io: Io,
+    peer: Peer,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+macro_rules! through {
+    ($connection:ident, $stream:ident => $call:expr) => {
+        match &mut $connection.get_mut().io {
+            Io::Tcp($stream) => $call,
+            Io::Tls($stream) => $call,
+            Io::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        through!(self, stream => Pin::new(stream).poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        through!(self, stream => Pin::new(stream).poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        through!(self, stream => Pin::new(stream).poll_write_vectored(context, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Tcp(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
+            Io::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        through!(self, stream => Pin::new(stream).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        through!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
