@@ -218,9 +218,9 @@ async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAd
 impl Node {
     /// Opens everything, recovers, and begins to serve.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        create(&config.data_dir)?;
         // What can't be read here stops the start before anything is opened.
         let credentials = credentials::load(&config)?;
+        create(&config.data_dir)?;
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -316,6 +316,7 @@ impl Node {
             tracing::warn!("the drain time ran out; what was still open is cut off");
             self.tasks.shutdown().await;
         }
+        self.reloader.finish();
         self.committer_stop.send_replace(true);
         if tokio::time::timeout(LAST_CHECKPOINT, &mut self.committer).await.is_err() {
             tracing::warn!("the last checkpoint was not finished; the next start replays the journal");

@@ -8,6 +8,9 @@ const SERVICE: &str = "softstake";
 /// The name of everyone where plain text is served on loopback without an identity file.
 const LOCAL: &str = "local";
 
+/// The name that stands for everyone who has not shown who it is. No call of theirs goes on.
+const UNKNOWN: &str = "unknown";
+
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -27,6 +30,11 @@ impl Caller {
     pub fn local(peer: &str) -> Self {
         Self { principal: Principal::fixed(LOCAL), peer: peer.into() }
     }
+
+    /// One that has not shown who it is, for the record of its refusal.
+    pub fn unknown(peer: &str) -> Self {
+        Self { principal: Principal::fixed(UNKNOWN), peer: peer.into() }
+    }
 }
 
 #[cfg(test)]
@@ -35,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_fixed_names_are_valid_names() {
-        for fixed in [Caller::service(), Caller::local("127.0.0.1:9")] {
+        for fixed in [Caller::service(), Caller::local("127.0.0.1:9"), Caller::unknown("127.0.0.1:9")] {
             assert_eq!(Principal::new(fixed.principal.as_str()), Ok(fixed.principal));
         }
     }

@@ -223,6 +223,11 @@ impl Reloader {
         Ok(())
     }
 
+    /// Tells of the refusals that were only counted so far.
+    pub(super) fn finish(&self) {
+        self.access.finish();
+    }
+
     /// Looks at the files from time to time and on SIGHUP, until the service stops.
     pub(super) async fn run(self: Arc<Self>, mut hangup: Signal, mut stopping: watch::Receiver<bool>) {
         let seconds = self.config.identity.as_ref().map_or(1, |identity| identity.reload_interval_seconds);

@@ -91,7 +91,7 @@ async fn a_world_that_is_not_moved_by_hand_offers_no_levers() {
     node.stop().await;
 }
 
-async fn scrape(address: std::net::SocketAddr) -> String {
+pub async fn scrape(address: std::net::SocketAddr) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();

@@ -129,7 +129,10 @@ impl Identities {
             let name = raw.name.as_str();
             let principal = Principal::new(name)
                 .map_err(|error| IdentityError(format!("the principal `{name}` can't be called so: {error}")))?;
-            if [Caller::service(), Caller::local("")].iter().any(|taken| taken.principal == principal) {
+            if [Caller::service(), Caller::local(""), Caller::unknown("")]
+                .iter()
+                .any(|taken| taken.principal == principal)
+            {
                 return Err(IdentityError(format!("`{name}` is a name of the service's own; choose another")));
             }
             if all.known.iter().any(|known| known.principal == principal) {

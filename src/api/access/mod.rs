@@ -111,6 +111,11 @@ impl Access {
         self.refusals.step((self.now)());
     }
 
+    /// Tells the number of all refusals that were not told yet, when the service stops.
+    pub fn finish(&self) {
+        self.refusals.finish();
+    }
+
     /// Registers what is counted.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Calls refused for who made them, by call and reason";

@@ -98,6 +98,11 @@ impl Refusals {
         }
     }
 
+    /// Tells the number of all that were not told yet.
+    pub fn finish(&self) {
+        self.step(UnixSeconds::new(i64::MAX));
+    }
+
     /// Tells the number of those whose minute is over. Called from time to time, and before each new one.
     pub fn step(&self, now: UnixSeconds) {
         let mut told = Vec::new();
@@ -166,6 +171,10 @@ mod tests {
         assert_eq!(told.take(), []);
         refusals.step(UnixSeconds::new(120));
         assert_eq!(told.take(), [("10.0.0.1".to_owned(), "TOKEN_EXPIRED", 1)]);
+        refuse(&refusals, "10.0.0.1", 9, "TOKEN_EXPIRED", 121);
+        refusals.finish();
+        assert_eq!(told.take().len(), 1, "at the end nothing is left untold");
+        refusals.step(UnixSeconds::new(300));
         // Nothing more came, and it is forgotten.
         refusals.step(UnixSeconds::new(400));
         assert!(told.take().is_empty() && refusals.counted.lock().unwrap().kinds.is_empty());
