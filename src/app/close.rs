@@ -281,9 +281,12 @@ async fn finish(
 
 impl App {
     /// Whether a period of the pool is cut and waits for the book to seal it: only the steps after that take it further.
+    /// A book that has closed seals nothing any more, and nothing of a pool that it does not have.
     pub async fn is_sealing(&self, pool: &Pool) -> Result<bool, AppError> {
+        let Some(open) = self.book.open_periods(pool.number()).filter(|_| !self.book.is_closed()) else {
+            return Ok(false);
+        };
         let Some(period) = oldest(self, pool, PeriodState::Open).await? else { return Ok(false) };
-        let open = self.book.open_periods(pool.number()).unwrap_or_default();
         Ok(period.closing.is_some() && open.first().is_none_or(|open| open.index > period.index))
     }
 

@@ -352,3 +352,23 @@ async fn a_crash_at_any_commit_changes_nothing() {
     }
     assert!(died >= 20, "{died}");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_seal_of_a_book_that_has_closed() {
+    let mut unsealed = 0;
+    for commit in 1..12 {
+        let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+        rig.put("alice", 100, 0).await;
+        rig.set_time(LENGTH + 700);
+        rig.die_at(commit, false);
+        if rig.run().await.is_ok() {
+            break;
+        }
+        let open = rig.book.open_periods(rig.pool.number()).unwrap();
+        if rig.book.is_closed() && open.first().is_some_and(|open| open.index > ZERO) {
+            unsealed += 1;
+            assert!(!rig.app.is_sealing(&rig.pool).await.unwrap(), "a death at commit {commit}");
+        }
+    }
+    assert!(unsealed > 0);
+}
