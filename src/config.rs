@@ -10,6 +10,7 @@
 mod access;
 mod check;
 mod keys;
+mod limits;
 mod raw;
 mod release;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use std::path::{Path, PathBuf};
 use rust_decimal::Decimal;
 
 pub use access::{IdentitySettings, Listen, TlsSettings};
-pub use raw::{BookSettings, FeedSettings, IntervalSettings, Limits, OperationSettings};
+pub use limits::Limits;
+pub use raw::{BookSettings, FeedSettings, IntervalSettings, OperationSettings};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether simulated pools may be served outside loopback.
     pub allow_simulated: bool,
+    /// Whether callers may ask which calls there are.
+    pub reflection: Reflection,
     /// The registered producers of balance events.
     pub sources: Vec<String>,
     /// The clock.
@@ -59,6 +63,17 @@ pub struct Config {
     pub operations: OperationSettings,
     /// The pools, at least one.
     pub pools: Vec<PoolSettings>,
+}
+
+/// Whether callers may ask which calls there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reflection {
+    /// On loopback they may.
+    Auto,
+    /// They may.
+    On,
+    /// They may not.
+    Off,
 }
 
 /// Which clock runs. Manual and accelerated ones are for simulated chains on loopback.

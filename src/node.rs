@@ -2,29 +2,35 @@
 //!
 //! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
 
+mod connections;
 mod credentials;
 mod custody;
 pub mod dev_certs;
 mod driver;
 mod listener;
+mod serving;
 mod settings;
 mod simulation;
+mod tasks;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
+use crate::api::Api;
 use crate::api::access::Access;
-use crate::api::access::layer::AccessLayer;
-use crate::api::{self, Api};
+use crate::api::transport::Guard;
 use crate::app::{self, App, AppError, Chain, Request};
-use crate::book::{Book, BookConfig, BookError, Committer, Sealer};
+use crate::book::{Book, BookConfig, BookError};
 use crate::chain::ChainError;
 use crate::chain::bounded::Bounded;
 use crate::chain::simulated::SimulatedChain;
@@ -43,14 +49,9 @@ pub use self::listener::Address;
 use self::credentials::{LoggedRefusals, Reloader};
 use self::custody::CustodyDesk;
 use self::driver::Driver;
-use self::listener::{Listener, TlsSlot};
+use self::listener::{Handshakes, TlsSlot};
 use self::simulation::SimulatedWorld;
-
-/// How long the committer's task waits before it tries a busy store again.
-const BUSY_WAIT: Duration = Duration::from_millis(20);
-
-/// How long a stopping service gives the book to write its last checkpoint.
-const LAST_CHECKPOINT: Duration = Duration::from_secs(20);
+use self::tasks::BookTasks;
 
 /// Why the service did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +120,11 @@ pub struct Node {
     readiness: Readiness,
     reloader: Arc<Reloader>,
     drain: Duration,
-    committer_stop: watch::Sender<bool>,
-    committer: tokio::task::JoinHandle<()>,
+    /// Cuts every connection.
+    cut: CancellationToken,
+    guard: Arc<Guard>,
+    unread: JoinHandle<()>,
+    book: BookTasks,
     tasks: JoinSet<()>,
 }
 
@@ -227,11 +231,7 @@ impl Node {
 
         let (http, metrics_address) = listen("metrics_listen", config.metrics_listen).await?;
         let http = crate::telemetry::serve_http(http, metrics.clone(), readiness.clone(), stopped(stopping.clone()));
-        tasks.spawn(async move {
-            if let Err(error) = http.await {
-                tracing::error!(%error, "the metrics endpoint ended");
-            }
-        });
+        tasks.spawn(tasks::watched("the metrics endpoint", readiness.clone(), stopping.clone(), http));
 
         let clocks = open_clock(&config)?;
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join("store"), SledOptions::default())?);
@@ -248,11 +248,8 @@ impl Node {
             ..BookConfig::default()
         };
         let book_metrics = book_config.metrics.clone();
-        let (book, mut committer) = Book::open(store.clone(), specs, book_config).await?;
-        let (committer_stop, committer_stopping) = watch::channel(false);
-        let sealing = tokio::spawn(seal(committer.split_sealer(), readiness.clone(), committer_stopping.clone()));
-        let committing = commit(committer, sealing, clocks.clock.clone(), readiness.clone(), committer_stopping);
-        let committer = tokio::spawn(committing);
+        let (book, committer) = Book::open(store.clone(), specs, book_config).await?;
+        let book_tasks = BookTasks::start(committer, clocks.clock.clone(), &readiness);
 
         let sender = book.sender();
         let app_settings = settings::app_settings(&config)?;
@@ -276,11 +273,16 @@ impl Node {
         driver.tick(app.now()).await;
         if simulation.is_none() {
             let every = Duration::from_millis(config.intervals.tick_ms);
-            tasks.spawn(drive(driver, app.clone(), every, stopping.clone()));
+            let driving = tasks::drive(driver, app.clone(), every, stopping.clone()).map(Ok::<_, Infallible>);
+            tasks.spawn(tasks::watched("the driver of the steps", readiness.clone(), stopping.clone(), driving));
         }
 
         let tls = credentials.tls.map(TlsSlot::new);
-        let (listener, address) = listener::listen(&config.listen, tls.clone()).await?;
+        let handshakes = Handshakes {
+            most: config.limits.max_handshakes,
+            longest: Duration::from_millis(config.limits.handshake_timeout_ms),
+        };
+        let (listener, address) = listener::listen(&config.listen, tls.clone(), handshakes).await?;
         let calendar = SystemClock::new();
         let now = Arc::new(move || UnixSeconds::new(calendar.now_ms().div_euclid(1_000)));
         let access = Arc::new(Access::new(credentials.admission, now, Box::new(LoggedRefusals)));
@@ -290,15 +292,22 @@ impl Node {
             reloader.register(registry);
         });
         if config.identity.is_some() {
-            tasks.spawn(reloader.clone().run(credentials::hangup()?, stopping.clone()));
+            let reloading = reloader.clone().run(credentials::hangup()?, stopping.clone()).map(Ok::<_, Infallible>);
+            tasks.spawn(tasks::watched("the reload of credentials", readiness.clone(), stopping.clone(), reloading));
         }
         let limits = settings::api_limits(&config);
         let api = Api::new(app, simulation, limits, stopping.clone());
-        let server = serve_grpc(&config, api, access, listener, readiness.clone(), stopping).await?;
-        tasks.spawn(server);
+        let (cut, transport_metrics) = (CancellationToken::new(), api.metrics.clone());
+        metrics.register(|registry| transport_metrics.register(registry));
+        let (guard, server) = serving::grpc(&config, api, access, listener, cut.clone(), stopping.clone()).await?;
+        let watching = guard.clone().cut_unread().map(Ok::<_, Infallible>);
+        let unread =
+            tokio::spawn(tasks::watched("the watch of readers", readiness.clone(), stopping.clone(), watching));
+        tasks.spawn(tasks::watched("the gRPC server", readiness.clone(), stopping, server));
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
-        Ok(Self { address, metrics_address, stop, readiness, reloader, drain, committer_stop, committer, tasks })
+        let book = book_tasks;
+        Ok(Self { address, metrics_address, stop, readiness, reloader, drain, cut, guard, unread, book, tasks })
     }
 
     /// Reads the identity and TLS files again, as SIGHUP does: they hold from the next call and the next connection on. Files
@@ -311,17 +320,19 @@ impl Node {
     pub async fn stop(mut self) {
         self.readiness.set(Health::Draining);
         self.stop.send_replace(true);
-        let drained = tokio::time::timeout(self.drain, async { while self.tasks.join_next().await.is_some() {} });
+        let drained = tokio::time::timeout(self.drain, async {
+            while self.tasks.join_next().await.is_some() {}
+            // What nobody waits for any more is finished all the same.
+            self.guard.idle().await;
+        });
         if drained.await.is_err() {
             tracing::warn!("the drain time ran out; what was still open is cut off");
             self.tasks.shutdown().await;
         }
         self.reloader.finish();
-        self.committer_stop.send_replace(true);
-        if tokio::time::timeout(LAST_CHECKPOINT, &mut self.committer).await.is_err() {
-            tracing::warn!("the last checkpoint was not finished; the next start replays the journal");
-            self.committer.abort();
-        }
+        self.cut.cancel();
+        self.unread.abort();
+        self.book.stop().await;
         tracing::info!("stopped");
     }
 }
@@ -354,139 +365,4 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         let _once = app.create_pool(&request, new).await?;
     }
     Ok(())
-}
-
-/// The committer's task: sleeps until there is something, commits, and checkpoints in between.
-async fn commit(
-    mut committer: Committer,
-    sealing: tokio::task::JoinHandle<()>,
-    clock: Arc<dyn Clock>,
-    readiness: Readiness,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let now = || UnixSeconds::new(clock.now_ms().div_euclid(1_000));
-    let mut sealing = Some(sealing);
-    loop {
-        let last = tokio::select! {
-            () = committer.wait_for_command() => false,
-            _ = stopping.wait_for(|stop| *stop) => true,
-        };
-        if last {
-            // A checkpoint stands behind what is sealed. A panic there leaves it to the next start.
-            if let Some(sealing) = sealing.take() {
-                drop(sealing.await);
-            }
-            committer.begin_checkpoint();
-        }
-        if let Err(error) = work_off(&mut committer, &now).await {
-            tracing::error!(%error, "the book has closed; restart the service to reopen it");
-            readiness.set(Health::Failed(error.to_string()));
-            return;
-        }
-        if last {
-            return;
-        }
-    }
-}
-
-/// The sealer's task: seals what is frozen beside the committer, and what is left when the service stops.
-async fn seal(mut sealer: Sealer, readiness: Readiness, mut stopping: watch::Receiver<bool>) {
-    loop {
-        let last = tokio::select! {
-            () = sealer.wait() => false,
-            _ = stopping.wait_for(|stop| *stop) => true,
-        };
-        while sealer.has_work() {
-            match sealer.step().await {
-                Ok(work) if work.busy => tokio::time::sleep(BUSY_WAIT).await,
-                Ok(_) => tokio::task::yield_now().await,
-                Err(error) => {
-                    tracing::error!(%error, "the book has closed; restart the service to reopen it");
-                    readiness.set(Health::Failed(error.to_string()));
-                    return;
-                }
-            }
-        }
-        if last {
-            return;
-        }
-    }
-}
-
-async fn work_off(committer: &mut Committer, now: &impl Fn() -> UnixSeconds) -> Result<(), BookError> {
-    loop {
-        let work = committer.step(now()).await?;
-        let checkpoint = committer.checkpoint_step(now()).await?;
-        if work.busy || checkpoint.busy {
-            tokio::time::sleep(BUSY_WAIT).await;
-        } else if !work.more && !checkpoint.more {
-            return Ok(());
-        }
-    }
-}
-
-/// Ticks until the service stops. A tick that takes longer than the interval delays the next.
-async fn drive(driver: Arc<Driver>, app: Arc<App>, every: Duration, mut stopping: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        driver.tick(app.now()).await;
-    }
-}
-
-/// The gRPC server with health and reflection, as a future that ends when the service stops.
-async fn serve_grpc(
-    config: &Config,
-    api: Api,
-    access: Arc<Access>,
-    listener: Listener,
-    readiness: Readiness,
-    stopping: watch::Receiver<bool>,
-) -> Result<impl Future<Output = ()> + Send + 'static, NodeError> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    let names = api::service_names(&api);
-    for service in &names {
-        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
-    }
-    // The descriptors describe the simulation too, which is listed only where it is served.
-    let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(crate::pb::ERROR_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        let others = [
-            tonic_health::pb::health_server::SERVICE_NAME,
-            tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
-            tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,
-        ];
-        names.iter().chain(&others).fold(builder, |builder, name| builder.with_service_name(*name))
-    };
-    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let limits = &config.limits;
-    let routes = api::routes(&api).add_service(health).add_service(v1).add_service(v1alpha);
-    let longest = Duration::from_millis(limits.request_timeout_ms);
-    let server = tonic::transport::Server::builder()
-        .layer(api::transport::TransportLayer { longest })
-        .layer(AccessLayer(access))
-        .max_concurrent_streams(limits.max_streams_per_connection)
-        .http2_max_pending_accept_reset_streams(Some(32))
-        .http2_max_local_error_reset_streams(Some(128))
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_routes(routes);
-    Ok(async move {
-        let served = server.serve_with_incoming_shutdown(listener.connections(), async {
-            stopped(stopping).await;
-            for service in names {
-                reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
-            }
-        });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the gRPC server ended");
-            readiness.set(Health::Failed(error.to_string()));
-        }
-    })
 }

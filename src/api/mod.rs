@@ -22,6 +22,7 @@ pub mod transport;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -43,6 +44,7 @@ use pool::Pools;
 use simulation::Levers;
 use status::{ApiError, Problem};
 use transfer::Transfers;
+use transport::{Place, TransportMetrics};
 
 /// How much one caller may ask for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,10 @@ pub struct Limits {
     pub stream_queue_batches: usize,
     /// The most streams open at once, of all connections.
     pub max_open_streams: usize,
+    /// The most bytes of streams' messages that wait for their readers, of all connections.
+    pub max_unread_bytes: usize,
+    /// How long a message of a stream may wait for its reader before the stream ends.
+    pub unread: Duration,
 }
 
 /// What every service needs. Cheap to clone.
@@ -66,8 +72,11 @@ pub struct Api {
     pub simulation: Option<Arc<dyn Simulation>>,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// What is refused.
+    pub metrics: TransportMetrics,
     stopping: watch::Receiver<bool>,
     streams: Arc<Semaphore>,
+    unread: streaming::Budget,
 }
 
 impl Api {
@@ -79,12 +88,14 @@ impl Api {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_open_streams.min(Semaphore::MAX_PERMITS)));
-        Self { app, simulation, limits, stopping, streams }
+        let unread = streaming::Budget::new(limits.max_unread_bytes);
+        Self { app, simulation, limits, metrics: TransportMetrics::default(), stopping, streams, unread }
     }
 
     /// A place for one more stream, held while the stream is open.
     pub(crate) fn open_stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
+            self.metrics.refuse("max_open_streams");
             let message = format!("{} streams are open, and no more are taken", self.limits.max_open_streams);
             ApiError::Overloaded { message, retry_after: failure::RETRY_AFTER }
         })
@@ -158,7 +169,10 @@ pub(crate) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
     let span = span(rpc, request_id);
+    let place = Place::current();
     let told = async move {
+        // Held to the end: work that nobody waits for any more is in flight all the same.
+        let _place = place;
         let outcome = work.await;
         match &outcome {
             Ok(_) => tracing::info!("done"),

@@ -23,6 +23,9 @@ const STREAM: &str = "PayoutService/StreamPayouts";
 const DEFAULT_BATCH: usize = 1_000;
 const MAX_BATCH: usize = 10_000;
 
+/// What a payout takes in memory while it waits to be read, about.
+const PAYOUT_BYTES: usize = 256;
+
 /// How many distributions are looked for at once.
 const PER_READ: usize = 16;
 
@@ -190,6 +193,8 @@ impl PayoutStream {
         let mut next = from.max(ack.map_or(0, |ack| ack.handled()));
         let bounds = bounds(&app, pool, record.period).await?;
         while next < record.paid_count {
+            let left = usize::try_from(record.paid_count - next).unwrap_or(usize::MAX);
+            let room = self.out.room(self.size.min(left).saturating_mul(PAYOUT_BYTES)).await?;
             let payouts = app.payouts_from(pool, record.period, record.revision, next, self.size).await?;
             let first_index = next;
             next += payouts.len() as u64;
@@ -199,7 +204,8 @@ impl PayoutStream {
             self.places.0.insert(pool.number(), [record.period.0, record.revision.into(), next]);
             let cursor = self.cursor.next(&self.places.encode());
             let batch = show_batch(pool, record, bounds, first_index, &payouts);
-            self.out.send(v1::StreamPayoutsResponse { last: next >= record.paid_count, cursor, ..batch }).await?;
+            let batch = v1::StreamPayoutsResponse { last: next >= record.paid_count, cursor, ..batch };
+            self.out.send_in(room, batch).await?;
         }
         self.places.0.insert(pool.number(), [record.period.0, record.revision.into(), next]);
         Ok(())

@@ -3,36 +3,37 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::select_all;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use futures::{FutureExt, Stream};
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::{Response, Status};
 use tracing::{Instrument, Span};
 
 use super::Api;
-use super::status::ApiError;
+use super::failure::RETRY_AFTER;
+use super::status::{ApiError, Problem};
+use super::transport::{Place, TransportMetrics};
 use crate::app::{App, Pool};
 use crate::domain::ids::PoolId;
 
-/// A stream as the server hands it out.
-pub type Outgoing<T> = ReceiverStream<Result<T, Status>>;
+/// How many messages of one stream may wait for their reader, besides the one that the transport has.
+const UNREAD_MESSAGES: usize = 4;
 
-/// How many messages may wait for their reader.
-const UNREAD_MESSAGES: usize = 16;
-
-/// How long a message may wait for its reader before the stream ends.
-const UNREAD: Duration = Duration::from_secs(60);
+/// The unit in which bytes that wait for their readers are counted.
+const UNIT_BYTES: usize = 1_024;
 
 /// How often new pools are looked for.
 const NEW_POOLS: Duration = Duration::from_secs(1);
 
 /// Why a stream ends before everything was said.
 pub(super) enum End {
-    /// The caller is gone, or reads no more.
+    /// The caller is gone.
     Gone,
     /// It is refused.
     Refused(ApiError),
@@ -44,27 +45,111 @@ impl<E: Into<ApiError>> From<E> for End {
     }
 }
 
-/// The way out to the caller.
-pub(super) struct Out<T>(mpsc::Sender<Result<T, Status>>);
+/// The bytes that may wait for their readers, of all streams.
+#[derive(Clone)]
+pub(super) struct Budget {
+    units: Arc<Semaphore>,
+    all: u32,
+}
 
-impl<T> Out<T> {
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        let all = u32::try_from((bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        Self { units: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// What takes more than there is takes all of it.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.all);
+        self.units.clone().acquire_many_owned(units).await.ok()
+    }
+}
+
+/// The room that a message takes until the transport has passed it on.
+pub(super) struct Room {
+    _units: Option<OwnedSemaphorePermit>,
+}
+
+/// The way out to the caller.
+pub(super) struct Out<T> {
+    messages: mpsc::Sender<(T, Room)>,
+    budget: Budget,
+    longest: Duration,
+    metrics: TransportMetrics,
+}
+
+impl<T: Message> Out<T> {
     /// Sends one message, waiting for its reader so long and no longer.
     pub(super) async fn send(&self, message: T) -> Result<(), End> {
-        match tokio::time::timeout(UNREAD, self.0.send(Ok(message))).await {
+        let room = self.room(message.encoded_len()).await?;
+        self.send_in(room, message).await
+    }
+}
+
+impl<T> Out<T> {
+    /// Waits for room for a message of about so many bytes. Who makes large messages asks before making them.
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room, End> {
+        match tokio::time::timeout(self.longest, self.budget.take(bytes)).await {
+            Ok(units) => Ok(Room { _units: units }),
+            Err(_) => {
+                self.metrics.refuse("max_unread_bytes");
+                let message = "too much waits to be read; resume the stream from its last cursor".to_owned();
+                Err(End::Refused(ApiError::Overloaded { message, retry_after: RETRY_AFTER }))
+            }
+        }
+    }
+
+    /// Sends one message for which there is room.
+    pub(super) async fn send_in(&self, room: Room, message: T) -> Result<(), End> {
+        match tokio::time::timeout(self.longest, self.messages.send((message, room))).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => {
+                self.metrics.refuse("unread_timeout_ms");
+                let waited = self.longest.as_millis();
+                let message =
+                    format!("nothing of this stream was read for {waited} ms; resume it from its last cursor");
+                Err(End::Refused(ApiError::Contention(Problem::new("STREAM_UNREAD", message))))
+            }
         }
     }
 
     /// Waits until the caller is gone.
     pub(super) async fn closed(&self) {
-        self.0.closed().await;
+        self.messages.closed().await;
     }
 }
 
 impl<T> Clone for Out<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        let (messages, budget) = (self.messages.clone(), self.budget.clone());
+        Self { messages, budget, longest: self.longest, metrics: self.metrics.clone() }
+    }
+}
+
+/// A stream as the server hands it out. Its place and the room of what the transport has are held as long as it lives, so
+/// that a reader who does not read is counted.
+pub struct Outgoing<T> {
+    messages: mpsc::Receiver<(T, Room)>,
+    /// What it ends with, where it does not end well.
+    end: Option<oneshot::Receiver<Status>>,
+    passed: Option<Room>,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl<T> Stream for Outgoing<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.passed = None;
+        if let Some((message, room)) = ready!(self.messages.poll_recv(context)) {
+            self.passed = Some(room);
+            return Poll::Ready(Some(Ok(message)));
+        }
+        let Some(end) = self.end.as_mut() else { return Poll::Ready(None) };
+        let end = ready!(Pin::new(end).poll(context));
+        self.end = None;
+        Poll::Ready(end.ok().map(Err))
     }
 }
 
@@ -77,9 +162,12 @@ pub(super) fn open<T: Send + 'static, F>(
 where
     F: Future<Output = Result<(), End>> + Send + 'static,
 {
-    let place = api.open_stream()?;
-    let (sender, receiver) = mpsc::channel(UNREAD_MESSAGES);
-    let served = serve(Out(sender.clone()));
+    let place = Arc::new(api.open_stream()?);
+    let (messages, unread) = mpsc::channel(UNREAD_MESSAGES);
+    let (ends, end) = oneshot::channel();
+    let (budget, longest, metrics) = (api.unread.clone(), api.limits.unread, api.metrics.clone());
+    let served = serve(Out { messages, budget, longest, metrics });
+    let held = (place.clone(), Place::current());
     let task = async move {
         tracing::info!("the stream is open");
         match served.await {
@@ -88,13 +176,13 @@ where
             Err(End::Refused(error)) => {
                 super::tell(&error);
                 // A caller who is gone needs no reason.
-                let _ = tokio::time::timeout(UNREAD, sender.send(Err(error.into()))).await;
+                drop(ends.send(error.into()));
             }
         }
-        drop(place);
+        drop(held);
     };
     tokio::spawn(task.instrument(span));
-    Ok(Response::new(ReceiverStream::new(receiver)))
+    Ok(Response::new(Outgoing { messages: unread, end: Some(end), passed: None, _place: place }))
 }
 
 /// Serves a stream that only reads: it may end anywhere, with its caller or with the service.

@@ -12,8 +12,8 @@ use super::access;
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
-    LogFormat, LogSettings, PolicySettings, PoolSettings, Preset, Problem, ReconcileSettings, ReserveSettings,
-    RewardSettings, SimulatedSettings, SlashSettings,
+    LogFormat, LogSettings, PolicySettings, PoolSettings, Preset, Problem, ReconcileSettings, Reflection,
+    ReserveSettings, RewardSettings, SimulatedSettings, SlashSettings,
 };
 
 /// The largest amount that anything may hold, `2^127 - 1` base units.
@@ -119,6 +119,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
         allow_simulated: raw.allow_simulated,
         tls: access::tls(&mut problems, &raw.tls),
         identity: access::identity(&mut problems, &raw.identity),
+        reflection: reflection(&mut problems, &raw.reflection),
         clock: clock(&mut problems, &raw.clock),
         log: log(&mut problems, &raw),
         pools: raw.pools.iter().enumerate().map(|(index, pool)| check_pool(&mut problems, index, pool)).collect(),
@@ -154,6 +155,11 @@ fn clock(problems: &mut Problems, raw: &RawClock) -> ClockSettings {
     clock
 }
 
+fn reflection(problems: &mut Problems, text: &str) -> Reflection {
+    let choices = [("auto", Reflection::Auto), ("on", Reflection::On), ("off", Reflection::Off)];
+    problems.one_of("reflection", text, &choices).unwrap_or(Reflection::Auto)
+}
+
 fn log(problems: &mut Problems, raw: &Raw) -> LogSettings {
     let choices = [("json", LogFormat::Json), ("text", LogFormat::Text)];
     let format = problems.one_of("log.format", &raw.log.format, &choices).unwrap_or(LogFormat::Json);
@@ -164,14 +170,7 @@ fn log(problems: &mut Problems, raw: &Raw) -> LogSettings {
 }
 
 fn numbers(problems: &mut Problems, config: &Config) {
-    let limits = &config.limits;
-    problems.range("limits.max_message_bytes", limits.max_message_bytes, 65_536..=67_108_864);
-    problems.range("limits.max_batch_events", limits.max_batch_events, 1..=65_536);
-    problems.range("limits.max_streams_per_connection", limits.max_streams_per_connection, 1..=10_000);
-    problems.range("limits.max_open_streams", limits.max_open_streams, 1..=100_000);
-    problems.range("limits.stream_queue_batches", limits.stream_queue_batches, 1..=10_000);
-    problems.range("limits.request_timeout_ms", limits.request_timeout_ms, 100..=600_000);
-    problems.range("limits.drain_timeout_ms", limits.drain_timeout_ms, 0..=600_000);
+    super::limits::check(problems, &config.limits);
     let feed = &config.feed;
     problems.range("feed.max_skew_seconds", feed.max_skew_seconds, 0..=3_600);
     problems.range("feed.max_future_seconds", feed.max_future_seconds, 0..=DAY_SECONDS);

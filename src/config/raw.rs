@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::access::{RawIdentity, RawTls};
 use super::keys::{known_keys, unknown_keys};
+use super::limits::Limits;
 use super::{ConfigError, Preset, Problem};
 
 /// Names of `SOFTSTAKE_` variables that belong to the command line and the tests, not to the settings.
@@ -45,6 +46,7 @@ pub(super) struct Raw {
     pub allow_remote_metrics: bool,
     pub data_dir: String,
     pub allow_simulated: bool,
+    pub reflection: String,
     pub sources: Vec<String>,
     pub tls: RawTls,
     pub identity: RawIdentity,
@@ -67,6 +69,7 @@ impl Default for Raw {
             allow_remote_metrics: false,
             data_dir: "./softstake-data".to_owned(),
             allow_simulated: false,
+            reflection: "auto".to_owned(),
             sources: vec!["ledger".to_owned()],
             tls: RawTls::default(),
             identity: RawIdentity::default(),
@@ -106,40 +109,6 @@ pub(super) struct RawLog {
 impl Default for RawLog {
     fn default() -> Self {
         Self { format: "json".to_owned(), level: "info".to_owned() }
-    }
-}
-
-/// Limits of the gRPC surface: load past them is refused before memory grows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Limits {
-    /// The largest message taken, in bytes.
-    pub max_message_bytes: usize,
-    /// The most events in one batch of the feed.
-    pub max_batch_events: usize,
-    /// The most calls in flight on one connection.
-    pub max_streams_per_connection: u32,
-    /// The most feed, transfer, payout and watch streams open at once, of all connections.
-    pub max_open_streams: usize,
-    /// How many batches of one feed stream may wait for the book before the stream is read no further.
-    pub stream_queue_batches: usize,
-    /// The longest that a call may take that is not a stream, in milliseconds.
-    pub request_timeout_ms: u64,
-    /// The longest that a shutdown waits for calls in flight, in milliseconds.
-    pub drain_timeout_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_message_bytes: 4 * 1024 * 1024,
-            max_batch_events: 10_000,
-            max_streams_per_connection: 128,
-            max_open_streams: 1_024,
-            stream_queue_batches: 16,
-            request_timeout_ms: 10_000,
-            drain_timeout_ms: 10_000,
-        }
     }
 }
 

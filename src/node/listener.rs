@@ -3,6 +3,7 @@
 //! TLS is spoken here and not in tonic, so that its files can be exchanged while the service runs, and so that a handshake
 //! has its own time and holds up no other: whatever else is to be limited before a connection is served belongs here.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -17,20 +18,24 @@ use futures::Stream;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::NodeError;
 use crate::api::access::certificate::{Certificate, Peer};
+use crate::api::transport::TransportMetrics;
 use crate::config::Listen;
 
-/// The longest that a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most handshakes at once. While there are as many, nobody else is let in.
-const MAX_HANDSHAKES: usize = 1_024;
+/// How much handshakes may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handshakes {
+    /// The most at once. Where there are more, the oldest goes: who is silent keeps nobody out.
+    pub(super) most: usize,
+    /// The longest that one may take.
+    pub(super) longest: Duration,
+}
 
 /// How long a listener rests that could not accept, such as where there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -96,11 +101,18 @@ impl Drop for SocketFile {
 pub(super) struct Listener {
     socket: Socket,
     tls: Option<TlsSlot>,
+    limits: Handshakes,
     handshakes: JoinSet<io::Result<Connection>>,
+    /// Of each handshake, oldest first; some may have ended.
+    begun: VecDeque<AbortHandle>,
 }
 
 /// Listens as the settings say; `tls` is `None` for plain text.
-pub(super) async fn listen(settings: &Listen, tls: Option<TlsSlot>) -> Result<(Listener, Address), NodeError> {
+pub(super) async fn listen(
+    settings: &Listen,
+    tls: Option<TlsSlot>,
+    limits: Handshakes,
+) -> Result<(Listener, Address), NodeError> {
     let (socket, address) = match settings {
         Listen::Tcp(address) => {
             let (listener, bound) = super::listen("listen", *address).await?;
@@ -112,7 +124,7 @@ pub(super) async fn listen(settings: &Listen, tls: Option<TlsSlot>) -> Result<(L
             (Socket::Unix(listener, SocketFile(path.clone())), Address::Unix(path.clone()))
         }
     };
-    Ok((Listener { socket, tls, handshakes: JoinSet::new() }, address))
+    Ok((Listener { socket, tls, limits, handshakes: JoinSet::new(), begun: VecDeque::new() }, address))
 }
 
 /// Makes the socket file. Nobody can connect before it has its mode. One that a killed service left behind is replaced.
@@ -135,28 +147,43 @@ fn listen_on_file(path: &Path, mode: u32) -> io::Result<UnixListener> {
 
 impl Listener {
     /// The connections, as they come; the listener goes with the stream. It never ends by itself.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Connection>> + Send {
-        futures::stream::unfold(self, |mut listener| async move {
-            let connection = listener.next().await;
-            Some((connection, listener))
+    pub(super) fn connections(self, metrics: TransportMetrics) -> impl Stream<Item = io::Result<Connection>> + Send {
+        futures::stream::unfold((self, metrics), |(mut listener, metrics)| async move {
+            let connection = listener.next(&metrics).await;
+            Some((connection, (listener, metrics)))
         })
     }
 
+    fn begin(&mut self, handshake: impl Future<Output = io::Result<Connection>> + Send + 'static) {
+        self.begun.retain(|begun| !begun.is_finished());
+        self.begun.push_back(self.handshakes.spawn(handshake));
+        if self.begun.len() > self.limits.most
+            && let Some(oldest) = self.begun.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+
     /// The next connection that is ready to be served.
-    async fn next(&mut self) -> io::Result<Connection> {
+    async fn next(&mut self, metrics: &TransportMetrics) -> io::Result<Connection> {
         loop {
-            let room = self.handshakes.len() < MAX_HANDSHAKES;
             tokio::select! {
                 Some(shaken) = self.handshakes.join_next() => match shaken {
                     Ok(Ok(connection)) => return Ok(connection),
-                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended in its handshake"),
+                    Ok(Err(error)) => {
+                        if error.kind() == io::ErrorKind::TimedOut {
+                            metrics.refuse("handshake_timeout_ms");
+                        }
+                        tracing::debug!(%error, "a connection ended in its handshake");
+                    }
+                    Err(died) if died.is_cancelled() => metrics.refuse("max_handshakes"),
                     Err(died) => tracing::error!(error = %died, "a handshake died"),
                 },
-                accepted = self.socket.accept(), if room => match accepted {
+                accepted = self.socket.accept() => match accepted {
                     Ok((accepted, peer)) => match (accepted, &self.tls) {
                         (IncomingStream::Tcp(stream), Some(tls)) => {
                             let acceptor = TlsAcceptor::from(tls.get());
-                            self.handshakes.spawn(shake_hands(acceptor, stream, peer));
+                            self.begin(shake_hands(acceptor, stream, peer, self.limits.longest));
                         }
                         (IncomingStream::Tcp(stream), None) => {
                             return Ok(Connection { io: Io::Tcp(stream), peer });
@@ -201,8 +228,13 @@ impl Socket {
     }
 }
 
-async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream, peer: Peer) -> io::Result<Connection> {
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: Peer,
+    longest: Duration,
+) -> io::Result<Connection> {
+    let shaken = tokio::time::timeout(longest, acceptor.accept(stream)).await;
     let stream = shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))??;
     let chain = stream.get_ref().1.peer_certificates();
     let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());

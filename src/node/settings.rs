@@ -55,6 +55,8 @@ pub(super) fn api_limits(config: &Config) -> Limits {
         max_batch_events: limits.max_batch_events,
         max_open_streams: limits.max_open_streams,
         stream_queue_batches: limits.stream_queue_batches,
+        max_unread_bytes: limits.max_unread_bytes,
+        unread: std::time::Duration::from_millis(limits.unread_timeout_ms),
     }
 }
 
