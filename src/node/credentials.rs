@@ -1,5 +1,6 @@
 //! The files that say who may come in: read at the start, and again when they change or on SIGHUP.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,6 +96,10 @@ fn load_tls(settings: &TlsSettings, seen: &mut Vec<[u8; 32]>) -> Result<(ServerC
     let TlsSettings { cert_file, key_file, client_ca_file, require_client_certificate } = settings;
     let chain = certificates("tls.cert_file", cert_file, &read("tls.cert_file", cert_file, seen)?)?;
     let key = read("tls.key_file", key_file, seen)?;
+    if std::fs::metadata(key_file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+        let file = key_file.display();
+        tracing::warn!(%file, "the private key can be read by everyone on this machine; take their rights from it");
+    }
     let key = PrivateKeyDer::from_pem_slice(key.expose_secret())
         .map_err(|_| setting("tls.key_file", key_file, "there is no private key in it; it has to be in PEM"))?;
     let issuers = match client_ca_file {

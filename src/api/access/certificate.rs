@@ -98,3 +98,74 @@ impl fmt::Debug for Certificate {
         f.debug_struct("Certificate").field("names", &self.names).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+        date_time_ymd,
+    };
+    use rustls::RootCertStore;
+    use rustls::server::WebPkiClientVerifier;
+
+    use super::*;
+
+    /// 2026-11-22T00:00:00Z, two days before the certificate ends.
+    const NOW: UnixSeconds = UnixSeconds::new(1_795_305_600);
+    const END: i64 = 1_795_305_600 + 2 * 86_400;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn issuers(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+    }
+
+    fn signed(authority: &CertifiedIssuer<'static, KeyPair>, purpose: ExtendedKeyUsagePurpose) -> Certificate {
+        let mut params = CertificateParams::new(vec!["ledger.internal".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI("spiffe://exchange/ledger".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::Rfc822Name("a@b.example".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::IpAddress([10, 0, 0, 1].into()));
+        params.extended_key_usages = vec![purpose];
+        params.not_before = date_time_ymd(2026, 11, 1);
+        params.not_after = date_time_ymd(2026, 11, 24);
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), authority).unwrap();
+        Certificate::new(vec![certificate.der().clone()]).unwrap()
+    }
+
+    #[test]
+    fn its_names_are_those_that_can_stand_for_a_principal() {
+        let certificate = signed(&authority(), ExtendedKeyUsagePurpose::ClientAuth);
+        assert_eq!(certificate.names, ["DNS:ledger.internal", "URI:spiffe://exchange/ledger", "email:a@b.example"]);
+        assert!(Certificate::new(Vec::new()).is_none());
+        assert!(Certificate::new(vec![vec![1, 2, 3].into()]).unwrap().names.is_empty(), "no certificate has no names");
+    }
+
+    #[test]
+    fn it_is_refused_once_its_time_is_over_though_it_was_good_before() {
+        let authority = authority();
+        let (issuers, certificate) = (issuers(&authority), signed(&authority, ExtendedKeyUsagePurpose::ClientAuth));
+        let at = |seconds: i64| certificate.verify(issuers.as_ref(), 0, UnixSeconds::new(seconds));
+        assert_eq!(at(NOW.get()), Ok(()));
+        assert_eq!(at(END - 1), Ok(()));
+        assert_eq!(at(END + VERIFIED_FOR_SECONDS), Err(Untrusted::Expired));
+        assert_eq!(at(NOW.get() - 40 * 86_400), Err(Untrusted::Expired), "and before it has begun");
+    }
+
+    #[test]
+    fn other_issuers_are_asked_anew_and_a_servers_certificate_is_no_clients() {
+        let (ours, theirs) = (authority(), authority());
+        let certificate = signed(&ours, ExtendedKeyUsagePurpose::ClientAuth);
+        assert_eq!(certificate.verify(issuers(&ours).as_ref(), 0, NOW), Ok(()));
+        assert_eq!(certificate.verify(issuers(&theirs).as_ref(), 1, NOW), Err(Untrusted::Issuer));
+        assert_eq!(certificate.verify(issuers(&ours).as_ref(), 1, NOW), Ok(()), "a refusal is not remembered");
+        let server = signed(&ours, ExtendedKeyUsagePurpose::ServerAuth);
+        assert_eq!(server.verify(issuers(&ours).as_ref(), 0, NOW), Err(Untrusted::Issuer));
+    }
+}
