@@ -23,7 +23,7 @@ use crate::app::{App, Pool};
 use crate::domain::ids::PoolId;
 
 /// How many messages of one stream may wait for their reader, besides the one that the transport has.
-const UNREAD_MESSAGES: usize = 4;
+const UNREAD_MESSAGES: usize = 1;
 
 /// The unit in which bytes that wait for their readers are counted.
 const UNIT_BYTES: usize = 1_024;

@@ -7,6 +7,7 @@ mod bad_input;
 mod corrections;
 mod durable;
 mod faults;
+mod floods;
 mod guarded;
 mod harness;
 mod matrix;
