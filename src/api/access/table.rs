@@ -72,10 +72,10 @@ pub struct Row {
 }
 
 impl Row {
-    /// The call without its package: `PoolService/GetPool`.
+    /// The call as records and messages name it: `PoolService/GetPool`, and by its whole path where it is none of
+    /// `softstake.v1`.
     pub fn call(&self) -> &'static str {
-        let service = self.path.rfind('.').map_or(0, |dot| dot.saturating_add(1));
-        self.path.get(service..).unwrap_or(self.path)
+        self.path.strip_prefix("/softstake.v1.").unwrap_or(self.path)
     }
 
     /// The row of the call at `path`.
