@@ -2,6 +2,7 @@
 //!
 //! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
 
+pub mod audit_log;
 mod connections;
 mod credentials;
 mod custody;

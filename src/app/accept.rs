@@ -6,6 +6,7 @@
 //! customer pays for it.
 
 use crate::domain::amount::BaseUnits;
+use crate::domain::audit_log::Note;
 use crate::domain::booking;
 use crate::domain::ledger::AssetAccount;
 use crate::domain::reconciliation::Compared;
@@ -69,9 +70,11 @@ impl App {
             covered(change, &lost)?;
             change.post(&booking::differences_accepted(first.height, &lost, &grown).map_err(broken)?, first.at)?;
             (mark.reconciled_height, mark.reconciled_at) = (mark.booked_height, mark.booked_at);
-            (mark.mismatch, mark.suspect) = (None, None);
+            let mismatch = mark.mismatch.take();
+            mark.suspect = None;
             change.put(keys::chain_mark(), &mark);
-            Ok(())
+            let note = Note::of(format!("pools/{}", pool.id()), format!("the chain's word was taken. {evidence}"));
+            Ok(note.changed(mismatch.unwrap_or_default(), format!("equal up to height {}", mark.reconciled_height)))
         })
         .await
     }

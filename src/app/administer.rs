@@ -1,17 +1,19 @@
 //! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
 
 use crate::book::{HandOver, MAX_PARTITIONS, MAX_SOURCES, Overloaded};
+use crate::domain::audit_log::{Log, Note};
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
 use crate::domain::period::{PeriodIndex, parse_period_start};
 use crate::domain::policy::{PolicyRefusal, PoolPolicy, PoolSettings};
+use crate::domain::policy_change::{FieldChange, changes};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{PeriodRecord, PolicyRecord, PoolRecord, PoolState, Record, SourceRecord, ValidatorChoice};
 use crate::store::{Batch, Direction, PartitionId, keys};
 
 use super::ingest::{PUT_BALANCE, PUT_BALANCE_NAME, book_refusal};
 use super::query::stake::choice_etag;
-use super::{App, AppError, Once, Pool, Reason, Request, reconcile};
+use super::{App, AppError, Once, Pool, Reason, Request, audit_log, reconcile};
 
 /// How many rejected events are counted at once.
 const REJECTED_PER_READ: usize = 4_096;
@@ -38,6 +40,19 @@ pub struct NewPool {
 
 fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError {
     move |refusal| AppError::invalid(field, refusal.to_string())
+}
+
+/// What is written down of a change of policy or settings: the fields that have another value, and nothing else.
+fn updated(pool: &Pool, before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &PoolPolicy)) -> Note {
+    let changes = changes(before, after);
+    let (mut was, mut is) = (Vec::new(), Vec::new());
+    for FieldChange { field, before, after, .. } in &changes {
+        was.push(format!("{field}={before}"));
+        is.push(format!("{field}={after}"));
+    }
+    let lowered = changes.iter().filter(|change| change.lowers).count();
+    let summary = format!("updated: {} fields, {lowered} of them guards that are lowered", changes.len());
+    Note::of(format!("pools/{}", pool.id()), summary).changed(was.join(", "), is.join(", "))
 }
 
 impl App {
@@ -101,8 +116,12 @@ impl App {
         let (name, owner) = (keys::pool(&record.id), keys::pool_of_asset(&record.chain, &record.asset));
         service.expect_absent(name.clone()).expect_absent(owner.clone());
         service.put(name, record.encode()).put(owner, record.id.as_str());
-        request.mark_in(&mut service, now);
-        self.store.commit(vec![control, service]).await?;
+        let PoolRecord { id, chain, asset, .. } = &record;
+        let note = Note::of(format!("pools/{id}"), format!("created on {chain}, staking {asset}"));
+        if let Some(act) = request.act(note.clone()) {
+            audit_log::begin(&mut control, &Log::Pool(id.clone()), now, act);
+        }
+        self.commit_marked(request, vec![control], service, now, note).await?;
         let pool = self.take_in(record).await?;
         drop(guard);
         match self.begin(&pool).await {
@@ -141,26 +160,26 @@ impl App {
         }
         self.mutate(pool, request, async |change| {
             let mut state = self.pool_state(pool).await?;
+            let next = self.next_policy(pool).await?.policy;
+            let before = (state.settings.clone(), next.clone());
             if etag.is_some_and(|etag| etag != state.version) {
                 let message = "the pool was changed since it was read; read it again and decide again";
                 return Err(AppError::refused(Reason::EtagMismatch, message));
             }
-            let period_seconds = match &policy {
-                Some(policy) => policy.period_seconds,
-                None => self.next_policy(pool).await?.policy.period_seconds,
-            };
+            let period_seconds = policy.as_ref().unwrap_or(&next).period_seconds;
             if let Some(settings) = settings {
                 state.settings = settings;
             }
             state.settings.check(period_seconds).map_err(refuse_policy("pool.settings"))?;
-            if let Some(policy) = policy {
+            if let Some(policy) = &policy {
                 let last: Option<PeriodRecord> = self.last_period(pool).await?;
                 let from_period = last.map_or(0, |period| period.index.next().0);
-                change.put(keys::policy(from_period), &PolicyRecord { from_period, policy });
+                change.put(keys::policy(from_period), &PolicyRecord { from_period, policy: policy.clone() });
             }
             state.version += 1;
             change.put(keys::pool_state(), &state);
-            Ok(())
+            let after = (&state.settings, policy.as_ref().unwrap_or(&next));
+            Ok(updated(pool, (&before.0, &before.1), after))
         })
         .await
     }
@@ -169,10 +188,12 @@ impl App {
     pub async fn set_paused(&self, request: &Request, pool: &Pool, reason: Option<String>) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut state = self.pool_state(pool).await?;
+            let before = state.shown();
+            let why = reason.as_ref().map_or_else(|| "resumed".to_owned(), |reason| format!("paused: {reason}"));
             state.paused = reason.map(|reason| reconcile::also(state.paused.as_deref(), &reason));
             state.version += 1;
             change.put(keys::pool_state(), &state);
-            Ok(())
+            Ok(Note::of(format!("pools/{}", pool.id()), why).changed(before, state.shown()))
         })
         .await
     }
@@ -198,7 +219,9 @@ impl App {
                 return Err(AppError::refused(Reason::EtagMismatch, message));
             }
             change.put(keys::validator(&choice.id), &choice);
-            Ok(())
+            let summary = if choice.removed { "removed, to be drained" } else { "listed" };
+            let note = Note::of(format!("pools/{}/validators/{}", pool.id(), choice.id), summary);
+            Ok(note.changed(before.as_ref().map(ValidatorChoice::shown).unwrap_or_default(), choice.shown()))
         })
         .await
     }
@@ -228,8 +251,9 @@ impl App {
             SourceRecord { id, number, description: description.to_owned(), registered_at: now, retired_at: None };
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.expect_absent(keys::source(&record.id)).put(keys::source(&record.id), record.encode());
-        request.mark_in(&mut batch, now);
-        self.store.commit(vec![batch]).await?;
+        let note =
+            Note::of(format!("sources/{}", record.id), format!("registered. {description}")).changed("", "REGISTERED");
+        self.commit_marked(request, Vec::new(), batch, now, note).await?;
         self.open_source(record)?;
         Ok(Once::First)
     }
@@ -244,11 +268,12 @@ impl App {
             AppError::refused(Reason::UnknownSource, format!("there is no source {id}; ListSources lists them"))
         })?;
         let now = self.now();
+        let before = if record.retired_at.is_some() { "RETIRED" } else { "REGISTERED" };
         record.retired_at = Some(record.retired_at.unwrap_or(now));
         let mut batch = Batch::new(PartitionId::SERVICE);
         batch.put(keys::source(id), record.encode());
-        request.mark_in(&mut batch, now);
-        self.store.commit(vec![batch]).await?;
+        let note = Note::of(format!("sources/{id}"), "retired: no period waits for it").changed(before, "RETIRED");
+        self.commit_marked(request, Vec::new(), batch, now, note).await?;
         self.feed.put_source(record);
         Ok(Once::First)
     }
@@ -259,16 +284,17 @@ impl App {
         request: &Request,
         pool: &Pool,
         account: &AccountId,
-        from: &SourceId,
-        to: &SourceId,
+        from_source: &SourceId,
+        to_source: &SourceId,
     ) -> Result<Once, AppError> {
-        let (from, to) = (self.owning(from)?, self.owning(to)?);
+        let (from, to) = (self.owning(from_source)?, self.owning(to_source)?);
         self.mutate(pool, request, async |_| {
             let hand_over = HandOver { pool: pool.number(), account: account.clone(), from, to };
             let full = |full: Overloaded| AppError::refused(Reason::Overloaded, full.to_string());
             // A repeat after a crash finds it done in the book already.
             self.sender.hand_over(hand_over).map_err(full)?.await.map_err(book_refusal)?;
-            Ok(())
+            let note = Note::of(format!("accounts/{account}/positions/{}", pool.id()), "handed over to another source");
+            Ok(note.changed(format!("sources/{from_source}"), format!("sources/{to_source}")))
         })
         .await
     }

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::book::{FrozenPeriod, Overloaded};
+use crate::domain::audit_log::Note;
 use crate::domain::feed::SourceNumber;
 use crate::domain::period::{OpenPeriod, PeriodBounds, PeriodEvent, PeriodIndex, PeriodState, TimeLimits};
 use crate::domain::time::UnixSeconds;
@@ -299,10 +300,12 @@ impl App {
                 let mut period = period.ok_or_else(|| {
                     AppError::refused(Reason::UnknownPeriod, format!("pool {} has no period {index}", pool.id()))
                 })?;
-                if period.state != PeriodState::Open {
-                    return Ok(());
-                }
                 let (name, end) = (period.bounds.name(), period.bounds.end);
+                let note =
+                    Note::of(format!("pools/{}/periods/{name}", pool.id()), "closed without waiting for watermarks");
+                if period.state != PeriodState::Open {
+                    return Ok(Note { summary: "was closed already".to_owned(), ..note });
+                }
                 if change.at() < end {
                     let message = format!("period {name} ends at {end} (Unix seconds); only an ended period closes");
                     return Err(AppError::refused(Reason::PeriodNotEnded, message));
@@ -314,7 +317,7 @@ impl App {
                 }
                 let waiting = waiting_sources(self, end);
                 decide(self, pool, change, &mut period, &waiting);
-                Ok(())
+                Ok(note.changed("OPEN", "closing"))
             })
             .await?;
         // The decision is durable: a caller who heard of a failure now would take it as not made.

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use tokio::sync::MutexGuard;
 
 use crate::domain::amount::BaseUnits;
+use crate::domain::audit_log::{Act, Note};
+use crate::domain::caller::Caller;
 use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedChange};
 use crate::store::{Batch, Expectation, StoreError, keys};
 
 use super::metrics::AppMetrics;
-use super::{App, AppError, Once, Pool, Request};
+use super::{App, AppError, Once, Pool, Request, audit_log};
 
 /// A change that is being put together. Dropped without [`Change::commit`], it leaves nothing.
 pub struct Change<'a> {
@@ -26,6 +28,8 @@ pub struct Change<'a> {
     /// What the change writes, by key; `None` deletes.
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     expectations: Vec<Expectation>,
+    /// What is written down of it in the audit log.
+    acts: Vec<Act>,
     _guard: MutexGuard<'a, ()>,
 }
 
@@ -38,7 +42,8 @@ impl<'a> Change<'a> {
             Some(bytes) => (*pool.ledger.decode(bytes)?).clone(),
             None => LedgerRecord::default(),
         };
-        Ok(Self { app, pool, at, before, record, writes: BTreeMap::new(), expectations: Vec::new(), _guard: guard })
+        let (writes, expectations, acts) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Ok(Self { app, pool, at, before, record, writes, expectations, acts, _guard: guard })
     }
 
     /// The ledger with everything posted so far.
@@ -98,6 +103,11 @@ impl<'a> Change<'a> {
         self.writes.insert(key, None);
     }
 
+    /// Has it written down in the audit log, in the same commit, that the service itself did this.
+    pub fn note(&mut self, note: Note) {
+        self.acts.push(audit_log::by(Caller::service(), note));
+    }
+
     /// How many keys the change writes so far.
     pub fn size(&self) -> usize {
         self.writes.len()
@@ -145,6 +155,11 @@ impl<'a> Change<'a> {
             Some(before) => batch.expect_equals(keys::ledger(), before),
             None => batch.expect_absent(keys::ledger()),
         };
+        let written = self.acts.len() as u64;
+        if written > 0 {
+            let head = self.app.store.get(self.pool.control(), &keys::audit_head()).await?;
+            audit_log::append(&mut batch, &self.pool.log(), head, self.at, self.acts)?;
+        }
         #[cfg(feature = "seeded-bugs")]
         if crate::seeded::on(crate::seeded::Bug::NoExpectation) {
             batch.expectations.clear();
@@ -161,6 +176,7 @@ impl<'a> Change<'a> {
             self.app.metrics.conflicts.inc();
         }
         committed?;
+        self.app.metrics.audit_entries.inc_by(written);
         self.pool.changes.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -176,20 +192,22 @@ fn staked_and_unbonding(ledger: &Ledger) -> Result<BaseUnits, AppError> {
 }
 
 impl App {
-    /// Carries out one mutation of a pool, once: `decide` puts the change together, and the request is marked in the
-    /// same commit.
+    /// Carries out one mutation of a pool, once: `decide` puts the change together and says what it did, and the request
+    /// is marked and written down in the audit log in the same commit.
     pub async fn mutate(
         &self,
         pool: &Pool,
         request: &Request,
-        decide: impl AsyncFnOnce(&mut Change<'_>) -> Result<(), AppError>,
+        decide: impl AsyncFnOnce(&mut Change<'_>) -> Result<Note, AppError>,
     ) -> Result<Once, AppError> {
         let mut change = Change::begin(self, pool, self.now()).await?;
         if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
             return Ok(repeated);
         }
         self.claim_id(request, pool).await?;
-        decide(&mut change).await?;
+        let note = decide(&mut change).await?;
+        // What the service did on the way stands behind what brought it about.
+        change.acts.splice(0..0, request.act(note));
         let (key, record) = request.mark(change.at);
         #[cfg(feature = "seeded-bugs")]
         if crate::seeded::on(crate::seeded::Bug::RequestNotMarked) {

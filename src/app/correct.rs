@@ -6,6 +6,7 @@
 
 use crate::book::{BookError, Overloaded, PositionCorrection, PositionHistory};
 use crate::domain::amount::BaseUnits;
+use crate::domain::audit_log::Note;
 use crate::domain::calendar::Calendar;
 use crate::domain::correction::{Correction, Differences, differences};
 use crate::domain::feed::{RejectReason, SourceNumber};
@@ -95,8 +96,8 @@ impl App {
         let key = keys::approval(record.number);
         batch.expect_absent(key.clone()).put(key, record.encode());
         batch.put(number_key(request), record.number.to_be_bytes());
-        request.mark_in(&mut batch, now);
-        self.store.commit(vec![batch]).await?;
+        let note = Note::of(format!("approvals/{}", record.number), format!("proposed: {}", record.summary));
+        self.commit_marked(request, Vec::new(), batch, now, note.changed("", "PENDING")).await?;
         self.metrics.corrections_proposed.inc();
         tracing::warn!(approval = record.number, by = %request.caller.principal, summary = record.summary, "a correction was proposed");
         Ok((Once::First, record))
@@ -156,8 +157,9 @@ impl App {
         };
         batch.put(key, approved.encode());
         batch.expect_absent(keys::correction(sequence)).put(keys::correction(sequence), correction.encode());
-        request.mark_in(&mut batch, now);
-        self.store.commit(vec![batch]).await?;
+        let summary = format!("approved what {} proposed: {}", approved.proposed_by, approved.summary);
+        let note = Note::of(format!("approvals/{number}"), summary).changed("PENDING", "APPROVED");
+        self.commit_marked(request, Vec::new(), batch, now, note).await?;
         tracing::warn!(approval = number, by = %request.caller.principal, summary = approved.summary, "a correction was approved");
         self.enter_corrections().await?;
         Ok((Once::First, self.approved(number).await?))

@@ -20,7 +20,7 @@ use crate::store::{KeyRange, keys};
 use super::control::Change;
 use super::{App, AppError, Pool, Work, close, pay, reconcile};
 
-pub(super) use decide::named;
+pub(super) use decide::{named, resource};
 
 /// Brings the oldest frozen period that is not distributed one piece further.
 ///

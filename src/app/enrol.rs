@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::book::{Enrolment, EnrolmentChange, Overloaded, Refusal as BookRefusal};
+use crate::domain::audit_log::Note;
 use crate::domain::enrolment::{CarriedStanding, Carry, Decision, EnrolmentEntry, LogEntry};
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::{AccountId, PoolId};
@@ -70,8 +71,14 @@ impl App {
         let key = keys::enrolment_entry(entry.sequence);
         batch.expect_absent(key.clone()).put(key, entry.encode());
         batch.put(keys::account_enrolment(&entry.account, scope), entry.encode());
-        request.mark_in(&mut batch, now);
-        self.store.commit(vec![batch]).await?;
+        let before = self.enrolment(&entry.account, entry.pool.as_ref()).await?;
+        let resource = match &entry.pool {
+            Some(pool) => format!("accounts/{}/positions/{pool}", entry.account),
+            None => format!("accounts/{}", entry.account),
+        };
+        let note = Note::of(resource, format!("decision {} of the enrolment log", entry.sequence));
+        let note = note.changed(before.as_ref().map(EnrolmentEntry::shown).unwrap_or_default(), entry.shown());
+        self.commit_marked(request, Vec::new(), batch, now, note).await?;
         Ok((Once::First, entry))
     }
 

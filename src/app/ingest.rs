@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::book::Refusal as BookRefusal;
 use crate::domain::amount::BaseUnits;
+use crate::domain::audit_log::Note;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::{AccountId, AssetId, SourceId};
 use crate::domain::time::UnixSeconds;
@@ -200,9 +201,11 @@ impl App {
         let key = keys::put_balance_intent(intent.sequence);
         batch.expect_absent(key.clone()).put(key, intent.encode());
         batch.put(sequence_key(request), intent.sequence.to_be_bytes());
-        request.mark_in(&mut batch, self.now());
-        self.store.commit(vec![batch]).await?;
-        Ok(())
+        let PutBalanceIntent { sequence, account, asset, balance, at } = intent;
+        let summary = format!("put by hand as event {sequence} of put-balance, from {at} (Unix seconds)");
+        let note =
+            Note::of(format!("accounts/{account}"), summary).changed("", format!("{balance} base units of {asset}"));
+        self.commit_marked(request, Vec::new(), batch, self.now(), note).await
     }
 
     /// The intent that an earlier call of the same request made durable.

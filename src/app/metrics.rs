@@ -41,6 +41,10 @@ pub struct OperationRow {
 pub struct AppMetrics {
     /// What operations met, by the rows of their table.
     pub operation_events: Family<OperationRow, Counter>,
+    /// Entries of the audit log.
+    pub audit_entries: Counter,
+    /// Calls refused for who made them, as the audit log has them.
+    pub calls_refused: Counter,
     /// Changes refused because the ledger was not the one they were decided on.
     pub conflicts: Counter,
     /// Steps that failed and will be tried again.
@@ -113,6 +117,8 @@ impl AppMetrics {
     /// Puts every counter into `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let counters = [
+            ("audit_entries", "Entries of the audit log", &self.audit_entries),
+            ("calls_refused", "Calls refused for who made them", &self.calls_refused),
             ("conflicts", "Changes refused because the ledger had changed", &self.conflicts),
             ("step_failures", "Steps that failed and will be tried again", &self.step_failures),
             ("events_accepted", "Balance events accepted", &self.events_accepted),

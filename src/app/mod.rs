@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod administer;
 pub mod audit;
+pub mod audit_log;
 pub mod batch;
 pub mod close;
 pub mod collect;
@@ -149,6 +150,8 @@ pub struct App {
     service_lock: Mutex<()>,
     /// Serialises proposals and approvals, up to the book.
     approvals: Mutex<()>,
+    /// Serialises what is added to the audit log of the service partition.
+    audit_log: Mutex<()>,
     /// Metrics of the steps.
     pub metrics: metrics::AppMetrics,
 }
@@ -175,6 +178,7 @@ impl App {
             feed: ingest::Feed::default(),
             service_lock: Mutex::new(()),
             approvals: Mutex::new(()),
+            audit_log: Mutex::new(()),
             metrics: metrics::AppMetrics::default(),
         }
     }

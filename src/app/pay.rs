@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use crate::book::column::{self, CHUNK_ORDINALS};
 use crate::domain::amount::BaseUnits;
+use crate::domain::audit_log::Note;
 use crate::domain::booking;
 use crate::domain::distribution::{DistributionEvent, DistributionState};
 use crate::domain::ids::AccountId;
@@ -19,7 +20,7 @@ use crate::store::records::{DistributionRecord, PayoutAckRecord, RejectedPayoutR
 use crate::store::{Direction, KeyRange, keys};
 
 use super::control::Change;
-use super::distribute::named;
+use super::distribute::{named, resource};
 use super::{App, AppError, Once, Pool, Reason, Request, Work, reconcile};
 
 /// The most rejected payouts of one acknowledgement, and the most bytes of their words, so that it fits a commit.
@@ -298,8 +299,14 @@ impl App {
         let taken = self
             .mutate(pool, request, async |change| {
                 let record = named(change, pool, period, revision).await?;
+                let count = rejected.len();
                 credited = self.take_ack(pool, change, &record, hash, through, rejected).await?;
-                Ok(())
+                let summary = format!(
+                    "payouts of revision {revision} acknowledged up to {through}, {count} rejected: {} payouts, {} base \
+                     units credited",
+                    credited.count, credited.amount
+                );
+                Ok(Note::of(resource(change, pool, period).await?, summary))
             })
             .await;
         if let Err(AppError::Refused(refusal)) = &taken

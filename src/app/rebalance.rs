@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::chain::{Descriptor, Observation};
 use crate::domain::allocation::{Allocation, AllocationLimits, AllocationRequest, Candidate, Holding, allocate};
 use crate::domain::amount::{AmountError, BaseUnits};
+use crate::domain::audit_log::Note;
 use crate::domain::forecast::Covered;
 use crate::domain::ids::ValidatorId;
 use crate::domain::ladder::{Ladder, Urgency};
@@ -366,8 +367,9 @@ impl App {
         let mut done = None;
         let once = self
             .mutate(pool, request, async |change| {
-                done = Some(run(self, pool, change, observation).await?);
-                Ok(())
+                let run = done.insert(run(self, pool, change, observation).await?);
+                let summary = format!("rebalanced: {} operations and transfers planned", run.planned.len());
+                Ok(Note::of(format!("pools/{}", pool.id()), summary))
             })
             .await?;
         Ok((once, done))

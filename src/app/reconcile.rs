@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::chain::{ChainError, Observation, RewardStyle};
 use crate::domain::amount::{AmountError, BaseUnits, SignedUnits};
+use crate::domain::audit_log::Note;
 use crate::domain::booking;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::equations::{self, ChainFigures};
@@ -440,7 +441,10 @@ async fn keep_paused_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> R
 pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
     let Some(mut state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(()) };
     tracing::error!(pool = %pool.id(), reason, "paused");
+    let before = state.shown();
     state.paused = Some(also(state.paused.as_deref(), reason));
+    let note = Note::of(format!("pools/{}", pool.id()), format!("outflows stopped by the service: {reason}"));
+    change.note(note.changed(before, state.shown()));
     state.version += 1;
     change.put(keys::pool_state(), &state);
     Ok(())

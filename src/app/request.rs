@@ -60,7 +60,7 @@ impl Request {
         (self.key(), RequestRecord { fingerprint: self.fingerprint, answer: Vec::new(), at })
     }
 
-    /// Adds the mark to a batch of the service partition.
+    /// Adds the mark to a batch of the service partition: [`App::commit_marked`] does, with the entry of the audit log.
     pub(super) fn mark_in(&self, batch: &mut Batch, at: UnixSeconds) {
         let (key, record) = self.mark(at);
         batch.expect_absent(key.clone()).put(key, record.encode());

@@ -1,6 +1,7 @@
 //! Transfers between custody and the staking address: asked for here, carried out and acknowledged by custody.
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::audit_log::Note;
 use crate::domain::booking::{self, BookingError};
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Ledger, LedgerView};
@@ -209,7 +210,7 @@ impl App {
                     let reported_at = change.at();
                     change.put(keys::custody_report(), &CustodyReport { balance, as_of, reported_at, ledger });
                 }
-                Ok(())
+                Ok(Note::of(format!("pools/{}", pool.id()), format!("custody holds {balance} base units")))
             })
             .await?;
         if let Once::Repeated { .. } = &once {
@@ -235,6 +236,7 @@ impl App {
     ) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut record = self.transfer(pool, id).await?;
+            let before = format!("{:?}", record.transfer.state).to_uppercase();
             let transfer = match &word {
                 Acknowledgement::Moved(amount) => {
                     let acknowledged = booking::acknowledge_transfer(&record.transfer, *amount);
@@ -258,7 +260,12 @@ impl App {
             record.updated_at = change.at();
             custody_reference.clone_into(&mut record.custody_reference);
             put(change, &mut record);
-            Ok(())
+            let summary = match &word {
+                Acknowledgement::Moved(amount) => format!("custody moved {amount} base units"),
+                Acknowledgement::Rejected(reason) => format!("custody rejected it: {reason}"),
+            };
+            let after = format!("{:?}", record.transfer.state).to_uppercase();
+            Ok(Note::of(format!("pools/{}/transfers/{id}", pool.id()), summary).changed(before, after))
         })
         .await
     }

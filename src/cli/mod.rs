@@ -1,5 +1,6 @@
 //! The command line: parses and dispatches, one file or folder per command.
 
+mod audit;
 mod bench;
 mod child;
 mod demo;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Makes an authority, certificates and tokens for trying TLS out, and a settings file that uses them.
     DevCerts(dev_certs::DevCertsArgs),
+    /// Checks or exports the audit log of a service that does not run.
+    Audit(audit::AuditArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
     /// Measures a service of its own, from the feed to recovery, at any number of positions.
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
         Command::DevCerts(args) => dev_certs::run(&args).map_err(|error| error.to_string()),
+        Command::Audit(args) => runtime.block_on(audit::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
         Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),

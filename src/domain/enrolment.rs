@@ -2,6 +2,7 @@
 
 use super::eligibility::{EnrolmentMode, Standing, StandingChange};
 use super::ids::{AccountId, PoolId};
+use super::names::stable_names;
 use super::time::UnixSeconds;
 
 /// One decision.
@@ -16,6 +17,17 @@ pub enum Decision {
     /// The account may earn again.
     Unrestrict,
 }
+
+stable_names!(
+    Decision,
+    /// The stable name.
+    fn name(self) {
+        Self::OptIn => "OPT_IN",
+        Self::OptOut => "OPT_OUT",
+        Self::Restrict => "RESTRICT",
+        Self::Unrestrict => "UNRESTRICT",
+    }
+);
 
 impl Decision {
     /// All of them, in the order of their stored numbers.
@@ -54,6 +66,21 @@ pub struct EnrolmentEntry {
     pub jurisdiction: String,
     /// Why, as the ledger service writes it.
     pub reason_code: String,
+}
+
+impl EnrolmentEntry {
+    /// What was decided, on which grounds, for people.
+    pub fn shown(&self) -> String {
+        let mut shown = self.decision.name().to_owned();
+        for (what, text) in
+            [("terms", &self.terms_version), ("jurisdiction", &self.jurisdiction), ("reason", &self.reason_code)]
+        {
+            if !text.is_empty() {
+                shown.push_str(&format!(", {what} {text}"));
+            }
+        }
+        shown
+    }
 }
 
 /// One entry of the enrolment log.

@@ -212,7 +212,7 @@ keys! {
     POOL = 0x0a, pool / parse_pool (pool: &PoolId);
     /// Which pool an asset of a chain belongs to.
     POOL_OF_ASSET = 0x0b, pool_of_asset / parse_pool_of_asset (chain: &ChainId, asset: &AssetId);
-    /// One event of the audit log.
+    /// One entry of the audit log: in the service partition, and in the control partition of the pool that it is about.
     AUDIT = 0x0c, audit / parse_audit (sequence: u64);
     /// The last number given out of a series.
     COUNTER = 0x0d, counter / parse_counter (name: &str);
@@ -227,6 +227,8 @@ keys! {
     /// Differences that a snapshot was answered with.
     SNAPSHOT_DIFFERENCES = 0x12, snapshot_differences / parse_snapshot_differences
         (source_number: u16, snapshot: &RequestId, chunk: u32);
+    /// The end of the audit log of a partition; where that stands, see the entries.
+    AUDIT_HEAD = 0x13, audit_head / is_audit_head ();
 
     // A pool's control partition.
 
@@ -363,6 +365,11 @@ macro_rules! before {
         KeyPart::write(&$part, &mut to);
         KeyRange { from: vec![tag::$tag], to }
     }};
+}
+
+/// The entries of an audit log before `sequence`.
+pub fn audit_before(sequence: u64) -> KeyRange {
+    before!(AUDIT, sequence)
 }
 
 /// The hashes of the bodies of one source's events.

@@ -1,11 +1,12 @@
 //! What operators decide on a revision that is not released: approve it in spite of what holds it, or void it.
 
+use crate::domain::audit_log::Note;
 use crate::domain::booking;
-use crate::domain::distribution::{AfterVoid, DistributionEvent, DistributionRefusal};
+use crate::domain::distribution::{AfterVoid, DistributionEvent, DistributionRefusal, DistributionState};
 use crate::domain::payout::SetHash;
 use crate::domain::period::PeriodIndex;
 use crate::store::keys;
-use crate::store::records::{DistributionRecord, Progress};
+use crate::store::records::{DistributionRecord, PeriodRecord, Progress};
 
 use super::super::control::Change;
 use super::super::{App, AppError, Once, Pool, Reason, Request};
@@ -27,6 +28,31 @@ fn unknown(pool: &Pool, period: PeriodIndex, revision: u32) -> AppError {
     AppError::refused(Reason::UnknownDistribution, message)
 }
 
+/// What is written down of a decision on a revision that was `before`.
+async fn note(
+    change: &Change<'_>,
+    pool: &Pool,
+    record: &DistributionRecord,
+    summary: &str,
+    before: DistributionState,
+) -> Result<Note, AppError> {
+    let DistributionRecord { revision, figures, .. } = record;
+    let summary = format!("revision {revision}, {} base units of payouts, {summary}", figures.payouts);
+    let note = Note::of(resource(change, pool, record.period).await?, summary);
+    Ok(note.changed(before.name(), record.state.name()))
+}
+
+/// The resource name of the distribution of a period.
+pub(in crate::app) async fn resource(
+    change: &Change<'_>,
+    pool: &Pool,
+    period: PeriodIndex,
+) -> Result<String, AppError> {
+    let record: Option<PeriodRecord> = change.read(&keys::period(period.0)).await?;
+    let record = record.ok_or_else(|| AppError::Broken(format!("period {period} is missing")))?;
+    Ok(format!("pools/{}/distributions/{}", pool.id(), record.bounds.name()))
+}
+
 fn refused(refusal: DistributionRefusal) -> AppError {
     AppError::refused(Reason::WrongState, refusal.to_string())
 }
@@ -44,6 +70,7 @@ impl App {
     ) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut record = named(change, pool, period, revision).await?;
+            let before = record.state;
             let state = record.state.after(&DistributionEvent::Approve).map_err(refused)?;
             if hash != record.hash {
                 let message = format!("the hash is {hash}, the distribution was sealed with {}", record.hash);
@@ -54,7 +81,7 @@ impl App {
             record.approved_by = by.to_string();
             change.put(keys::distribution(period.0, revision), &record);
             tracing::info!(pool = %pool.id(), period = period.0, revision, %by, "distribution approved");
-            Ok(())
+            note(change, pool, &record, &format!("approved by hash {hash}"), before).await
         })
         .await
     }
@@ -72,6 +99,7 @@ impl App {
     ) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut record = named(change, pool, period, revision).await?;
+            let before = record.state;
             record.state = record.state.after(&DistributionEvent::Void(mode)).map_err(refused)?;
             record.void_reason = reason.to_owned();
             // Before it is sealed nothing of it is posted.
@@ -85,7 +113,8 @@ impl App {
             }
             change.put(keys::distribution(period.0, revision), &record);
             tracing::info!(pool = %pool.id(), period = period.0, revision, ?mode, reason, "distribution voided");
-            Ok(())
+            let what = if mode == AfterVoid::Carry { "carried" } else { "recomputed" };
+            note(change, pool, &record, &format!("voided, to be {what}: {reason}"), before).await
         })
         .await
     }

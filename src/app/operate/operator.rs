@@ -3,6 +3,7 @@
 use crate::app::control::Change;
 use crate::app::reconcile;
 use crate::app::{App, AppError, Once, Pool, Reason, Request, Work};
+use crate::domain::audit_log::Note;
 use crate::domain::ids::{OperationId, TransactionId};
 use crate::domain::operation::{
     OperationAction, OperationEvent, OperationRefusal, OperationState, Transition, transition,
@@ -34,6 +35,12 @@ impl Resolution {
     }
 }
 
+/// What is written down of an operator's word on an operation that comes to `after`.
+fn note(pool: &Pool, operation: &OperationRecord, summary: &str, after: OperationState) -> Note {
+    let note = Note::of(format!("pools/{}/operations/{}", pool.id(), operation.id), summary);
+    note.changed(operation.state.name(), after.name())
+}
+
 fn wrong_state(operation: &OperationRecord, why: impl std::fmt::Display) -> AppError {
     let message = format!("operation {} is {}: {why}", operation.id, operation.state.name());
     AppError::refused(Reason::WrongState, message)
@@ -52,13 +59,14 @@ impl App {
                 return Err(wrong_state(&operation, why));
             }
             self.metrics.operation_met(operation.state, event);
+            let note = note(pool, &operation, "to be tried again", next.state);
             operation.state = next.state;
             (operation.attempts, operation.failures) = (0, 0);
             operation.since = change.at();
             operation.updated_at = change.at();
             operation.next_attempt_at = change.at();
             change.put(keys::operation(id), &operation);
-            Ok(())
+            Ok(note)
         })
         .await
     }
@@ -83,7 +91,8 @@ impl App {
             let mut operation = self.operation(pool, id).await?;
             let wanted = transition(OperationState::NeedsOperator, resolution.event());
             if proved && wanted.is_ok_and(|wanted| wanted.state == operation.state) {
-                return Ok(());
+                let summary = format!("the chain proves what was to be resolved. {evidence}");
+                return Ok(note(pool, &operation, &summary, operation.state));
             }
             let Transition { state, action } =
                 transition(operation.state, resolution.event()).map_err(|refusal| {
@@ -98,6 +107,8 @@ impl App {
                 Resolution::Absent => None,
             };
             let done = transaction.is_some();
+            let shown = transaction.as_ref().map_or_else(|| "ABSENT".to_owned(), |it| format!("DONE by {it}"));
+            let note = note(pool, &operation, &format!("resolved as {shown}. {evidence}"), state);
             self.metrics.operation_met(operation.state, resolution.event());
             operation.word = Some(OperatorWord { done, transaction, evidence: evidence.to_owned(), at: change.at() });
             operation.state = state;
@@ -108,7 +119,7 @@ impl App {
             }
             tracing::warn!(operation_id = %id, state = state.name(), evidence, "an operation was resolved by an operator");
             change.put(keys::operation(id), &operation);
-            Ok(())
+            Ok(note)
         })
         .await
     }

@@ -3,6 +3,7 @@
 //! Called by `app/`. A record that was written can always be read back, by this version and every later one.
 
 mod approval;
+mod audit_log;
 mod distribution;
 mod enrolment;
 mod ledger;

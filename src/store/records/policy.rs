@@ -108,6 +108,13 @@ pub struct PoolState {
     pub settings: PoolSettings,
 }
 
+impl PoolState {
+    /// Whether its outflows run, for people.
+    pub fn shown(&self) -> String {
+        self.paused.as_ref().map_or_else(|| "OPEN".to_owned(), |why| format!("PAUSED: {why}"))
+    }
+}
+
 impl Record for PoolState {
     const NAME: &'static str = "pool state";
 
@@ -224,6 +231,15 @@ pub struct ValidatorChoice {
     pub group: Option<OperatorGroup>,
     /// Whether its stake is to be drained.
     pub removed: bool,
+}
+
+impl ValidatorChoice {
+    /// What is wanted of it, for people.
+    pub fn shown(&self) -> String {
+        let group = self.group.as_ref().map(|group| format!(", group {group}")).unwrap_or_default();
+        let removed = if self.removed { ", removed" } else { "" };
+        format!("weight {}{group}{removed}", self.weight)
+    }
 }
 
 impl Record for ValidatorChoice {
