@@ -18,6 +18,13 @@ pub struct PoolName {
     pub pool: String,
 }
 
+/// A label with a source's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceName {
+    /// The name.
+    pub source: String,
+}
+
 /// The names of the limits that cut what leaves a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CutBy {
@@ -73,6 +80,20 @@ pub struct AppMetrics {
     pub operations_overdue: Family<PoolName, Gauge>,
     /// Operations that need an operator now, by pool.
     pub operations_needing_operator: Family<PoolName, Gauge>,
+    /// 1 while a pool is paused.
+    pub paused: Family<PoolName, Gauge>,
+    /// Seconds since the end of the oldest frozen period that is not distributed; 0 where there is none.
+    pub undistributed: Family<PoolName, Gauge>,
+    /// 1 while a distribution is held for a person.
+    pub awaiting_approval: Family<PoolName, Gauge>,
+    /// Seconds since the release of the oldest distribution that the ledger has not dealt with; 0 where there is none.
+    pub unsettled: Family<PoolName, Gauge>,
+    /// Seconds since ledger and chain were last found equal, by the chain's time then.
+    pub unreconciled: Family<PoolName, Gauge>,
+    /// 1 while the house has less than the float's floor, so that only exits run.
+    pub house_float_short: Family<PoolName, Gauge>,
+    /// Seconds since the time up to which a source has vouched for everything.
+    pub source_behind: Family<SourceName, Gauge>,
     /// Periods frozen by grace, without every watermark.
     pub frozen_by_grace: Counter,
     /// Distributions released.
@@ -158,9 +179,17 @@ impl AppMetrics {
         let gauges = [
             ("operations_overdue", "Open operations that are older than expected", &self.operations_overdue),
             ("operations_needing_operator", "Operations that need an operator", &self.operations_needing_operator),
+            ("pool_paused", "1 while the pool is paused", &self.paused),
+            ("undistributed_seconds", "Since the end of the oldest period that waits for release", &self.undistributed),
+            ("distributions_awaiting_approval", "1 while one is held for a person", &self.awaiting_approval),
+            ("unsettled_seconds", "Since the release of the oldest one not acknowledged whole", &self.unsettled),
+            ("unreconciled_seconds", "Since ledger and chain were last found equal", &self.unreconciled),
+            ("house_float_short", "1 while only exits run for want of float", &self.house_float_short),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
+        let behind = "Seconds since the time that a source has vouched for";
+        registry.register("source_behind_seconds", behind, self.source_behind.clone());
     }
 }

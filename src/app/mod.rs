@@ -17,6 +17,7 @@ pub mod effects;
 pub mod enrol;
 pub mod error;
 pub mod forecast;
+mod gauges;
 pub mod history;
 pub mod ingest;
 mod memo;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use crate::domain::time::UnixSeconds;
 
-use super::{App, AppError, Pool, Work, correct, enrol, step};
+use super::{App, AppError, Pool, Work, correct, enrol, gauges, step};
 
 /// A pool that still finds work after so many rounds is left for the next tick.
 const MAX_ROUNDS: usize = 1_000;
@@ -76,7 +76,11 @@ pub async fn tick(app: &App, desk: &dyn Desk, now: UnixSeconds) -> Ticked {
                 }
             }
         }
+        if let Err(error) = gauges::show_pool(app, &pool, now).await {
+            ticked.failed(app, pool.id().as_str(), error);
+        }
     }
+    gauges::show_sources(app, now);
     ticked
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod child;
 mod demo;
 mod dev_certs;
+mod health;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
 mod serve;
@@ -33,6 +34,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
+    /// Asks a running service whether it serves: exit status 0 if so, 1 if not. For probes.
+    Health(health::HealthArgs),
     /// Measures a service of its own, from the feed to recovery, at any number of positions.
     Bench(bench::BenchArgs),
     /// Simulates whole worlds with every fault, each from a seed, and checks every promise.
@@ -54,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::DevCerts(args) => dev_certs::run(&args).map_err(|error| error.to_string()),
         Command::Audit(args) => runtime.block_on(audit::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
+        Command::Health(args) => runtime.block_on(health::run(args)).map_err(|error| error.to_string()),
         Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),
         #[cfg(feature = "seeded-bugs")]
