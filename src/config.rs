@@ -396,7 +396,15 @@ impl Config {
         let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
-        raw::read(text.as_deref(), std::env::vars_os().filter_map(unicode)).and_then(check::check)
+        Self::with_variables(text.as_deref(), std::env::vars_os().filter_map(unicode))
+    }
+
+    /// Reads the text of a settings file with `variables` over it, as [`Self::load`] does with this process's own.
+    pub fn with_variables(
+        text: Option<&str>,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        raw::read(text, variables).and_then(check::check)
     }
 
     /// Reads the text of a settings file alone, without variables.

@@ -87,6 +87,12 @@ impl Guarded {
         Self { node, certs, folder }
     }
 
+    /// The port where it listens.
+    pub fn port(&self) -> u16 {
+        let address = self.node.address.to_string();
+        address.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// One of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -154,6 +154,11 @@ impl Server {
         format!("http://{}", self.node.as_ref().unwrap().address)
     }
 
+    /// Where it serves its metrics.
+    pub fn metrics_address(&self) -> std::net::SocketAddr {
+        self.node.as_ref().unwrap().metrics_address
+    }
+
     /// Where it keeps its state.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -5,6 +5,7 @@
 mod bad_feed;
 mod bad_input;
 mod corrections;
+mod deployment;
 mod durable;
 mod faults;
 mod floods;
