@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::harness::Setup;
+use crate::harness::{Server, Setup};
 
 /// The names of the metrics in the OpenMetrics text form.
 fn names(shown: &str) -> BTreeSet<String> {
@@ -39,18 +39,23 @@ fn rare() -> BTreeSet<String> {
     names(&text)
 }
 
-/// Every metric of a running service.
-async fn served() -> BTreeSet<String> {
-    let mut server = Setup::new().pool("atom", "").start().await;
-    server.put("alice", "ATOM", 1_000_000).await;
-    server.at(120).await;
+/// What a running service shows.
+pub(super) async fn metrics(server: &Server) -> String {
     let mut stream = TcpStream::connect(server.metrics_address()).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut shown = String::new();
     stream.read_to_string(&mut shown).await.unwrap();
+    shown.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The names of what a running service shows.
+async fn served() -> BTreeSet<String> {
+    let mut server = Setup::new().pool("atom", "").start().await;
+    server.put("alice", "ATOM", 1_000_000).await;
+    server.at(120).await;
+    let shown = metrics(&server).await;
     server.stop().await;
-    let body = shown.split_once("\r\n\r\n").unwrap().1;
-    names(body)
+    names(&shown)
 }
 
 /// Every metric of the service that a text names.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod container;
+mod gauges;
 mod health;
 mod kubernetes;
 mod systemd;
