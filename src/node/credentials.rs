@@ -206,6 +206,8 @@ impl Reloader {
     /// Reads all files and goes by them from the next call and the next connection on, if they have changed. What can't be
     /// read or kept changes nothing.
     pub(super) fn reload(&self) -> Result<(), NodeError> {
+        // Held from before the files are read, so that an older reading never comes after a newer one.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = match load(&self.config) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -214,7 +216,6 @@ impl Reloader {
                 return Err(error);
             }
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == loaded.seen {
             return Ok(());
         }

@@ -17,6 +17,9 @@ use crate::api::transport::{Guard, InFlight, TransportLayer};
 use crate::api::{self, Api};
 use crate::config::{Config, Reflection};
 
+/// The largest message that a health check may be, which everyone may send: it has the name of a service.
+const MAX_HEALTH_BYTES: usize = 1_024;
+
 /// The gRPC server, as a future that ends when the service stops. What `cut` cuts is every connection.
 pub(super) async fn grpc(
     config: &Config,
@@ -31,7 +34,7 @@ pub(super) async fn grpc(
     for service in &names {
         reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
     }
-    let mut routes = api::routes(&api).add_service(health);
+    let mut routes = api::routes(&api).add_service(health.max_decoding_message_size(MAX_HEALTH_BYTES));
     if reflects(config) {
         // The descriptors describe the simulation too, which is listed only where it is served.
         let reflection = || {

@@ -42,8 +42,7 @@ struct RawPrincipal {
     roles: Vec<String>,
     #[serde(default)]
     sans: Vec<String>,
-    #[serde(default)]
-    certificates: Vec<String>,
+    certificates: Option<Vec<String>>,
     #[serde(default)]
     tokens: Vec<RawToken>,
 }
@@ -62,8 +61,9 @@ pub struct Known {
     pub principal: Principal,
     /// What it may do.
     pub roles: Vec<Role>,
-    /// The certificates that it may show; empty is each with a name of its own that an issuer has signed.
-    certificates: BTreeSet<Hash>,
+    /// The certificates that it may show; `None` is each with a name of its own that an issuer has signed. A list that has
+    /// become empty is none: its last fingerprint was taken out.
+    certificates: Option<BTreeSet<Hash>>,
 }
 
 /// A token of one of them.
@@ -158,10 +158,11 @@ impl Identities {
                     )));
                 }
             }
-            let mut certificates = BTreeSet::new();
-            for given in &raw.certificates {
+            let mut certificates = raw.certificates.as_ref().map(|_| BTreeSet::new());
+            for given in raw.certificates.iter().flatten() {
                 let what = format!("`{name}`: the fingerprint");
-                certificates.insert(hash(given).ok_or_else(|| no_hash(&what, given))?);
+                let own = hash(given).ok_or_else(|| no_hash(&what, given))?;
+                certificates.get_or_insert_default().insert(own);
             }
             for token in &raw.tokens {
                 let hash = hash(&token.sha256)
@@ -228,7 +229,7 @@ impl Identities {
             _ => return Err(Refused::Ambiguous),
         };
         let known = self.known.get(owner as usize).ok_or(Refused::Unknown)?;
-        if !known.certificates.is_empty() && !known.certificates.contains(fingerprint) {
+        if known.certificates.as_ref().is_some_and(|own| !own.contains(fingerprint)) {
             return Err(Refused::NotItsOwn(known.principal.clone()));
         }
         Ok(known)
@@ -301,6 +302,14 @@ certificates = ["{own}"]
         assert_eq!(by(&["email:maria@exchange.example"], 1), Ok("maria".to_owned()));
         let other = by(&["email:maria@exchange.example"], 2).unwrap_err();
         assert!(matches!(other, Refused::NotItsOwn(name) if name.as_str() == "maria"));
+    }
+
+    #[test]
+    fn whose_last_fingerprint_is_taken_out_has_no_certificate_left() {
+        let emptied = file().replace(&format!("certificates = [\"{}\"]", hex(&[1; 32])), "certificates = []");
+        let refused = Identities::parse(&emptied).unwrap();
+        let refused = refused.by_certificate(&["email:maria@exchange.example".to_owned()], &[1; 32]);
+        assert!(matches!(refused, Err(Refused::NotItsOwn(name)) if name.as_str() == "maria"));
     }
 
     #[test]
