@@ -337,7 +337,8 @@ mod tests {
     fn every_change_of_any_field_is_found() {
         let whole = chain(4);
         let head = Some(whole[3].head());
-        let flips: [(&str, fn(&mut AuditEntry)); 13] = [
+        type Flip = (&'static str, fn(&mut AuditEntry));
+        let flips: [Flip; 13] = [
             ("time", |entry| entry.at = entry.at.plus(1)),
             ("principal", |entry| entry.act.principal = Principal::new("mallory").unwrap()),
             ("peer", |entry| entry.act.peer = "".into()),

@@ -50,7 +50,7 @@ impl Record for AuditEntry {
         let name = Self::NAME;
         let record: pb::AuditRecord = message(name, bytes)?;
         let refused = (!record.refusal.is_empty() || record.refused_count > 0)
-            .then(|| RefusedCalls { reason: record.refusal, count: record.refused_count });
+            .then_some(RefusedCalls { reason: record.refusal, count: record.refused_count });
         Ok(Self {
             sequence: record.sequence,
             at: UnixSeconds::new(record.at),
