@@ -43,7 +43,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::PutBalanceRequest>,
     ) -> Result<Response<v1::PutBalanceResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("BalanceFeedService/PutBalance", &body.request_id.clone(), async move {
             let (id, account, (asset, balance), at) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -86,7 +86,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::CorrectBalanceRequest>,
     ) -> Result<Response<v1::CorrectBalanceResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("BalanceFeedService/CorrectBalance", &body.request_id.clone(), async move {
             let (id, account, (asset, balance), at, reason) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
@@ -118,7 +118,7 @@ impl BalanceFeedService for BalanceFeed {
         &self,
         call: Request<v1::SetEnrolmentRequest>,
     ) -> Result<Response<v1::SetEnrolmentResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("BalanceFeedService/SetEnrolment", &body.request_id.clone(), async move {
             let decided = field::known::<v1::EnrolmentDecision>(&Path::of("decision"), body.decision);
             let with = |decision| u32::from(body.decision == decision as i32);

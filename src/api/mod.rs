@@ -216,8 +216,8 @@ fn tell(error: &ApiError) {
 }
 
 /// Who makes a call, as the layer in front of the services has found.
-pub(crate) fn caller_of<T>(call: &tonic::Request<T>) -> Caller {
-    call.extensions().get::<Caller>().cloned().unwrap_or_else(|| Caller::local(""))
+pub(crate) fn caller_of<T>(call: &tonic::Request<T>) -> Result<Caller, ApiError> {
+    call.extensions().get().cloned().ok_or_else(|| failure::broken(&"a call that nobody has judged"))
 }
 
 /// A mutation as the service knows it: its method, its id, who asks, and its whole body.
@@ -248,5 +248,18 @@ pub(crate) async fn answer<R: Message + Default>(
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Api").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_nobody_has_judged_is_nobodys() {
+        let mut call = tonic::Request::new(());
+        assert!(matches!(caller_of(&call), Err(ApiError::Internal)));
+        call.extensions_mut().insert(Caller::local("127.0.0.1:9"));
+        assert_eq!(caller_of(&call).ok(), Some(Caller::local("127.0.0.1:9")));
     }
 }

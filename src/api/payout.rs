@@ -64,7 +64,7 @@ impl PayoutService for Payouts {
         &self,
         call: Request<v1::AckPayoutsRequest>,
     ) -> Result<Response<v1::AckPayoutsResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("PayoutService/AckPayouts", &body.request_id.clone(), async move {
             let (id, (pool, period), revision, hash, rejected) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),

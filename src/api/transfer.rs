@@ -57,7 +57,7 @@ impl TransferService for Transfers {
         &self,
         call: Request<v1::AckTransferRequest>,
     ) -> Result<Response<v1::AckTransferResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("TransferService/AckTransfer", &body.request_id.clone(), async move {
             let rejects = body.outcome == v1::TransferOutcome::Rejected as i32;
             let (id, (pool, transfer), outcome, reference, reason) = (
@@ -84,7 +84,7 @@ impl TransferService for Transfers {
         &self,
         call: Request<v1::ReportCustodyRequest>,
     ) -> Result<Response<v1::ReportCustodyResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call), call.into_inner());
+        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
         detached("TransferService/ReportCustody", &body.request_id.clone(), async move {
             let (id, pool, (asset, balance), as_of) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),

@@ -3,7 +3,6 @@
 
 use crate::domain::distribution::DistributionState;
 use crate::domain::feed::SourceNumber;
-use crate::domain::ledger::LedgerView;
 use crate::domain::period::PeriodState;
 use crate::domain::time::UnixSeconds;
 use crate::store::records::SourceRecord;
@@ -41,11 +40,7 @@ pub(super) async fn show_pool(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     app.metrics.unreconciled.get_or_create(&label).set(gauge(unread));
 
     let policy = state.settings.reserve.policy();
-    let ledger = app.ledger(pool).await?;
-    let principal = app.principal(pool)?;
-    let view =
-        LedgerView::new(ledger.ledger.clone(), principal).map_err(|error| AppError::Broken(error.to_string()))?;
-    let short = view.house() < policy.house_float_floor.signed();
+    let short = app.ledger_view(pool).await?.house() < policy.house_float_floor.signed();
     app.metrics.house_float_short.get_or_create(&label).set(i64::from(short));
 
     let (mut undistributed, mut held) = (0, false);

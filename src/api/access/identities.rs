@@ -187,16 +187,6 @@ impl Identities {
         Ok(all)
     }
 
-    /// How many principals there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether nobody may call.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// Whose token this is. Every token's hash is compared, and each whole, so that the time it takes tells nothing.
     pub fn by_token(&self, token: &[u8], now: UnixSeconds) -> Result<&Known, Refused> {
         let shown = sha256(token);

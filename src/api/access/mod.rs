@@ -39,7 +39,7 @@ pub type Now = Arc<dyn Fn() -> UnixSeconds + Send + Sync>;
 /// By whom calls are known.
 pub enum Admission {
     /// By nobody: whoever reaches the service is its local principal and may do everything. For loopback and for a
-    /// socket that only its owner can open.
+    /// socket file, whose mode says who reaches it.
     Open,
     /// By the identity file.
     Known {
@@ -187,7 +187,7 @@ fn judge(
             known.principal
         );
         let problem = Problem::new("ROLE_MISSING", message).with("roles", wanted).with("principal", &known.principal);
-        return Err(Denial { error: ApiError::Denied(problem), principal: None }.of(&known.principal));
+        return Err(Denial { error: ApiError::Denied(problem), principal: Some(known.principal.clone()) });
     }
     Ok(Some(Caller { principal: known.principal.clone(), peer: address.into() }))
 }
@@ -203,8 +203,7 @@ fn identify<'a>(
 ) -> Result<&'a Known, Denial> {
     let certificate = peer.and_then(|peer| peer.certificate.as_deref());
     if certificate.is_some_and(|certificate| identities.is_revoked(&certificate.fingerprint)) {
-        let message = "this client certificate is revoked; connect with another one";
-        return Err(Denial::unauthenticated("CREDENTIALS_REVOKED", message));
+        return Err(refusal("client certificate", Refused::Revoked));
     }
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     if let Some(first) = shown.next() {

@@ -60,7 +60,7 @@ macro_rules! changes {
                     &self,
                     call: Request<v1::$request>,
                 ) -> Result<Response<v1::$response>, Status> {
-                    let (app, caller, body) = (self.0.app.clone(), caller_of(&call), call.into_inner());
+                    let (app, caller, body) = (self.0.app.clone(), caller_of(&call)?, call.into_inner());
                     let id = body.request_id.clone();
                     detached($rpc, &id, $handler(app, caller, body)).await
                 }
