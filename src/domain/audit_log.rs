@@ -99,6 +99,13 @@ pub struct RefusedCalls {
     pub count: u64,
 }
 
+impl RefusedCalls {
+    /// Those of a form that has both fields in every entry: no reason and no count are none.
+    pub fn from_fields(reason: String, count: u64) -> Option<Self> {
+        (!reason.is_empty() || count > 0).then_some(Self { reason, count })
+    }
+}
+
 /// What is written down of a change, or of calls that were refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {
@@ -116,6 +123,13 @@ pub struct Act {
     pub note: Note,
     /// Set where nothing was done.
     pub refused: Option<RefusedCalls>,
+}
+
+impl Act {
+    /// The reason and the count of calls that were refused, for a form that has both in every entry.
+    pub fn refused_fields(&self) -> (&str, u64) {
+        self.refused.as_ref().map_or(("", 0), |refused| (refused.reason.as_str(), refused.count))
+    }
 }
 
 /// One entry of a chain.
@@ -165,9 +179,9 @@ impl AuditEntry {
     /// The hash that it has to have as an entry of `log`: every text goes with its length, so that no two entries look
     /// alike.
     pub fn hash_in(&self, log: &Log) -> [u8; 32] {
-        let Act { principal, peer, method, request_id, request_hash, note, refused } = &self.act;
+        let Act { principal, peer, method, request_id, request_hash, note, refused: _ } = &self.act;
         let Note { resource, summary, before, after } = note;
-        let (reason, count) = refused.as_ref().map_or(("", 0), |refused| (refused.reason.as_str(), refused.count));
+        let (reason, count) = self.act.refused_fields();
         let name = log.name();
         let mut hasher = blake3::Hasher::new();
         for text in [

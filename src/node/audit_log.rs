@@ -128,9 +128,10 @@ struct ExportedEntry {
 
 impl ExportedEntry {
     fn of(log: &Log, entry: &AuditEntry) -> Self {
-        let Act { principal, peer, method, request_id, request_hash, note, refused } = entry.act.clone();
+        let (refusal_reason, refused_count) = entry.act.refused_fields();
+        let refusal_reason = refusal_reason.to_owned();
+        let Act { principal, peer, method, request_id, request_hash, note, refused: _ } = entry.act.clone();
         let Note { resource, summary, before, after } = note;
-        let refused = refused.unwrap_or(RefusedCalls { reason: String::new(), count: 0 });
         Self {
             log: log.name(),
             sequence: entry.sequence,
@@ -144,16 +145,15 @@ impl ExportedEntry {
             summary,
             before,
             after,
-            refusal_reason: refused.reason,
-            refused_count: refused.count,
+            refusal_reason,
+            refused_count,
             previous_hash: hex(&entry.previous_hash),
             hash: hex(&entry.hash),
         }
     }
 
     fn entry(self) -> Option<AuditEntry> {
-        let refused = (!self.refusal_reason.is_empty() || self.refused_count > 0)
-            .then_some(RefusedCalls { reason: self.refusal_reason, count: self.refused_count });
+        let refused = RefusedCalls::from_fields(self.refusal_reason, self.refused_count);
         let note = Note { resource: self.resource, summary: self.summary, before: self.before, after: self.after };
         Some(AuditEntry {
             sequence: self.sequence,

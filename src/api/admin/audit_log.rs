@@ -6,7 +6,7 @@ use crate::api::show;
 use crate::api::status::ApiError;
 use crate::app::App;
 use crate::app::audit_log::{AuditFilter, AuditPlace};
-use crate::domain::audit_log::{Act, AuditEntry, Log, RefusedCalls};
+use crate::domain::audit_log::{Act, AuditEntry, Log};
 use crate::domain::time::UnixSeconds;
 use crate::pb::v1;
 
@@ -50,11 +50,8 @@ fn place(position: &[u8]) -> Parsed<AuditPlace> {
 }
 
 fn event(log: &Log, entry: &AuditEntry) -> v1::AuditEvent {
-    let Act { principal, peer, method, request_id, request_hash, note, refused } = &entry.act;
-    let (refusal_reason, refused_count) = match refused {
-        Some(RefusedCalls { reason, count }) => (reason.clone(), *count),
-        None => (String::new(), 0),
-    };
+    let Act { principal, peer, method, request_id, request_hash, note, refused: _ } = &entry.act;
+    let (refusal_reason, refused_count) = entry.act.refused_fields();
     v1::AuditEvent {
         sequence: entry.sequence,
         event_time: Some(show::time(entry.at)),
@@ -70,7 +67,7 @@ fn event(log: &Log, entry: &AuditEntry) -> v1::AuditEvent {
         peer: peer.to_string(),
         before: note.before.clone(),
         after: note.after.clone(),
-        refusal_reason,
+        refusal_reason: refusal_reason.to_owned(),
         refused_count,
     }
 }

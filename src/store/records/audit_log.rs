@@ -25,7 +25,8 @@ impl Record for AuditEntry {
     const NAME: &'static str = "audit entry";
 
     fn encode(&self) -> Vec<u8> {
-        let Act { principal, peer, method, request_id, request_hash, note, refused } = &self.act;
+        let Act { principal, peer, method, request_id, request_hash, note, refused: _ } = &self.act;
+        let (refusal, refused_count) = self.act.refused_fields();
         pb::AuditRecord {
             sequence: self.sequence,
             at: self.at.get(),
@@ -38,8 +39,8 @@ impl Record for AuditEntry {
             summary: note.summary.clone(),
             before: note.before.clone(),
             after: note.after.clone(),
-            refusal: refused.as_ref().map(|refused| refused.reason.clone()).unwrap_or_default(),
-            refused_count: refused.as_ref().map_or(0, |refused| refused.count),
+            refusal: refusal.to_owned(),
+            refused_count,
             previous_hash: of_hash(&self.previous_hash),
             hash: self.hash.to_vec(),
         }
@@ -49,8 +50,6 @@ impl Record for AuditEntry {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let name = Self::NAME;
         let record: pb::AuditRecord = message(name, bytes)?;
-        let refused = (!record.refusal.is_empty() || record.refused_count > 0)
-            .then_some(RefusedCalls { reason: record.refusal, count: record.refused_count });
         Ok(Self {
             sequence: record.sequence,
             at: UnixSeconds::new(record.at),
@@ -66,7 +65,7 @@ impl Record for AuditEntry {
                     before: record.before,
                     after: record.after,
                 },
-                refused,
+                refused: RefusedCalls::from_fields(record.refusal, record.refused_count),
             },
             previous_hash: field(name, "previous_hash", any_hash(record.previous_hash))?,
             hash: field(name, "hash", any_hash(record.hash))?,
