@@ -41,6 +41,8 @@ pub struct Config {
     pub identity: Option<IdentitySettings>,
     /// The folder of the store, the clock and the simulated chains.
     pub data_dir: PathBuf,
+    /// The folder that backups are written to; without one there are none.
+    pub backup_dir: Option<PathBuf>,
     /// Whether simulated pools may be served outside loopback.
     pub allow_simulated: bool,
     /// Whether callers may ask which calls there are.

@@ -3,6 +3,7 @@
 //! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
 
 pub mod audit_log;
+pub mod backups;
 mod connections;
 mod credentials;
 mod custody;
@@ -41,12 +42,13 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
 use crate::domain::time::UnixSeconds;
 use crate::store::migrations::{self, MigrationError};
-use crate::store::sled::{OpenError, SledOptions, SledStore};
+use crate::store::sled::{ArchiveError, OpenError, SledOptions, SledStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Format, Health, Metrics, Readiness, TelemetryError};
 
 pub use self::listener::Address;
 
+use self::backups::BackupFolder;
 use self::credentials::{LoggedRefusals, Reloader};
 use self::custody::CustodyDesk;
 use self::driver::Driver;
@@ -82,6 +84,9 @@ pub enum NodeError {
     /// The store's files.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// An archive of the store.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The store's version.
     #[error(transparent)]
     Migration(#[from] MigrationError),
@@ -235,7 +240,8 @@ impl Node {
         tasks.spawn(tasks::watched("the metrics endpoint", readiness.clone(), stopping.clone(), http));
 
         let clocks = open_clock(&config)?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join("store"), SledOptions::default())?);
+        let sled = Arc::new(SledStore::open(&config.data_dir.join("store"), SledOptions::default())?);
+        let store: Arc<dyn Store> = sled.clone();
         migrations::migrate(store.as_ref()).await?;
         let chains = open_chains(&config, &clocks.clock).await?;
 
@@ -256,6 +262,9 @@ impl Node {
         let app_settings = settings::app_settings(&config)?;
         let app = App::new(store, clocks.clock.clone(), Arc::new(book), sender, chains.all, app_settings);
         let app = Arc::new(app);
+        if let Some(folder) = &config.backup_dir {
+            app.archive_in(Arc::new(BackupFolder::open(sled, folder)?));
+        }
         metrics.register(|registry| {
             book_metrics.register(registry);
             app.metrics.register(registry);

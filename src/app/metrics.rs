@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::amount::BaseUnits;
 use crate::domain::operation::{OperationEvent, OperationState};
+use crate::domain::time::UnixSeconds;
 
 /// A label with a pool's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +53,14 @@ pub struct AppMetrics {
     pub audit_entries: Counter,
     /// Calls refused for who made them, as the audit log has them.
     pub calls_refused: Counter,
+    /// Backups that could not be written.
+    pub backups_failed: Counter,
+    /// The time in Unix seconds that the last backup since the start is consistent for.
+    pub backup_last: Gauge,
+    /// How long it took, in milliseconds.
+    pub backup_duration_ms: Gauge,
+    /// How large it is, in bytes.
+    pub backup_bytes: Gauge,
     /// Changes refused because the ledger was not the one they were decided on.
     pub conflicts: Counter,
     /// Steps that failed and will be tried again.
@@ -128,6 +137,13 @@ impl AppMetrics {
         self.operation_events.get_or_create(&OperationRow { state: state.name(), event: event.name() }).inc();
     }
 
+    /// Shows the last backup.
+    pub fn backed_up(&self, at: UnixSeconds, took_ms: i64, bytes: u64) {
+        self.backup_last.set(at.get());
+        self.backup_duration_ms.set(took_ms);
+        self.backup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// Counts a slash.
     pub fn slashed(&self, pool: &str, lost: BaseUnits) {
         let label = PoolName { pool: pool.to_owned() };
@@ -140,6 +156,7 @@ impl AppMetrics {
         let counters = [
             ("audit_entries", "Entries of the audit log", &self.audit_entries),
             ("calls_refused", "Calls refused for who made them", &self.calls_refused),
+            ("backups_failed", "Backups that could not be written", &self.backups_failed),
             ("conflicts", "Changes refused because the ledger had changed", &self.conflicts),
             ("step_failures", "Steps that failed and will be tried again", &self.step_failures),
             ("events_accepted", "Balance events accepted", &self.events_accepted),
@@ -187,6 +204,18 @@ impl AppMetrics {
             ("house_float_short", "1 while only exits run for want of float", &self.house_float_short),
         ];
         for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        let backups = [
+            (
+                "backup_last_timestamp_seconds",
+                "What the last backup since the start is consistent for",
+                &self.backup_last,
+            ),
+            ("backup_duration_milliseconds", "How long the last backup took", &self.backup_duration_ms),
+            ("backup_bytes", "The size of the last backup", &self.backup_bytes),
+        ];
+        for (name, help, gauge) in backups {
             registry.register(name, help, gauge.clone());
         }
         let behind = "Seconds since the time that a source has vouched for";

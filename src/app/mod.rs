@@ -7,6 +7,7 @@ pub mod accept;
 pub mod administer;
 pub mod audit;
 pub mod audit_log;
+pub mod backup;
 pub mod batch;
 pub mod close;
 pub mod collect;
@@ -153,6 +154,10 @@ pub struct App {
     approvals: Mutex<()>,
     /// Serialises what is added to the audit log of the service partition.
     audit_log: Mutex<()>,
+    /// Where backups are written; unset where the configuration names no folder.
+    archives: OnceLock<Arc<dyn backup::Archives>>,
+    /// Lets one backup be written at a time.
+    backups: Mutex<()>,
     /// Metrics of the steps.
     pub metrics: metrics::AppMetrics,
 }
@@ -180,6 +185,8 @@ impl App {
             service_lock: Mutex::new(()),
             approvals: Mutex::new(()),
             audit_log: Mutex::new(()),
+            archives: OnceLock::new(),
+            backups: Mutex::new(()),
             metrics: metrics::AppMetrics::default(),
         }
     }

@@ -32,7 +32,8 @@ impl Request {
         Self { method, id, fingerprint: *hasher.finalize().as_bytes(), caller }
     }
 
-    fn key(&self) -> Vec<u8> {
+    /// Where its mark stands.
+    pub(super) fn key(&self) -> Vec<u8> {
         keys::request(self.method, &self.id)
     }
 

@@ -6,6 +6,7 @@ mod child;
 mod demo;
 mod dev_certs;
 mod health;
+mod restore;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     DevCerts(dev_certs::DevCertsArgs),
     /// Checks or exports the audit log of a service that does not run.
     Audit(audit::AuditArgs),
+    /// Makes a data_dir of a backup, for a service that does not run; and lifts its fence.
+    Restore(restore::RestoreArgs),
     /// Lives some weeks of soft staking against a service of its own, and checks every figure.
     Demo(demo::DemoArgs),
     /// Asks a running service whether it serves: exit status 0 if so, 1 if not. For probes.
@@ -56,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map_err(|error| error.to_string()),
         Command::DevCerts(args) => dev_certs::run(&args).map_err(|error| error.to_string()),
         Command::Audit(args) => runtime.block_on(audit::run(args)).map_err(|error| error.to_string()),
+        Command::Restore(args) => runtime.block_on(restore::run(args)).map_err(|error| error.to_string()),
         Command::Demo(args) => runtime.block_on(demo::run(args)).map_err(|error| error.to_string()),
         Command::Health(args) => runtime.block_on(health::run(args)).map_err(|error| error.to_string()),
         Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),

@@ -115,6 +115,7 @@ pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
         listen: access::listen(&mut problems, &raw),
         metrics_listen: problems.address("metrics_listen", &raw.metrics_listen),
         data_dir: PathBuf::from(&raw.data_dir),
+        backup_dir: (!raw.backup_dir.is_empty()).then(|| PathBuf::from(&raw.backup_dir)),
         allow_remote_metrics: raw.allow_remote_metrics,
         allow_simulated: raw.allow_simulated,
         tls: access::tls(&mut problems, &raw.tls),
@@ -132,6 +133,9 @@ pub(super) fn check(raw: Raw) -> Result<Config, ConfigError> {
     };
     if raw.data_dir.is_empty() {
         problems.add("data_dir", "it is empty; name a folder, such as ./softstake-data");
+    }
+    if config.backup_dir.as_ref().is_some_and(|folder| folder.starts_with(&config.data_dir)) {
+        problems.add("backup_dir", "it lies in data_dir, and would be lost with it; name a folder elsewhere");
     }
     numbers(&mut problems, &config);
     names(&mut problems, &config);

@@ -40,7 +40,7 @@ mod open;
 mod tests;
 
 pub use archive::ArchiveError;
-pub use backup::{BackupReport, restore};
+pub use backup::{BackupReport, check, restore};
 pub use frame::Summary;
 pub use guards::{OpenError, unfence};
 

@@ -166,7 +166,13 @@ impl Server {
 
     /// Stops it and starts it again on the same folder.
     pub async fn restart(&mut self) {
+        self.restart_after(|_| ()).await;
+    }
+
+    /// Stops it, does something to its folder, and starts it again.
+    pub async fn restart_after(&mut self, between: impl FnOnce(&Path)) {
         self.node.take().unwrap().stop().await;
+        between(&self.data());
         let node = Node::start(self.setup.config(&self.data())).await.unwrap();
         self.client = connect(&format!("http://{}", node.address)).await;
         self.node = Some(node);

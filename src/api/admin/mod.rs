@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit_log;
+mod backups;
 mod distributions;
 mod operations;
 mod pools;
@@ -133,7 +134,7 @@ changes! {
         operations::resolve;
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "AdminService/RecordReceipt", record_receipt;
     approve(ApproveRequest) -> ApproveResponse = "AdminService/Approve", approvals::approve;
-    backup(BackupRequest) -> BackupResponse = "AdminService/Backup", backup;
+    backup(BackupRequest) -> BackupResponse = "AdminService/Backup", backups::back_up;
 }
 
 /// Calls whose messages are final and whose work is not offered yet.
@@ -147,5 +148,4 @@ macro_rules! not_offered {
 
 not_offered! {
     record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "RecordReceipt";
-    backup(BackupRequest) -> BackupResponse = "Backup";
 }

@@ -175,6 +175,13 @@ impl Walk {
     }
 }
 
+/// Reads all of an archive and holds it against its checksums and its hash. Blocks.
+pub fn check(archive: &Path) -> Result<BackupReport, ArchiveError> {
+    let trailer = archive::read(archive, |_| Ok(()))?;
+    let bytes = fs::metadata(archive).map_err(ArchiveError::io(archive))?.len();
+    Ok(BackupReport { path: archive.to_owned(), bytes, summary: trailer.summary })
+}
+
 /// Makes a store in `directory` of an archive, after checking all of the archive. Blocks.
 ///
 /// The store is fenced: it opens only after [`super::unfence`]. Two stores of one origin would both send what the

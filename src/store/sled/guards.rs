@@ -16,7 +16,7 @@ pub enum OpenError {
     /// It was restored, and nobody has said yet that the original is dead.
     #[error(
         "the store in {} was restored from a backup and is fenced. When the original is certain never to run again, \
-         lift the fence with `softstake restore --unfence`",
+         lift the fence with `softstake restore --unfence --to` and its data_dir",
         .0.display()
     )]
     Fenced(PathBuf),

@@ -32,7 +32,7 @@ async fn a_backup_comes_back_and_is_fenced_at_first() {
     assert!(report.summary.same_records(&store.summary()));
     let error = SledStore::open(&directory, options()).unwrap_err();
     assert!(matches!(error, OpenError::Fenced(_)));
-    assert!(error.to_string().contains("softstake restore --unfence"), "{error}");
+    assert!(error.to_string().contains("softstake restore --unfence --to"), "{error}");
     assert!(matches!(restored(&archive, &directory), Err(ArchiveError::Exists(_))));
     unfence(&directory).unwrap();
     unfence(&directory).unwrap();

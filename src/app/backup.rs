@@ -1,0 +1,120 @@
+//! Backups while the service runs: one archive of everything, by name, in the folder that the configuration names.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::audit_log::Note;
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{Record, RequestRecord};
+use crate::store::{Batch, PartitionId, StoreError};
+
+use super::{App, AppError, Once, Reason, Request};
+
+/// An archive that was read whole and found to be what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Where it lies on the server.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many records it has.
+    pub records: u64,
+    /// BLAKE3 of the whole file.
+    pub hash: [u8; 32],
+}
+
+/// Where archives are written.
+#[async_trait]
+pub trait Archives: Send + Sync {
+    /// Writes one archive of everything, as of one moment before this returns. Refused where one of that name exists: an
+    /// archive has its name only once it is whole and durable.
+    async fn write(&self, name: &str) -> Result<(), AppError>;
+
+    /// Reads an archive whole, and says what it is.
+    async fn check(&self, name: &str) -> Result<Archive, AppError>;
+}
+
+/// What an archive is called: 1 to 128 letters, digits, hyphens, dots or underscores, not beginning with a dot. One that
+/// is being written ends in `.unfinished`, so that none may be called so.
+pub fn is_archive_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (1..=128).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.ends_with(".unfinished")
+        && name.chars().all(fits)
+}
+
+impl App {
+    /// Says where archives are written. Without it, there are no backups; the first one stands.
+    pub fn archive_in(&self, archives: Arc<dyn Archives>) {
+        // A second one is not an error of any caller: the service says it once, at its start.
+        let _ = self.archives.set(archives);
+    }
+
+    /// Writes the archive `name`, once, while everything goes on: it has every change that was answered before this was
+    /// called. One backup is written at a time; others wait. A call that was cut off leaves an archive that is whole or
+    /// none.
+    pub async fn back_up(&self, request: &Request, name: &str) -> Result<Once, AppError> {
+        let archives = self.archives()?;
+        if !is_archive_name(name) {
+            let message = "it has to be 1 to 128 letters, digits, hyphens, dots or underscores, not beginning with a dot \
+                           and not ending in .unfinished";
+            return Err(AppError::invalid("archive", message));
+        }
+        let _guard = self.backups.lock().await;
+        if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
+            return Ok(repeated);
+        }
+        let (began, at) = (self.clock.now_ms(), self.now());
+        let written = async {
+            archives.write(name).await?;
+            archives.check(name).await
+        };
+        let archive = written.await.inspect_err(|error| {
+            if !matches!(error, AppError::Refused(_)) {
+                self.metrics.backups_failed.inc();
+            }
+        })?;
+        let summary = format!("backed up: {} records, {} bytes", archive.records, archive.bytes);
+        let hash = blake3::Hash::from_bytes(archive.hash).to_hex();
+        let note = Note::of(format!("backups/{name}"), summary).changed("", format!("blake3={hash}"));
+        self.commit_marked(request, Vec::new(), Batch::new(PartitionId::SERVICE), at, note).await?;
+        self.metrics.backed_up(at, self.clock.now_ms() - began, archive.bytes);
+        Ok(Once::First)
+    }
+
+    /// What a backup that was carried out has written, and the time that it is consistent for.
+    pub async fn backed_up(&self, request: &Request, name: &str) -> Result<(Archive, UnixSeconds), AppError> {
+        let mark = self.store.get(PartitionId::SERVICE, &request.key()).await?;
+        let mark = mark.ok_or_else(|| AppError::lost(format!("mark of the backup {name}")))?;
+        Ok((self.archives()?.check(name).await?, RequestRecord::decode(&mark)?.at))
+    }
+
+    fn archives(&self) -> Result<Arc<dyn Archives>, AppError> {
+        self.archives.get().cloned().ok_or_else(|| {
+            let message = "no folder for backups is configured; set `backup_dir` and start the service again";
+            AppError::refused(Reason::WrongState, message)
+        })
+    }
+}
+
+/// A failure to write or read an archive: nothing of the service is changed by it.
+pub fn not_written(why: impl std::fmt::Display) -> AppError {
+    AppError::Store(StoreError::Busy(format!("there is no backup: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_leave_no_folder() {
+        for good in ["a", "2026-11-25", "atom_1.archive", &"x".repeat(128)] {
+            assert!(is_archive_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", ".hidden", "a/b", "../a", "a\\b", "a\0", "a.unfinished", "ä", &"x".repeat(129)] {
+            assert!(!is_archive_name(bad), "{bad}");
+        }
+    }
+}

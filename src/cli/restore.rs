@@ -1,0 +1,47 @@
+//! `softstake restore`: a data_dir made of a backup, while the service is stopped.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::node::NodeError;
+use crate::node::backups;
+
+/// What `restore` is told.
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The archive that AdminService/Backup wrote. All of it is checked before anything is written.
+    #[arg(long, value_name = "ARCHIVE", required_unless_present = "unfence", conflicts_with = "unfence")]
+    from: Option<PathBuf>,
+    /// The data_dir to make. One that has a store already is refused.
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+    /// Lifts the fence of a restored data_dir. Only once the original is certain never to run again: both would send what
+    /// the original had planned.
+    #[arg(long)]
+    unfence: bool,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: RestoreArgs) -> Result<ExitCode, NodeError> {
+    let to = args.to.display().to_string();
+    let told = match &args.from {
+        Some(from) => {
+            let restored = backups::restore(from, &args.to).await?;
+            format!(
+                "restored {} records of {} bytes into {to}, which is fenced: when the original is certain never to run \
+                 again, lift the fence with `softstake restore --unfence --to {to}`",
+                restored.records, restored.bytes
+            )
+        }
+        None => {
+            backups::unfence(&args.to).await?;
+            format!("the fence of {to} is lifted; after the start, Reconcile every pool before anything else")
+        }
+    };
+    writeln!(io::stdout(), "{told}")
+        .map_err(|error| NodeError::Io { what: "writing the outcome".to_owned(), error })?;
+    Ok(ExitCode::SUCCESS)
+}
