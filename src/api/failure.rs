@@ -52,6 +52,7 @@ impl From<Refusal> for ApiError {
             | Reason::UnknownPayout
             | Reason::UnknownApproval => Self::NotFound(problem),
             Reason::AlreadyExists | Reason::RequestIdReused | Reason::SequenceReused => Self::AlreadyExists(problem),
+            Reason::OwnProposal => Self::Denied(problem),
             Reason::SnapshotTooLarge => Self::TooLarge(problem),
             Reason::Overloaded => Self::Overloaded { message: problem.message, retry_after: RETRY_AFTER },
             // The same events are taken once the period is open.
@@ -99,6 +100,7 @@ mod tests {
             (Reason::RequestIdReused, Code::AlreadyExists),
             (Reason::SequenceGap, Code::FailedPrecondition),
             (Reason::InvalidValue, Code::InvalidArgument),
+            (Reason::OwnProposal, Code::PermissionDenied),
             (Reason::EtagMismatch, Code::FailedPrecondition),
             (Reason::Overloaded, Code::ResourceExhausted),
             (Reason::SnapshotTooLarge, Code::ResourceExhausted),

@@ -103,8 +103,9 @@ impl App {
         Ok((Once::First, record))
     }
 
-    /// Approves what was proposed under a number, by the hash of what is applied, once, and carries it out. What it does
-    /// is computed again: where that changed, the proposal lapses.
+    /// Approves what another principal proposed under a number, by the hash of what is applied, once, and carries it out.
+    /// What it does is computed again: where that changed, the proposal lapses. Where nobody is asked who they are, nobody
+    /// can be told from another, and the second person is not enforced.
     pub async fn approve(
         &self,
         request: &Request,
@@ -120,6 +121,11 @@ impl App {
         if record.state != ApprovalState::Pending {
             let message = format!("approval {number} waits no more; ListApprovals says where it stands");
             return Err(AppError::refused(Reason::WrongState, message));
+        }
+        if record.proposed_by == request.caller.principal.as_str() && !request.caller.is_local() {
+            let message =
+                format!("{} proposed approval {number}; another principal has to approve it", record.proposed_by);
+            return Err(AppError::refused(Reason::OwnProposal, message));
         }
         if record.content_hash != hash {
             let message = "the hash is not the one of what is applied; read the approval again and decide again";

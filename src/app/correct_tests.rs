@@ -2,6 +2,8 @@ use super::super::distribute::tests::rig::{LENGTH, Rig, account, at, units};
 use super::*;
 use crate::app::ingest::PUT_BALANCE;
 use crate::book::{EventBatch, EventPool, FeedEvent};
+use crate::domain::caller::Caller;
+use crate::domain::ids::Principal;
 use crate::domain::policy::ReleaseLimits;
 
 async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result<ApprovalRecord, AppError> {
@@ -11,8 +13,13 @@ async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result
     proposed.map(|(_, record)| record)
 }
 
+/// A request of somebody else than who proposes.
+fn second_person(rig: &mut Rig) -> Request {
+    Request { caller: Caller { principal: Principal::new("second").unwrap(), peer: "".into() }, ..rig.request() }
+}
+
 async fn approve(rig: &mut Rig, record: &ApprovalRecord) -> Result<ApprovalRecord, AppError> {
-    let (request, app) = (rig.request(), rig.app.clone());
+    let (request, app) = (second_person(rig), rig.app.clone());
     let approved = rig.drive(app.approve(&request, record.number, record.content_hash)).await;
     approved.map(|(_, record)| record)
 }
@@ -107,7 +114,7 @@ async fn an_approval_that_the_book_overtook_is_answered_the_same_each_time() {
     // It stands in the queue before the correction, and is not in the book when that is computed.
     let batch = EventBatch { source: PUT_BALANCE, first_sequence: 4, events: vec![event], watermark: None };
     drop(rig.app.sender.submit_events(batch).unwrap());
-    let (request, app) = (rig.request(), rig.app.clone());
+    let (request, app) = (second_person(&mut rig), rig.app.clone());
     let mut answers = Vec::new();
     for _ in 0..2 {
         let answer = rig.drive(app.approve(&request, proposed.number, proposed.content_hash)).await;
@@ -117,6 +124,18 @@ async fn an_approval_that_the_book_overtook_is_answered_the_same_each_time() {
     assert_eq!(answers[0], answers[1]);
     let stands = rig.app.approval(proposed.number).await.unwrap();
     assert_eq!((stands.state, stands.sequence), (ApprovalState::Lapsed, 1));
+}
+
+#[tokio::test]
+async fn whoever_proposed_it_cannot_approve_it() {
+    let mut rig = half_past_one().await;
+    let proposed = propose(&mut rig, "bob", 3_000, LENGTH - 100).await.unwrap();
+    let (own, app) = (rig.request(), rig.app.clone());
+    let refused = rig.drive(app.approve(&own, proposed.number, proposed.content_hash)).await;
+    assert_eq!(reason(refused), Reason::OwnProposal);
+    assert_eq!(rig.app.approval(proposed.number).await.unwrap(), proposed, "and it still waits");
+    let approved = approve(&mut rig, &proposed).await.unwrap();
+    assert_eq!((approved.state, approved.approved_by.as_str()), (ApprovalState::Approved, "second"));
 }
 
 #[tokio::test]

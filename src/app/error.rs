@@ -51,6 +51,8 @@ pub enum Reason {
     WrongState,
     /// The hash is not the one of the distribution.
     HashMismatch,
+    /// Whoever proposed it can't approve it.
+    OwnProposal,
     /// The acknowledgement leaves a gap or goes past what was released.
     AckOutOfRange,
     /// The etag is not the current one.
@@ -100,6 +102,7 @@ stable_names!(
         Self::PeriodNotEnded => "PERIOD_NOT_ENDED",
         Self::WrongState => "WRONG_STATE",
         Self::HashMismatch => "HASH_MISMATCH",
+        Self::OwnProposal => "OWN_PROPOSAL",
         Self::AckOutOfRange => "ACK_OUT_OF_RANGE",
         Self::EtagMismatch => "ETAG_MISMATCH",
         Self::ArchiveTooShort => "ARCHIVE_TOO_SHORT",

@@ -31,6 +31,11 @@ impl Caller {
         Self { principal: Principal::fixed(LOCAL), peer: peer.into() }
     }
 
+    /// Whether it is everyone who reaches that address: one of them can't be told from another.
+    pub fn is_local(&self) -> bool {
+        self.principal.as_str() == LOCAL
+    }
+
     /// One that has not shown who it is, for the record of its refusal.
     pub fn unknown(peer: &str) -> Self {
         Self { principal: Principal::fixed(UNKNOWN), peer: peer.into() }

@@ -169,7 +169,11 @@ pub(super) struct Call {
 
 impl Call {
     fn request(&self, body: &Ask) -> Request {
-        Request::new(self.ask.method(), self.id.clone(), Caller::service(), format!("{body:?}").as_bytes())
+        let caller = match self.ask {
+            Ask::ApproveCorrection { .. } => Caller::local("the second person"),
+            _ => Caller::service(),
+        };
+        Request::new(self.ask.method(), self.id.clone(), caller, format!("{body:?}").as_bytes())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::app::enrol::{self, Enrol};
 use crate::app::snapshot::{SnapshotHead, SnapshotStep};
 use crate::book::{EventBatch, EventPool, EventsOutcome, FeedEvent};
 use crate::domain::amount::BaseUnits;
+use crate::domain::caller::Caller;
 use crate::domain::effect::EffectKey;
 use crate::domain::enrolment::Decision;
 use crate::domain::fixed_apr::AnnualRate;
@@ -246,7 +247,8 @@ impl World {
                 self.effect(EffectKind::Matured { validator, amount: units(amount) }).await;
             }
             Act::Correct { who, balance, ago } => {
-                let (ask, approve, app) = (self.rig.request(), self.rig.request(), self.rig.app.clone());
+                let (ask, mut approve, app) = (self.rig.request(), self.rig.request(), self.rig.app.clone());
+                approve.caller = Caller::local("the second person");
                 let asset = self.rig.pool.record.asset.clone();
                 let second = at((self.now - ago).max(0));
                 let correct = app.correct_balance(&ask, (account(&name(who)), asset), units(balance), second, "");
