@@ -57,7 +57,7 @@ async fn what_differs_in_frozen_periods_goes_into_the_open_one_once() {
     assert_eq!((proposed.number, proposed.state), (1, ApprovalState::Pending));
     assert_eq!(weight(&rig, "alice").await, 500 * 1_800, "nothing happens before the approval");
     let made = approve(&mut rig, &proposed).await.unwrap();
-    assert_eq!((made.state, made.approved_by.as_str(), made.sequence), (ApprovalState::Approved, "softstake", 1));
+    assert_eq!((made.state, made.approved_by.as_str(), made.sequence), (ApprovalState::Approved, "second", 1));
     assert_eq!(weight(&rig, "alice").await, 500 * 1_800 - 600 * 1_200);
     assert_eq!(reason(approve(&mut rig, &proposed).await), Reason::WrongState);
     // What was corrected is corrected again: from 900 on to 700.
