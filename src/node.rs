@@ -10,6 +10,7 @@ mod custody;
 pub mod dev_certs;
 mod driver;
 mod listener;
+mod refusals;
 mod serving;
 mod settings;
 mod simulation;
@@ -49,10 +50,11 @@ use crate::telemetry::{Format, Health, Metrics, Readiness, TelemetryError};
 pub use self::listener::Address;
 
 use self::backups::BackupFolder;
-use self::credentials::{LoggedRefusals, Reloader};
+use self::credentials::Reloader;
 use self::custody::CustodyDesk;
 use self::driver::Driver;
 use self::listener::{Handshakes, TlsSlot};
+use self::refusals::Recorder;
 use self::simulation::SimulatedWorld;
 use self::tasks::BookTasks;
 
@@ -125,6 +127,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     readiness: Readiness,
     reloader: Arc<Reloader>,
+    recorder: Recorder,
     drain: Duration,
     /// Cuts every connection.
     cut: CancellationToken,
@@ -295,10 +298,12 @@ impl Node {
         let (listener, address) = listener::listen(&config.listen, tls.clone(), handshakes).await?;
         let calendar = SystemClock::new();
         let now = Arc::new(move || UnixSeconds::new(calendar.now_ms().div_euclid(1_000)));
-        let access = Arc::new(Access::new(credentials.admission, now, Box::new(LoggedRefusals)));
+        let (refusals, recorder) = Recorder::start(app.clone());
+        let access = Arc::new(Access::new(credentials.admission, now, Box::new(refusals)));
         let reloader = Arc::new(Reloader::new(config.clone(), access.clone(), tls, credentials.seen));
         metrics.register(|registry| {
             access.register(registry);
+            recorder.register(registry);
             reloader.register(registry);
         });
         if config.identity.is_some() {
@@ -317,7 +322,20 @@ impl Node {
         readiness.set(Health::Serving);
         let drain = Duration::from_millis(config.limits.drain_timeout_ms);
         let book = book_tasks;
-        Ok(Self { address, metrics_address, stop, readiness, reloader, drain, cut, guard, unread, book, tasks })
+        Ok(Self {
+            address,
+            metrics_address,
+            stop,
+            readiness,
+            reloader,
+            recorder,
+            drain,
+            cut,
+            guard,
+            unread,
+            book,
+            tasks,
+        })
     }
 
     /// Reads the identity and TLS files again, as SIGHUP does: they hold from the next call and the next connection on. Files
@@ -339,7 +357,9 @@ impl Node {
             tracing::warn!("the drain time ran out; what was still open is cut off");
             self.tasks.shutdown().await;
         }
+        // What was refused until now is written down while the store is open.
         self.reloader.finish();
+        self.recorder.stop().await;
         self.cut.cancel();
         self.unread.abort();
         self.book.stop().await;

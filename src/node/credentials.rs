@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use super::NodeError;
 use super::listener::TlsSlot;
 use crate::api::access::identities::{Identities, sha256};
-use crate::api::access::refusals::{Refusal, RefusalLog};
 use crate::api::access::{Access, Admission};
 use crate::config::{Config, IdentitySettings, TlsSettings};
 
@@ -36,17 +35,6 @@ pub(super) struct Credentials {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// The SHA-256 of all that was read.
     pub(super) seen: [u8; 32],
-}
-
-/// Refusals go to the log.
-pub(super) struct LoggedRefusals;
-
-impl RefusalLog for LoggedRefusals {
-    fn refused(&self, refusal: Refusal) {
-        let Refusal { principal, peer, call, reason, count } = refusal;
-        let principal = principal.as_ref().map_or("", |principal| principal.as_str());
-        tracing::warn!(principal, %peer, call, reason, count, "refused a caller");
-    }
 }
 
 fn setting(key: &str, path: &Path, problem: impl std::fmt::Display) -> NodeError {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
 use softstake::api::access::identities::sha256;
 use softstake::api::access::table::Role;
 use softstake::clock::{Clock, SystemClock};
@@ -53,6 +54,12 @@ tokens = [
         ));
     }
     text
+}
+
+/// The SHA-256 of a certificate, as openssl writes it.
+pub fn fingerprint(pair: &Pair) -> String {
+    let pem = rustls::pki_types::CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+    sha256(&pem).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 /// A running server with TLS and an identity file.

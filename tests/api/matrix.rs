@@ -1,6 +1,7 @@
 //! Every call by every role with every kind of credential, over TLS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -10,7 +11,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::guarded::{Guarded, attempt, old_token, send, token};
+use crate::guarded::{Guarded, attempt, fingerprint, identity, old_token, send, token};
 use crate::surface::scrape;
 
 /// Who may call what, for a person to read when it changes.
@@ -181,4 +182,66 @@ async fn a_probe_needs_no_credential_and_everything_beside_it_does() {
         attempt(&bare, path, Some(&known), streams).await.unwrap();
     }
     server.node.stop().await;
+}
+
+/// What the audit log says of refused calls: who, which call, and why, each from this machine.
+async fn refusals(server: &Guarded) -> BTreeSet<(String, String, String)> {
+    let channel = server.connect(Some(&server.pair(Role::Approver))).await;
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+    let listed = v1::ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
+    let events = admin.list_audit_events(listed).await.unwrap().into_inner().audit_events;
+    let refused = events.into_iter().filter(|event| event.refused_count > 0);
+    let told = refused.map(|event| {
+        assert!(event.peer.starts_with("127.0.0.1:") && event.request_id.is_empty(), "{event:?}");
+        (event.principal, event.method, event.refusal_reason)
+    });
+    told.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_credential_leaves_an_audit_record_and_no_effect() {
+    let (server, strangers) = (Guarded::start("").await, Guarded::start("").await);
+    let pause = v1::PausePoolRequest { request_id: "r".into(), name: "pools/atom".into(), reason: "because".into() };
+    let path = "/softstake.v1.AdminService/PausePool";
+    let method = "softstake.v1.AdminService/PausePool";
+    let mut expected = BTreeSet::new();
+    let mut expect = |principal: &str, reason: &str| expected.insert((principal.into(), method.into(), reason.into()));
+    for way in ways(&server, &strangers, Role::Operator).await {
+        let Some(reason) = way.refused else { continue };
+        send(&way.channel, path, way.header.as_deref(), false, pause.clone()).await.expect_err(way.what);
+        // Only of a token that is over is it known whose it was.
+        expect(if reason == "TOKEN_EXPIRED" { "the-operator" } else { "unknown" }, reason);
+    }
+    let bare = server.connect(None).await;
+    let reader = format!("Bearer {}", token(Role::Reader));
+    send(&bare, path, Some(&reader), false, pause.clone()).await.unwrap_err();
+    expect("the-reader", "ROLE_MISSING");
+    // Revoked while its connection is open, by its fingerprint.
+    let operator = server.pair(Role::Operator);
+    let shown = server.connect(Some(&operator)).await;
+    server.write(
+        "identity.toml",
+        &format!("revoked_certificates = [\"{}\"]\n{}", fingerprint(&operator), identity(&Role::ALL)),
+    );
+    server.node.reload().unwrap();
+    send(&shown, path, None, false, pause).await.unwrap_err();
+    expect("unknown", "CREDENTIALS_REVOKED");
+
+    let recorded = tokio::time::timeout(Duration::from_secs(20), async {
+        while refusals(&server).await != expected {
+            tokio::task::yield_now().await;
+        }
+    });
+    if recorded.await.is_err() {
+        assert_eq!(refusals(&server).await, expected, "each kind of refusal leaves its record");
+    }
+    let mut pools =
+        v1::pool_service_client::PoolServiceClient::new(server.connect(Some(&server.pair(Role::Reader))).await);
+    let pool =
+        pools.get_pool(v1::GetPoolRequest { name: "pools/atom".into() }).await.unwrap().into_inner().pool.unwrap();
+    assert_eq!(pool.state(), v1::PoolState::Active, "none of them had an effect");
+    let metrics = scrape(server.node.metrics_address).await;
+    assert!(metrics.contains("softstake_refusals_unrecorded_total 0\n"), "{metrics}");
+    server.node.stop().await;
+    strangers.node.stop().await;
 }

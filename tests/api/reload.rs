@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use softstake::api::access::identities::sha256;
 use softstake::api::access::table::Role;
 use softstake::client::{BearerToken, Client, ClientError, Options, Tls};
 use softstake::config::Config;
@@ -15,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::guarded::{Guarded, attempt, identity, token};
+use crate::guarded::{Guarded, attempt, fingerprint, identity, token};
 use crate::harness::Setup;
 use crate::surface::scrape;
 
@@ -75,10 +74,7 @@ async fn who_is_taken_out_of_the_file_is_refused_at_the_next_call_of_an_open_con
     told.await.expect("a stream that may go on hears of changes");
 
     // By fingerprint: the certificate alone is refused, and refuses whatever is shown beside it.
-    let pem: rustls::pki_types::CertificateDer<'_> =
-        rustls::pki_types::pem::PemObject::from_pem_slice(operator.cert.as_bytes()).unwrap();
-    let fingerprint: Vec<String> = sha256(&pem).iter().map(|byte| format!("{byte:02X}")).collect();
-    let revoked = format!("revoked_certificates = [\"{}\"]\n{}", fingerprint.join(":"), identity(&Role::ALL));
+    let revoked = format!("revoked_certificates = [\"{}\"]\n{}", fingerprint(&operator), identity(&Role::ALL));
     server.write("identity.toml", &revoked);
     server.node.reload().unwrap();
     assert_eq!(list(&of_operator, None).await, "CREDENTIALS_REVOKED");
