@@ -91,6 +91,8 @@ pub(super) enum Ask {
     ApproveCorrection {
         number: u64,
         hash: [u8; 32],
+        /// Whether whoever proposed it approves it, which is always refused.
+        own: bool,
     },
     Accept {
         pool: usize,
@@ -170,7 +172,7 @@ pub(super) struct Call {
 impl Call {
     fn request(&self, body: &Ask) -> Request {
         let caller = match self.ask {
-            Ask::ApproveCorrection { .. } => Caller::local("the second person"),
+            Ask::ApproveCorrection { own: false, .. } => Caller::local("the second person"),
             _ => Caller::service(),
         };
         Request::new(self.ask.method(), self.id.clone(), caller, format!("{body:?}").as_bytes())
@@ -219,7 +221,10 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
             let balance = BaseUnits::new(balance).unwrap_or(BaseUnits::MAX);
             app.correct_balance(request, what, balance, at, "simulated").await.map(|(once, _)| once)
         }
-        Ask::ApproveCorrection { number, hash } => app.approve(request, number, hash).await.map(|(once, _)| once),
+        Ask::ApproveCorrection { number, hash, own } => match app.approve(request, number, hash).await? {
+            _ if own => Err(AppError::Broken(format!("approval {number} was given by whoever proposed it"))),
+            (once, _) => Ok(once),
+        },
         Ask::Accept { pool: of, hash } => app.accept_differences(request, &*pool(of)?, hash, "looked at").await,
         Ask::Close { pool: of, index } => app.close_period(request, &*pool(of)?, index).await,
         Ask::Update { pool: of, etag, policy, settings } => {

@@ -272,7 +272,7 @@ impl World {
         done.map(|_| ())
     }
 
-    /// Approves what was proposed, sometimes with a hash that is not that of what is applied.
+    /// Approves what was proposed, sometimes with a hash that is not that of what is applied, or as its own proposer.
     async fn approve_corrections(&mut self) -> Result<(), Stop> {
         if !self.book.archive_for_ever {
             return Ok(());
@@ -285,14 +285,17 @@ impl World {
             let pool = self.names.pools.iter().position(|pool| *pool == asked.pool);
             let account = self.names.accounts.iter().position(|account| *account == asked.account);
             let (Some(pool), Some(account)) = (pool, account) else { continue };
-            let hash = if self.rng.below(8) == 0 { [0; 32] } else { record.content_hash };
+            let (hash, own) = match self.rng.below(8) {
+                0 => ([0; 32], false),
+                drawn => (record.content_hash, drawn == 1),
+            };
             let Some(holding) = self.ledger.holding(pool, account) else { continue };
             // Of two corrections that were proposed, the one of the later time counts, whichever is approved first.
             let before = holding.corrected;
             if before.is_none_or(|(at, _)| at <= asked.at) {
                 holding.corrected = Some((asked.at, asked.balance.get()));
             }
-            let state = self.ask(Ask::ApproveCorrection { number: record.number, hash }).await?;
+            let state = self.ask(Ask::ApproveCorrection { number: record.number, hash, own }).await?;
             if let (CallState::Refused(_), Some(holding)) = (state, self.ledger.holding(pool, account)) {
                 holding.corrected = before;
             }
@@ -419,7 +422,7 @@ impl World {
                 Ask::AckTransfer { pool, id, word: Acknowledgement::Rejected("unknown".to_owned()) }
             }
             3 => Ask::Approve { pool, period, revision: 1, hash },
-            4 if self.rng.below(2) == 0 => Ask::ApproveCorrection { number: 9_999, hash: [0; 32] },
+            4 if self.rng.below(2) == 0 => Ask::ApproveCorrection { number: 9_999, hash: [0; 32], own: false },
             4 => Ask::Close { pool, index: period },
             5 => {
                 let id = ValidatorId::new("nobody").map_err(Problem::of)?;
