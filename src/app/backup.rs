@@ -54,8 +54,12 @@ impl App {
 
     /// Writes the archive `name`, once, while everything goes on: it has every change that was answered before this was
     /// called. One backup is written at a time; others wait. A call that was cut off leaves an archive that is whole or
-    /// none.
-    pub async fn back_up(&self, request: &Request, name: &str) -> Result<Once, AppError> {
+    /// none. What was written is said where this call wrote it; of an earlier one, [`App::backed_up`] says it.
+    pub async fn back_up(
+        &self,
+        request: &Request,
+        name: &str,
+    ) -> Result<(Once, Option<(Archive, UnixSeconds)>), AppError> {
         let archives = self.archives()?;
         if !is_archive_name(name) {
             let message = "it has to be 1 to 128 letters, digits, hyphens, dots or underscores, not beginning with a dot \
@@ -64,7 +68,7 @@ impl App {
         }
         let _guard = self.backups.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            return Ok(repeated);
+            return Ok((repeated, None));
         }
         let (began, at) = (self.clock.now_ms(), self.now());
         let written = async {
@@ -81,10 +85,10 @@ impl App {
         let note = Note::of(format!("backups/{name}"), summary).changed("", format!("blake3={hash}"));
         self.commit_marked(request, Vec::new(), Batch::new(PartitionId::SERVICE), at, note).await?;
         self.metrics.backed_up(at, self.clock.now_ms() - began, archive.bytes);
-        Ok(Once::First)
+        Ok((Once::First, Some((archive, at))))
     }
 
-    /// What a backup that was carried out has written, and the time that it is consistent for.
+    /// What a backup that was carried out has written, and the time that it is consistent for. Reads all of it.
     pub async fn backed_up(&self, request: &Request, name: &str) -> Result<(Archive, UnixSeconds), AppError> {
         let mark = self.store.get(PartitionId::SERVICE, &request.key()).await?;
         let mark = mark.ok_or_else(|| AppError::lost(format!("mark of the backup {name}")))?;

@@ -1,6 +1,5 @@
 //! Backups: the folder of archives of a running service, and a store made of one while it is stopped.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::audit_log::Note;
 use crate::domain::caller::Caller;
 use crate::domain::time::UnixSeconds;
-use crate::store::sled::{self, ArchiveError, SledStore};
+use crate::store::sled::{self, ArchiveError, BackupReport, SledStore};
 
 use super::NodeError;
 use super::audit_log::open_stopped;
@@ -48,19 +47,9 @@ impl Archives for BackupFolder {
 
     async fn check(&self, name: &str) -> Result<Archive, AppError> {
         let path = self.folder.join(name);
-        let read = move || {
-            let report = sled::check(&path).map_err(not_written)?;
-            let mut hasher = blake3::Hasher::new();
-            let file = File::open(&path).map_err(not_written)?;
-            std::io::copy(&mut std::io::BufReader::new(file), &mut hasher).map_err(not_written)?;
-            Ok(Archive {
-                path: path.display().to_string(),
-                bytes: report.bytes,
-                records: report.summary.records,
-                hash: *hasher.finalize().as_bytes(),
-            })
-        };
-        tokio::task::spawn_blocking(read).await.map_err(not_written)?
+        let read = tokio::task::spawn_blocking(move || sled::check(&path));
+        let BackupReport { path, bytes, hash, summary } = read.await.map_err(not_written)?.map_err(not_written)?;
+        Ok(Archive { path: path.display().to_string(), bytes, records: summary.records, hash })
     }
 }
 

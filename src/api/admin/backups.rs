@@ -14,9 +14,13 @@ use crate::pb::v1;
 pub async fn back_up(app: Arc<App>, caller: Caller, body: v1::BackupRequest) -> Result<v1::BackupResponse, ApiError> {
     let (id, name) = (id(&body.request_id), field::text(&Path::of("archive"), &body.archive, 1..=128)).together()?;
     let request = request("AdminService/Backup", id, caller, &body);
-    let once = app.back_up(&request, &name).await?;
+    let (once, written) = app.back_up(&request, &name).await?;
     let present = async {
-        let (archive, at) = app.backed_up(&request, &name).await?;
+        // A repeat of a call that died before it had an answer: what that one wrote.
+        let (archive, at) = match written {
+            Some(written) => written,
+            None => app.backed_up(&request, &name).await?,
+        };
         Ok(v1::BackupResponse {
             path: archive.path,
             size_bytes: archive.bytes,

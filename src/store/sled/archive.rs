@@ -82,10 +82,10 @@ impl ArchiveError {
 
 /// What stands at the end of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trailer {
-    pub(super) blocks: u64,
-    pub(super) changes: u64,
-    pub(super) summary: Summary,
+struct Trailer {
+    blocks: u64,
+    changes: u64,
+    summary: Summary,
 }
 
 impl Trailer {
@@ -103,6 +103,17 @@ impl Trailer {
         let (applied, records, checksums) = (next(), next(), next());
         Self { blocks, changes, summary: Summary { applied, records, checksums, ..Summary::default() } }
     }
+}
+
+/// An archive that was written or read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// What it gives.
+    pub(super) summary: Summary,
+    /// The bytes of the file.
+    pub(super) bytes: u64,
+    /// BLAKE3 of the file, its own hash at the end included.
+    pub(super) hash: [u8; HASH],
 }
 
 fn block_checksum(number: u64, payload: &[u8]) -> u32 {
@@ -177,7 +188,7 @@ impl Writer {
     }
 
     /// Ends the archive and makes it durable.
-    pub(super) fn finish(mut self, summary: Summary) -> Result<(Trailer, u64), ArchiveError> {
+    pub(super) fn finish(mut self, summary: Summary) -> Result<Whole, ArchiveError> {
         if !self.payload.is_empty() {
             self.end_block()?;
         }
@@ -189,7 +200,7 @@ impl Writer {
         let path = self.path;
         let file = self.file.into_inner().map_err(|error| ArchiveError::io(&path)(error.into_error()))?;
         file.sync_all().map_err(ArchiveError::io(&path))?;
-        Ok((trailer, self.bytes))
+        Ok(Whole { summary, bytes: self.bytes, hash: *self.hasher.finalize().as_bytes() })
     }
 }
 
@@ -199,7 +210,7 @@ impl Writer {
 pub(super) fn read(
     path: &Path,
     mut each: impl FnMut(Change) -> Result<(), ArchiveError>,
-) -> Result<Trailer, ArchiveError> {
+) -> Result<Whole, ArchiveError> {
     let file = File::open(path).map_err(ArchiveError::io(path))?;
     let mut reader = Reader { path, file: BufReader::new(file), hasher: blake3::Hasher::new(), at: 0 };
     if reader.take::<16>()? != *MAGIC {
@@ -258,7 +269,7 @@ pub(super) fn read(
     if reader.file.read(&mut more).map_err(ArchiveError::io(path))? > 0 {
         return Err(reader.damaged("there is more after the end"));
     }
-    Ok(trailer)
+    Ok(Whole { summary: trailer.summary, bytes: reader.at, hash: *reader.hasher.finalize().as_bytes() })
 }
 
 struct Reader<'a> {

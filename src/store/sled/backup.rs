@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::archive::{self, ArchiveError, Writer};
+use super::archive::{self, ArchiveError, Whole, Writer};
 use super::{Captured, Request, Shared, SledOptions, SledStore, Summary, frame, guards, open, stopped, unreadable};
 use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, StoreError};
 
@@ -30,6 +30,8 @@ pub struct BackupReport {
     pub path: PathBuf,
     /// The bytes of the archive.
     pub bytes: u64,
+    /// BLAKE3 of the archive.
+    pub hash: [u8; 32],
     /// The records, the sum of their checksums, and the batch they are as of.
     pub summary: Summary,
 }
@@ -93,10 +95,10 @@ pub(super) fn backup_with(
     if let Some(why) = &shared.read().failed {
         return Err(ArchiveError::Store(StoreError::Fatal(why.clone())));
     }
-    let (_, bytes) = writer.finish(summary)?;
+    let Whole { bytes, hash, summary } = writer.finish(summary)?;
     fs::rename(&unfinished, path).map_err(ArchiveError::io(path))?;
     sync_parent(path)?;
-    Ok(BackupReport { path: path.to_owned(), bytes, summary })
+    Ok(BackupReport { path: path.to_owned(), bytes, hash, summary })
 }
 
 fn begin(shared: &Shared) -> Result<Capture<'_>, ArchiveError> {
@@ -177,9 +179,8 @@ impl Walk {
 
 /// Reads all of an archive and holds it against its checksums and its hash. Blocks.
 pub fn check(archive: &Path) -> Result<BackupReport, ArchiveError> {
-    let trailer = archive::read(archive, |_| Ok(()))?;
-    let bytes = fs::metadata(archive).map_err(ArchiveError::io(archive))?.len();
-    Ok(BackupReport { path: archive.to_owned(), bytes, summary: trailer.summary })
+    let Whole { bytes, hash, summary } = archive::read(archive, |_| Ok(()))?;
+    Ok(BackupReport { path: archive.to_owned(), bytes, hash, summary })
 }
 
 /// Makes a store in `directory` of an archive, after checking all of the archive. Blocks.
@@ -187,7 +188,7 @@ pub fn check(archive: &Path) -> Result<BackupReport, ArchiveError> {
 /// The store is fenced: it opens only after [`super::unfence`]. Two stores of one origin would both send what the
 /// origin has planned.
 pub fn restore(archive: &Path, directory: &Path) -> Result<BackupReport, ArchiveError> {
-    let trailer = archive::read(archive, |_| Ok(()))?;
+    let whole = archive::read(archive, |_| Ok(()))?;
     if directory.try_exists().map_err(ArchiveError::io(directory))? {
         return Err(ArchiveError::Exists(directory.to_owned()));
     }
@@ -211,18 +212,17 @@ pub fn restore(archive: &Path, directory: &Path) -> Result<BackupReport, Archive
         open::open_fenced(&unfinished, SledOptions { verify: true, ..SledOptions::default() }, Box::new(|_| Ok(())))?;
     let summary = reopened.summary();
     drop(reopened);
-    if !summary.same_records(&trailer.summary) {
+    if !summary.same_records(&whole.summary) {
         return Err(ArchiveError::Damaged {
             path: archive.to_owned(),
             at: 0,
-            what: format!("it gives {} records and says {}", summary.records, trailer.summary.records),
+            what: format!("it gives {} records and says {}", summary.records, whole.summary.records),
         });
     }
     guards::sync_everything(&unfinished).map_err(ArchiveError::io(&unfinished))?;
     fs::rename(&unfinished, directory).map_err(ArchiveError::io(directory))?;
     sync_parent(directory)?;
-    let bytes = fs::metadata(archive).map_err(ArchiveError::io(archive))?.len();
-    Ok(BackupReport { path: directory.to_owned(), bytes, summary })
+    Ok(BackupReport { path: directory.to_owned(), bytes: whole.bytes, hash: whole.hash, summary })
 }
 
 struct Load<'a> {

@@ -25,6 +25,8 @@ async fn a_backup_comes_back_and_is_fenced_at_first() {
     let report = store.backup(&archive).await.unwrap();
     assert!(report.summary.same_records(&store.summary()));
     assert_eq!(report.bytes, fs::metadata(&archive).unwrap().len());
+    let hash = *blake3::hash(&fs::read(&archive).unwrap()).as_bytes();
+    assert_eq!((report.hash, super::super::check(&archive).unwrap().hash), (hash, hash), "as written, and as read");
     assert!(matches!(store.backup(&archive).await, Err(ArchiveError::Exists(_))));
 
     let directory = root.path().join("restored");
