@@ -12,6 +12,7 @@ use super::{Api, answer, caller_of, detached, failure, render, request, show, sp
 use crate::app::pay::{MAX_REJECTED, Payout, RejectedAck};
 use crate::app::records::DistributionRecord;
 use crate::app::{App, Pool};
+use crate::domain::ids::{AssetId, PoolId};
 use crate::domain::payout::SetHash;
 use crate::domain::period::{PeriodBounds, PeriodIndex};
 use crate::pb::v1;
@@ -23,8 +24,8 @@ const STREAM: &str = "PayoutService/StreamPayouts";
 const DEFAULT_BATCH: usize = 1_000;
 const MAX_BATCH: usize = 10_000;
 
-/// What a payout takes in memory while it waits to be read, about.
-const PAYOUT_BYTES: usize = 256;
+/// What a payout takes in memory while it waits to be read, at most: a test builds the largest.
+const PAYOUT_BYTES: usize = 640;
 
 /// How many distributions are looked for at once.
 const PER_READ: usize = 16;
@@ -226,12 +227,7 @@ fn show_batch(
     payouts: &[Payout],
 ) -> v1::StreamPayoutsResponse {
     let (asset, simulated, period) = (&pool.record.asset, pool.record.simulated, bounds.name());
-    let payouts = payouts.iter().map(|payout| v1::PayoutItem {
-        name: names::show::payout(pool.id(), &period, &payout.account),
-        account: payout.account.to_string(),
-        amount: Some(show::amount(asset, payout.amount)),
-        simulated,
-    });
+    let payouts = payouts.iter().map(|payout| show_item(pool.id(), &period, asset, payout, simulated));
     v1::StreamPayoutsResponse {
         pool: names::show::pool(pool.id()),
         distribution: names::show::distribution(pool.id(), &period),
@@ -249,9 +245,39 @@ fn show_batch(
     }
 }
 
+fn show_item(pool: &PoolId, period: &str, asset: &AssetId, payout: &Payout, simulated: bool) -> v1::PayoutItem {
+    v1::PayoutItem {
+        name: names::show::payout(pool, period, &payout.account),
+        account: payout.account.to_string(),
+        amount: Some(show::amount(asset, payout.amount)),
+        simulated,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::amount::BaseUnits;
+    use crate::domain::ids::AccountId;
+
+    /// What an allocation takes beside what was asked for, on 64 bits.
+    const ALLOCATION_BYTES: usize = 16;
+
+    #[test]
+    fn the_room_of_a_payout_holds_the_largest() {
+        let longest = |letter: &str, bytes: usize| letter.repeat(bytes);
+        let pool = PoolId::new(&longest("p", PoolId::MAX_BYTES)).unwrap();
+        let asset = AssetId::new(&longest("A", AssetId::MAX_BYTES)).unwrap();
+        let account = AccountId::new(&longest("a", AccountId::MAX_BYTES)).unwrap();
+        let payout = Payout { index: 0, account, amount: BaseUnits::MAX };
+        let item = show_item(&pool, "20261122T130000Z", &asset, &payout, true);
+        let amount = item.amount.as_ref().unwrap();
+        let texts = [&item.name, &item.account, &amount.asset, &amount.base_units];
+        let held: usize = texts.iter().map(|text| text.capacity() + ALLOCATION_BYTES).sum();
+        let bytes = size_of::<v1::PayoutItem>() + held;
+        assert!(bytes <= PAYOUT_BYTES, "{bytes} bytes");
+        assert!(bytes > PAYOUT_BYTES / 2, "{bytes} bytes: so much room is for nothing");
+    }
 
     #[test]
     fn a_batch_has_a_size_of_its_own() {
