@@ -10,8 +10,11 @@ use x509_parser::extensions::GeneralName;
 use super::identities::{Hash, sha256};
 use crate::domain::time::UnixSeconds;
 
-/// For how long a chain that was verified is taken without another look: what expires is refused that much later at most.
-const VERIFIED_FOR_SECONDS: i64 = 10;
+/// For how long the verdict on a chain is taken without another look, for good or ill, while none of its times ends.
+const VERDICT_FOR_SECONDS: i64 = 10;
+
+/// The most certificates of a chain, the client's own included. To verify one takes up to a signature of each.
+pub const MAX_CHAIN: usize = 4;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -31,7 +34,19 @@ pub struct Certificate {
     pub fingerprint: Hash,
     /// Its subject alternative names, as `URI:…`, `DNS:…` or `email:…`.
     pub names: Vec<String>,
-    verified: Mutex<Option<(u64, UnixSeconds)>>,
+    /// When each of the chain is valid no more.
+    ends: Vec<UnixSeconds>,
+    verdict: Mutex<Option<Verdict>>,
+}
+
+/// What was found of a chain.
+#[derive(Clone, Copy)]
+struct Verdict {
+    /// By which issuers.
+    generation: u64,
+    at: UnixSeconds,
+    /// When it ends that it is good.
+    found: Result<Option<UnixSeconds>, Untrusted>,
 }
 
 /// Why a certificate is not taken.
@@ -41,32 +56,53 @@ pub enum Untrusted {
     Expired,
     /// None of the issuers has signed it for a client.
     Issuer,
+    /// It comes with more than [`MAX_CHAIN`] certificates, which are not looked at.
+    TooLong,
 }
 
 impl Certificate {
     /// The certificate at the front of `chain`; `None` without one.
-    pub fn new(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+    pub fn new(mut chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        // One past the most is kept, to tell that there were too many.
+        chain.truncate(MAX_CHAIN + 1);
         let first = chain.first()?;
         let fingerprint = sha256(first);
         let names = names(first);
-        Some(Self { chain, fingerprint, names, verified: Mutex::new(None) })
+        let ends = chain.iter().take(MAX_CHAIN).filter_map(|one| end(one)).collect();
+        Some(Self { chain, fingerprint, names, ends, verdict: Mutex::new(None) })
     }
 
-    /// Whether one of the issuers has signed it and its time is now. `generation` stands for the issuers: a look at the
-    /// same ones is not repeated for some seconds.
-    pub fn verify(&self, issuers: &dyn ClientCertVerifier, generation: u64, now: UnixSeconds) -> Result<(), Untrusted> {
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |(of, at): (u64, UnixSeconds)| {
-            of == generation && (0..VERIFIED_FOR_SECONDS).contains(&now.get().saturating_sub(at.get()))
+    /// Whether one of the issuers has signed it and its time is now, and when that will have to be asked again.
+    /// `generation` stands for the issuers: a look at the same ones is not repeated for some seconds, whatever came of it.
+    pub fn verify(
+        &self,
+        issuers: &dyn ClientCertVerifier,
+        generation: u64,
+        now: UnixSeconds,
+    ) -> Result<Option<UnixSeconds>, Untrusted> {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |last: &Verdict| {
+            last.generation == generation
+                && (0..VERDICT_FOR_SECONDS).contains(&now.get().saturating_sub(last.at.get()))
+                && !last.found.is_ok_and(|end| end.is_some_and(|end| end <= now))
         };
-        if verified.is_some_and(fresh) {
-            return Ok(());
+        if let Some(last) = verdict.filter(fresh) {
+            return last.found;
         }
-        *verified = None;
+        let found = self.look(issuers, now).map(|()| self.ends.iter().filter(|end| **end > now).min().copied());
+        *verdict = Some(Verdict { generation, at: now, found });
+        found
+    }
+
+    fn look(&self, issuers: &dyn ClientCertVerifier, now: UnixSeconds) -> Result<(), Untrusted> {
         let Some((first, others)) = self.chain.split_first() else { return Err(Untrusted::Issuer) };
+        if self.chain.len() > MAX_CHAIN {
+            return Err(Untrusted::TooLong);
+        }
         let seconds = u64::try_from(now.get()).unwrap_or_default();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        issuers.verify_client_cert(first, others, time).map_err(|error| match error {
+        let verified = issuers.verify_client_cert(first, others, time).map(|_| ());
+        verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(
                 rustls::CertificateError::Expired
                 | rustls::CertificateError::ExpiredContext { .. }
@@ -74,10 +110,14 @@ impl Certificate {
                 | rustls::CertificateError::NotValidYetContext { .. },
             ) => Untrusted::Expired,
             _ => Untrusted::Issuer,
-        })?;
-        *verified = Some((generation, now));
-        Ok(())
+        })
     }
+}
+
+/// The first second in which a certificate is valid no more.
+fn end(certificate: &[u8]) -> Option<UnixSeconds> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(UnixSeconds::new(parsed.validity().not_after.timestamp().saturating_add(1)))
 }
 
 /// The subject alternative names of a certificate that can stand for a principal.
@@ -101,12 +141,16 @@ impl fmt::Debug for Certificate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
         date_time_ymd,
     };
     use rustls::RootCertStore;
+    use rustls::client::danger::HandshakeSignatureValid;
     use rustls::server::WebPkiClientVerifier;
+    use rustls::server::danger::ClientCertVerified;
 
     use super::*;
 
@@ -152,19 +196,82 @@ mod tests {
         let authority = authority();
         let (issuers, certificate) = (issuers(&authority), signed(&authority, ExtendedKeyUsagePurpose::ClientAuth));
         let at = |seconds: i64| certificate.verify(issuers.as_ref(), 0, UnixSeconds::new(seconds));
-        assert_eq!(at(NOW.get()), Ok(()));
-        assert_eq!(at(END - 1), Ok(()));
-        assert_eq!(at(END + VERIFIED_FOR_SECONDS), Err(Untrusted::Expired));
+        let end = UnixSeconds::new(END + 1);
+        assert_eq!((at(NOW.get()), at(END)), (Ok(Some(end)), Ok(Some(end))));
+        assert_eq!(at(END + 1), Err(Untrusted::Expired), "to the second");
         assert_eq!(at(NOW.get() - 40 * 86_400), Err(Untrusted::Expired), "and before it has begun");
+    }
+
+    /// Issuers that count how often they are asked.
+    #[derive(Debug)]
+    struct Asked(Arc<dyn ClientCertVerifier>, AtomicUsize);
+
+    impl ClientCertVerifier for Asked {
+        fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+            self.0.root_hint_subjects()
+        }
+        fn verify_client_cert(
+            &self,
+            first: &CertificateDer<'_>,
+            others: &[CertificateDer<'_>],
+            now: UnixTime,
+        ) -> Result<ClientCertVerified, rustls::Error> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.verify_client_cert(first, others, now)
+        }
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls12_signature(message, certificate, signed)
+        }
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &rustls::DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls13_signature(message, certificate, signed)
+        }
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.0.supported_verify_schemes()
+        }
+    }
+
+    #[test]
+    fn a_forged_one_is_looked_at_once_in_some_seconds_and_a_long_chain_never() {
+        let (ours, theirs) = (authority(), authority());
+        let asked = Asked(issuers(&ours), AtomicUsize::new(0));
+        let forged = signed(&theirs, ExtendedKeyUsagePurpose::ClientAuth);
+        let at = |certificate: &Certificate, seconds: i64| {
+            certificate.verify(&asked, 0, UnixSeconds::new(NOW.get() + seconds))
+        };
+        for second in 0..VERDICT_FOR_SECONDS {
+            assert_eq!(at(&forged, second), Err(Untrusted::Issuer));
+        }
+        assert_eq!(asked.1.load(Ordering::Relaxed), 1);
+        assert_eq!(at(&forged, VERDICT_FOR_SECONDS), Err(Untrusted::Issuer));
+        assert_eq!(asked.1.load(Ordering::Relaxed), 2);
+
+        let good = signed(&ours, ExtendedKeyUsagePurpose::ClientAuth);
+        let chain = |length: usize| {
+            let padding = std::iter::repeat_n(theirs.der().clone(), length - 1);
+            Certificate::new(good.chain.iter().cloned().chain(padding).collect()).unwrap()
+        };
+        assert!(at(&chain(MAX_CHAIN), 0).is_ok());
+        assert_eq!(at(&chain(MAX_CHAIN + 1), 0), Err(Untrusted::TooLong));
+        assert_eq!(asked.1.load(Ordering::Relaxed), 3);
     }
 
     #[test]
     fn other_issuers_are_asked_anew_and_a_servers_certificate_is_no_clients() {
         let (ours, theirs) = (authority(), authority());
         let certificate = signed(&ours, ExtendedKeyUsagePurpose::ClientAuth);
-        assert_eq!(certificate.verify(issuers(&ours).as_ref(), 0, NOW), Ok(()));
+        assert!(certificate.verify(issuers(&ours).as_ref(), 0, NOW).is_ok());
         assert_eq!(certificate.verify(issuers(&theirs).as_ref(), 1, NOW), Err(Untrusted::Issuer));
-        assert_eq!(certificate.verify(issuers(&ours).as_ref(), 1, NOW), Ok(()), "a refusal is not remembered");
+        assert!(certificate.verify(issuers(&ours).as_ref(), 2, NOW).is_ok(), "a refusal is of those issuers alone");
         let server = signed(&ours, ExtendedKeyUsagePurpose::ServerAuth);
         assert_eq!(server.verify(issuers(&ours).as_ref(), 0, NOW), Err(Untrusted::Issuer));
     }

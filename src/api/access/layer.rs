@@ -1,21 +1,28 @@
 //! The judge in front of every service, health and reflection included.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-use super::Access;
 use super::certificate::Peer;
+use super::{Access, Admitted};
 use crate::api::status::ApiError;
+use crate::domain::time::UnixSeconds;
+
+/// How long a watched call rests between two looks at the calendar.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Puts [`Judged`] around the services.
 #[derive(Clone)]
@@ -36,9 +43,9 @@ pub struct Judged<S> {
     access: Arc<Access>,
 }
 
-impl<S, In> Service<Request<In>> for Judged<S>
+impl<S> Service<Request<Body>> for Judged<S>
 where
-    S: Service<Request<In>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -50,28 +57,25 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<In>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned();
         let path = request.uri().path().to_owned();
-        let (caller, held) = match self.access.admit(&path, peer.as_ref(), request.headers()) {
+        let admitted = match self.access.admit(&path, peer.as_ref(), request.headers()) {
             Ok(admitted) => admitted,
             Err(refused) => return Box::pin(async move { Ok(refused.response()) }),
         };
-        // What nobody is asked for is not judged again.
-        let open = caller.is_none();
-        if let Some(caller) = caller {
-            request.extensions_mut().insert(caller);
-        }
+        let Some(caller) = admitted.caller.clone() else {
+            // What nobody is asked for is not judged again.
+            return Box::pin(self.inner.call(request));
+        };
+        request.extensions_mut().insert(caller);
         let (access, headers) = (self.access.clone(), request.headers().clone());
-        let called = self.inner.call(request);
+        let call = Arc::new(Call { access, path, peer, headers, refused: Mutex::default() });
+        let asked = Watch::new(call.clone(), &admitted);
+        let called = self.inner.call(request.map(|body| Body::new(Asked { body, watch: asked })));
         Box::pin(async move {
-            let response = called.await?;
-            if open {
-                return Ok(response);
-            }
-            let over = Box::pin(held.over.clone().cancelled_owned());
-            let call = Call { access, path, peer, headers };
-            Ok(response.map(|body| Body::new(Watched { body, call, over, refused: false })))
+            let watch = Watch::new(call, &admitted);
+            Ok(called.await?.map(|body| Body::new(Watched { body, watch, refused: false })))
         })
     }
 }
@@ -82,26 +86,100 @@ struct Call {
     path: String,
     peer: Option<Peer>,
     headers: HeaderMap,
+    /// Why it may not go on any more. What it asks and what it is answered are watched each by itself: whichever finds out
+    /// tells the other, so that there is one refusal.
+    refused: Mutex<Option<ApiError>>,
+}
+
+/// A look at whether a call may still go on: it is judged again where the admission was exchanged or a credential has ended.
+struct Watch {
+    call: Arc<Call>,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When the credential ends, and until the next look at the calendar.
+    ends: Option<(UnixSeconds, Pin<Box<Sleep>>)>,
+}
+
+impl Watch {
+    fn new(call: Arc<Call>, admitted: &Admitted) -> Self {
+        let over = Box::pin(admitted.held.over.clone().cancelled_owned());
+        let ends = admitted.until.map(|until| (until, Box::pin(tokio::time::sleep(call.look_in(until)))));
+        Self { call, over, ends }
+    }
+
+    /// Ready once the call has to be judged again.
+    fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some((until, nap)) = &mut self.ends else { return Poll::Pending };
+        while nap.as_mut().poll(context).is_ready() {
+            if *until <= self.call.access.now() {
+                return Poll::Ready(());
+            }
+            *nap = Box::pin(tokio::time::sleep(self.call.look_in(*until)));
+        }
+        Poll::Pending
+    }
+
+    /// Why the call may not go on, if it may not.
+    fn judge(&mut self, context: &mut Context<'_>) -> Result<(), ApiError> {
+        let call = self.call.clone();
+        let mut refused = call.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = &*refused {
+            return Err(refused.clone());
+        }
+        while self.poll_due(context).is_ready() {
+            match call.access.admit(&call.path, call.peer.as_ref(), &call.headers) {
+                Ok(admitted) => *self = Self::new(call.clone(), &admitted),
+                Err(error) => {
+                    *refused = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Call {
+    /// How long to rest before the next look whether it is `until`: the calendar may be set meanwhile.
+    fn look_in(&self, until: UnixSeconds) -> Duration {
+        let left = until.get().saturating_sub(self.access.now().get());
+        Duration::from_secs(u64::try_from(left).unwrap_or_default()).clamp(SHORTEST_REST, LONGEST_REST)
+    }
+}
+
+/// What a caller asks, which ends where the caller is refused meanwhile: one that sends and reads no answer would else go on.
+struct Asked {
+    body: Body,
+    watch: Watch,
+}
+
+impl http_body::Body for Asked {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Err(refused) = self.watch.judge(context) {
+            return Poll::Ready(Some(Err(refused.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// An answer that ends where its caller is refused meanwhile: a stream may be open for days.
 struct Watched {
     body: Body,
-    call: Call,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    watch: Watch,
     refused: bool,
-}
-
-impl Watched {
-    /// Judges the call again where the admission was exchanged.
-    fn judge(&mut self, context: &mut Context<'_>) -> Result<(), ApiError> {
-        while self.over.as_mut().poll(context).is_ready() {
-            let Call { access, path, peer, headers } = &self.call;
-            let (_, held) = access.admit(path, peer.as_ref(), headers)?;
-            self.over = Box::pin(held.over.clone().cancelled_owned());
-        }
-        Ok(())
-    }
 }
 
 impl http_body::Body for Watched {
@@ -112,7 +190,7 @@ impl http_body::Body for Watched {
         if self.refused {
             return Poll::Ready(None);
         }
-        if let Err(refused) = self.judge(context) {
+        if let Err(refused) = self.watch.judge(context) {
             self.refused = true;
             // What the handler still had to say is dropped, and its stream ends with it.
             self.body = Body::empty();
@@ -127,5 +205,119 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+    use tonic_types::StatusExt;
+
+    use super::super::identities::{Identities, sha256};
+    use super::super::refusals::{Refusal, RefusalLog};
+    use super::*;
+    use crate::api::access::Admission;
+    use crate::api::status::refusal_in;
+
+    const NOW: UnixSeconds = UnixSeconds::new(1_800_000_000);
+    /// 90 seconds later.
+    const EXPIRES: &str = "2027-01-15T08:01:30Z";
+
+    #[derive(Clone, Default)]
+    struct Told(Arc<AtomicUsize>);
+
+    impl RefusalLog for Told {
+        fn refused(&self, _: Refusal) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn known(token: &str) -> Admission {
+        let hash: String = sha256(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = format!(
+            "[[principals]]\nname = \"ledger\"\nroles = [\"ledger\"]\ntokens = [{{ sha256 = \"{hash}\", expires = \"{EXPIRES}\" }}]"
+        );
+        Admission::Known { identities: Identities::parse(&file).unwrap(), issuers: None }
+    }
+
+    /// A feed that is open: what it is sent, what of it comes through, and its answer, which never says anything by itself.
+    struct Open {
+        access: Arc<Access>,
+        told: Told,
+        sends: mpsc::UnboundedSender<Result<Frame<Bytes>, Status>>,
+        asked: Body,
+        answer: Body,
+    }
+
+    async fn open() -> Open {
+        let began = Instant::now();
+        let now = move || UnixSeconds::new(NOW.get() + i64::try_from(began.elapsed().as_secs()).unwrap());
+        let told = Told::default();
+        let access = Arc::new(Access::new(known("good"), Arc::new(now), Box::new(told.clone())));
+        let (sends, sent) = mpsc::unbounded_channel();
+        let body = Body::new(StreamBody::new(UnboundedReceiverStream::new(sent)));
+        let request = Request::builder().uri("/softstake.v1.BalanceFeedService/StreamBalances");
+        let request = request.header("authorization", "Bearer good").body(body).unwrap();
+        let (keeps, mut kept) = mpsc::unbounded_channel();
+        let inner = tower::service_fn(move |request: Request<Body>| {
+            keeps.send(request.into_body()).unwrap();
+            let never = tokio_stream::pending::<Result<Frame<Bytes>, Status>>();
+            async { Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(never)))) }
+        });
+        let answer = AccessLayer(access.clone()).layer(inner).call(request).await.unwrap().into_body();
+        Open { access, told, sends, asked: kept.recv().await.unwrap(), answer }
+    }
+
+    fn reason(status: Option<Status>) -> String {
+        status.unwrap().get_error_details().error_info().unwrap().reason.clone()
+    }
+
+    /// Why the answer ends; `None` if it goes on for so long.
+    async fn ends_within(answer: &mut Body, seconds: u64) -> Option<String> {
+        let frame = tokio::time::timeout(Duration::from_secs(seconds), answer.frame()).await.ok()?;
+        let trailers = frame.unwrap().unwrap().into_trailers().unwrap();
+        assert!(answer.frame().await.is_none());
+        Some(reason(refusal_in(&trailers)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_its_credential_does() {
+        let mut open = open().await;
+        assert_eq!(ends_within(&mut open.answer, 89).await, None);
+        assert_eq!(ends_within(&mut open.answer, 2).await, Some("TOKEN_EXPIRED".to_owned()));
+        let asked = open.asked.frame().await.unwrap().unwrap_err();
+        assert_eq!(reason(Some(asked)), "TOKEN_EXPIRED");
+        assert_eq!(open.told.0.load(Ordering::Relaxed), 1, "it is one refusal");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_caller_sends_is_taken_no_more_though_it_reads_no_answer() {
+        let mut open = open().await;
+        let frame = || Ok(Frame::data(Bytes::from_static(b"events")));
+        open.sends.send(frame()).unwrap();
+        assert!(open.asked.frame().await.unwrap().unwrap().is_data());
+        let waiting = tokio::spawn(async move { open.asked.frame().await.unwrap().map(|_| ()) });
+        tokio::task::yield_now().await;
+        open.access.exchange(known("another"));
+        // It wakes by itself, without a further message.
+        assert_eq!(reason(waiting.await.unwrap().err()), "CREDENTIALS_UNKNOWN");
+        assert_eq!(ends_within(&mut open.answer, 1).await, Some("CREDENTIALS_UNKNOWN".to_owned()));
+        assert_eq!(open.told.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_credential_is_still_good_after_an_exchange_goes_on_until_it_ends() {
+        let mut open = open().await;
+        open.access.exchange(known("good"));
+        assert_eq!(ends_within(&mut open.answer, 80).await, None);
+        open.sends.send(Ok(Frame::data(Bytes::from_static(b"events")))).unwrap();
+        assert!(open.asked.frame().await.unwrap().unwrap().is_data());
+        assert_eq!(ends_within(&mut open.answer, 11).await, Some("TOKEN_EXPIRED".to_owned()));
     }
 }

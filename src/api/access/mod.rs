@@ -25,7 +25,7 @@ use super::status::{ApiError, Problem};
 use crate::domain::caller::Caller;
 use crate::domain::ids::Principal;
 use crate::domain::time::UnixSeconds;
-use certificate::{Peer, Untrusted};
+use certificate::{MAX_CHAIN, Peer, Untrusted};
 use identities::{Identities, Known, Refused};
 use refusals::{Refusal, RefusalLog, Refusals};
 use table::{Role, Row, Who};
@@ -72,6 +72,16 @@ pub struct Access {
     now: Now,
     refusals: Refusals,
     denied: Family<DeniedCall, Counter>,
+}
+
+/// A call that may go on.
+struct Admitted {
+    /// Who makes it; `None` where it is open to anyone.
+    caller: Option<Caller>,
+    /// What it was judged by.
+    held: Arc<Held>,
+    /// When the credential ends, so that it has to be judged again.
+    until: Option<UnixSeconds>,
 }
 
 /// Why a call may not go on: what its caller is told, and what is recorded.
@@ -126,16 +136,15 @@ impl Access {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Who makes the call at `path`, if it may; `None` is a call that is open to anyone. A refusal is counted and told.
-    fn admit(
-        &self,
-        path: &str,
-        peer: Option<&Peer>,
-        headers: &HeaderMap,
-    ) -> Result<(Option<Caller>, Arc<Held>), ApiError> {
+    fn now(&self) -> UnixSeconds {
+        (self.now)()
+    }
+
+    /// Who makes the call at `path`, if it may. A refusal is counted and told.
+    fn admit(&self, path: &str, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Admitted, ApiError> {
         let (held, row) = (self.held(), Row::of(path));
         match judge(&held, row, peer, headers, (self.now)()) {
-            Ok(caller) => Ok((caller, held)),
+            Ok((caller, until)) => Ok(Admitted { caller, held, until }),
             Err(denial) => {
                 let call = row.map_or("unknown", Row::call);
                 let reason = denial.error.reason();
@@ -152,23 +161,23 @@ impl Access {
     }
 }
 
-/// The verdict on one call.
+/// The verdict on one call: who makes it, and until when that holds.
 fn judge(
     held: &Held,
     row: Option<&Row>,
     peer: Option<&Peer>,
     headers: &HeaderMap,
     now: UnixSeconds,
-) -> Result<Option<Caller>, Denial> {
+) -> Result<(Option<Caller>, Option<UnixSeconds>), Denial> {
     if row.is_some_and(|row| row.who == Who::Anyone) {
-        return Ok(None);
+        return Ok((None, None));
     }
     let address = peer.map_or("", |peer| &*peer.address);
     let Admission::Known { identities, issuers } = &held.admission else {
         // Whoever may do everything may hear from the services themselves that there is no such call.
-        return Ok(Some(Caller::local(address)));
+        return Ok((Some(Caller::local(address)), None));
     };
-    let known = identify(identities, issuers.as_deref(), held.generation, peer, headers, now)?;
+    let (known, until) = identify(identities, issuers.as_deref(), held.generation, peer, headers, now)?;
     let Some(row) = row else {
         let message = "there is no such call here; reflection lists those that are served";
         let error = ApiError::Unimplemented(Problem::new("UNKNOWN_CALL", message));
@@ -189,10 +198,10 @@ fn judge(
         let problem = Problem::new("ROLE_MISSING", message).with("roles", wanted).with("principal", &known.principal);
         return Err(Denial { error: ApiError::Denied(problem), principal: Some(known.principal.clone()) });
     }
-    Ok(Some(Caller { principal: known.principal.clone(), peer: address.into() }))
+    Ok((Some(Caller { principal: known.principal.clone(), peer: address.into() }), until))
 }
 
-/// Whose call it is.
+/// Whose call it is, and when that credential ends.
 fn identify<'a>(
     identities: &'a Identities,
     issuers: Option<&dyn ClientCertVerifier>,
@@ -200,7 +209,7 @@ fn identify<'a>(
     peer: Option<&Peer>,
     headers: &HeaderMap,
     now: UnixSeconds,
-) -> Result<&'a Known, Denial> {
+) -> Result<(&'a Known, Option<UnixSeconds>), Denial> {
     let certificate = peer.and_then(|peer| peer.certificate.as_deref());
     if certificate.is_some_and(|certificate| identities.is_revoked(&certificate.fingerprint)) {
         return Err(refusal("client certificate", Refused::Revoked));
@@ -211,13 +220,14 @@ fn identify<'a>(
             let message = "the authorization header has to be there once, as `Bearer` and a token";
             Denial::unauthenticated("CREDENTIALS_MALFORMED", message)
         })?;
-        return identities.by_token(token, now).map_err(|refused| refusal("token", refused));
+        let (known, until) = identities.by_token(token, now).map_err(|refused| refusal("token", refused))?;
+        return Ok((known, Some(until)));
     }
     let (Some(certificate), Some(issuers)) = (certificate, issuers) else {
         let message = "show who you are: a client certificate, or a token in the header `authorization: Bearer ...`";
         return Err(Denial::unauthenticated("CREDENTIALS_MISSING", message));
     };
-    certificate.verify(issuers, generation, now).map_err(|untrusted| match untrusted {
+    let until = certificate.verify(issuers, generation, now).map_err(|untrusted| match untrusted {
         Untrusted::Expired => {
             let message = "this client certificate is not valid now; connect with one that is";
             Denial::unauthenticated("CERTIFICATE_EXPIRED", message)
@@ -226,9 +236,15 @@ fn identify<'a>(
             let message = "this client certificate is signed by none of tls.client_ca_file for clients";
             Denial::unauthenticated("CERTIFICATE_UNTRUSTED", message)
         }
+        Untrusted::TooLong => {
+            let message = format!(
+                "a chain has at most {MAX_CHAIN} certificates; leave out what is not between yours and its issuer"
+            );
+            Denial::unauthenticated("CERTIFICATE_UNTRUSTED", message)
+        }
     })?;
     let known = identities.by_certificate(&certificate.names, &certificate.fingerprint);
-    known.map_err(|refused| refusal("client certificate", refused))
+    known.map(|known| (known, until)).map_err(|refused| refusal("client certificate", refused))
 }
 
 /// The token of an authorization header.
