@@ -175,7 +175,7 @@ async fn a_probe_needs_no_credential_and_everything_beside_it_does() {
     let bare = server.connect(None).await;
     let known = format!("Bearer {}", token(Role::Custody));
     for row in TABLE.iter().filter(|row| row.path.starts_with("/grpc.")) {
-        let Row { path, who } = row;
+        let Row { path, who, .. } = row;
         let streams = !path.ends_with("/Check");
         let open = attempt(&bare, path, None, streams).await.is_ok();
         assert_eq!(open, *who == Who::Anyone, "{path}");

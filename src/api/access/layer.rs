@@ -18,6 +18,7 @@ use tower::{Layer, Service};
 use super::certificate::Peer;
 use super::{Access, Admitted};
 use crate::api::status::ApiError;
+use crate::domain::ids::Principal;
 use crate::domain::time::UnixSeconds;
 
 /// How long a watched call rests between two looks at the calendar.
@@ -68,11 +69,16 @@ where
             // What nobody is asked for is not judged again.
             return Box::pin(self.inner.call(request));
         };
+        let principal = caller.principal.clone();
         request.extensions_mut().insert(caller);
         let (access, headers) = (self.access.clone(), request.headers().clone());
-        let call = Arc::new(Call { access, path, peer, headers, refused: Mutex::default() });
+        let call = Arc::new(Call { access, principal, path, peer, headers, refused: Mutex::default() });
         let asked = Watch::new(call.clone(), &admitted);
         let called = self.inner.call(request.map(|body| Body::new(Asked { body, watch: asked })));
+        if !admitted.streams {
+            // Once all was asked, it is carried out. A refusal in place of the answer would say that it was not.
+            return Box::pin(called);
+        }
         Box::pin(async move {
             let watch = Watch::new(call, &admitted);
             Ok(called.await?.map(|body| Body::new(Watched { body, watch, refused: false })))
@@ -83,6 +89,8 @@ where
 /// What a call is judged by.
 struct Call {
     access: Arc<Access>,
+    /// Who made it.
+    principal: Principal,
     path: String,
     peer: Option<Peer>,
     headers: HeaderMap,
@@ -129,7 +137,7 @@ impl Watch {
             return Err(refused.clone());
         }
         while self.poll_due(context).is_ready() {
-            match call.access.admit(&call.path, call.peer.as_ref(), &call.headers) {
+            match call.access.admit_as(Some(&call.principal), &call.path, call.peer.as_ref(), &call.headers) {
                 Ok(admitted) => *self = Self::new(call.clone(), &admitted),
                 Err(error) => {
                     *refused = Some(error.clone());
@@ -239,9 +247,13 @@ mod tests {
     }
 
     fn known(token: &str) -> Admission {
+        known_as("ledger", token)
+    }
+
+    fn known_as(name: &str, token: &str) -> Admission {
         let hash: String = sha256(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let file = format!(
-            "[[principals]]\nname = \"ledger\"\nroles = [\"ledger\"]\ntokens = [{{ sha256 = \"{hash}\", expires = \"{EXPIRES}\" }}]"
+            "[[principals]]\nname = \"{name}\"\nroles = [\"ledger\"]\ntokens = [{{ sha256 = \"{hash}\", expires = \"{EXPIRES}\" }}]"
         );
         Admission::Known { identities: Identities::parse(&file).unwrap(), issuers: None }
     }
@@ -255,14 +267,17 @@ mod tests {
         answer: Body,
     }
 
-    async fn open() -> Open {
+    const FEED: &str = "/softstake.v1.BalanceFeedService/StreamBalances";
+    const PUT: &str = "/softstake.v1.BalanceFeedService/PutBalance";
+
+    async fn open(path: &str) -> Open {
         let began = Instant::now();
         let now = move || UnixSeconds::new(NOW.get() + i64::try_from(began.elapsed().as_secs()).unwrap());
         let told = Told::default();
         let access = Arc::new(Access::new(known("good"), Arc::new(now), Box::new(told.clone())));
         let (sends, sent) = mpsc::unbounded_channel();
         let body = Body::new(StreamBody::new(UnboundedReceiverStream::new(sent)));
-        let request = Request::builder().uri("/softstake.v1.BalanceFeedService/StreamBalances");
+        let request = Request::builder().uri(path);
         let request = request.header("authorization", "Bearer good").body(body).unwrap();
         let (keeps, mut kept) = mpsc::unbounded_channel();
         let inner = tower::service_fn(move |request: Request<Body>| {
@@ -288,7 +303,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_when_its_credential_does() {
-        let mut open = open().await;
+        let mut open = open(FEED).await;
         assert_eq!(ends_within(&mut open.answer, 89).await, None);
         assert_eq!(ends_within(&mut open.answer, 2).await, Some("TOKEN_EXPIRED".to_owned()));
         let asked = open.asked.frame().await.unwrap().unwrap_err();
@@ -298,7 +313,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_refused_caller_sends_is_taken_no_more_though_it_reads_no_answer() {
-        let mut open = open().await;
+        let mut open = open(FEED).await;
         let frame = || Ok(Frame::data(Bytes::from_static(b"events")));
         open.sends.send(frame()).unwrap();
         assert!(open.asked.frame().await.unwrap().unwrap().is_data());
@@ -313,11 +328,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whose_credential_is_still_good_after_an_exchange_goes_on_until_it_ends() {
-        let mut open = open().await;
+        let mut open = open(FEED).await;
         open.access.exchange(known("good"));
         assert_eq!(ends_within(&mut open.answer, 80).await, None);
         open.sends.send(Ok(Frame::data(Bytes::from_static(b"events")))).unwrap();
         assert!(open.asked.frame().await.unwrap().unwrap().is_data());
         assert_eq!(ends_within(&mut open.answer, 11).await, Some("TOKEN_EXPIRED".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_credential_becomes_another_principals_does_not_go_on_as_the_first() {
+        let mut open = open(FEED).await;
+        open.access.exchange(known_as("ledger-2", "good"));
+        assert_eq!(ends_within(&mut open.answer, 1).await, Some("CREDENTIALS_UNKNOWN".to_owned()));
+        assert_eq!(open.told.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_in_time_is_answered_and_what_comes_later_is_not_taken() {
+        let mut open = open(PUT).await;
+        open.sends.send(Ok(Frame::data(Bytes::from_static(b"a change")))).unwrap();
+        open.access.exchange(known("another"));
+        assert_eq!(ends_within(&mut open.answer, 100).await, None, "it would say that nothing was done");
+        assert_eq!(reason(open.asked.frame().await.unwrap().err()), "CREDENTIALS_UNKNOWN");
     }
 }

@@ -78,6 +78,8 @@ pub struct Access {
 struct Admitted {
     /// Who makes it; `None` where it is open to anyone.
     caller: Option<Caller>,
+    /// Whether its answer is a stream.
+    streams: bool,
     /// What it was judged by.
     held: Arc<Held>,
     /// When the credential ends, so that it has to be judged again.
@@ -142,9 +144,28 @@ impl Access {
 
     /// Who makes the call at `path`, if it may. A refusal is counted and told.
     fn admit(&self, path: &str, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Admitted, ApiError> {
+        self.admit_as(None, path, peer, headers)
+    }
+
+    /// The same of a call that is open and was begun by `before`: it may not go on where its credential is another's now.
+    fn admit_as(
+        &self,
+        before: Option<&Principal>,
+        path: &str,
+        peer: Option<&Peer>,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, ApiError> {
         let (held, row) = (self.held(), Row::of(path));
-        match judge(&held, row, peer, headers, (self.now)()) {
-            Ok((caller, until)) => Ok(Admitted { caller, held, until }),
+        let judged =
+            judge(&held, row, peer, headers, (self.now)()).and_then(|(caller, until)| match (before, &caller) {
+                (Some(before), Some(caller)) if *before != caller.principal => {
+                    let message = "this credential is another principal's now; make the call anew";
+                    Err(Denial::unauthenticated("CREDENTIALS_UNKNOWN", message).of(before))
+                }
+                _ => Ok((caller, until)),
+            });
+        match judged {
+            Ok((caller, until)) => Ok(Admitted { caller, streams: row.is_some_and(|row| row.streams), held, until }),
             Err(denial) => {
                 let call = row.map_or("unknown", Row::call);
                 let reason = denial.error.reason();

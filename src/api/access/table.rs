@@ -69,6 +69,8 @@ pub struct Row {
     pub path: &'static str,
     /// Who may make it.
     pub who: Who,
+    /// Whether its answer is a stream, which may be open for days. Any other answer says what was done already.
+    pub streams: bool,
 }
 
 impl Row {
@@ -103,27 +105,33 @@ const ACCOUNTS: Who = Who::Roles(&[Ledger, Reader, Operator, Approver]);
 const POOLS: Who = Who::Roles(&[Ledger, Custody, Reader, Operator, Approver, Admin]);
 
 macro_rules! table {
-    ($($service:literal { $($call:ident: $who:expr),+ $(,)? })+) => {
-        &[$($(Row { path: concat!("/", $service, "/", stringify!($call)), who: $who }),+),+]
+    ($($service:literal { $($call:ident: $who:expr $(=> $stream:ident)?),+ $(,)? })+) => {
+        &[$($(Row {
+            path: concat!("/", $service, "/", stringify!($call)),
+            who: $who,
+            streams: table!(@ $($stream)?),
+        }),+),+]
     };
+    (@ stream) => { true };
+    (@) => { false };
 }
 
 /// Every call that there is.
 pub const TABLE: &[Row] = table! {
     "softstake.v1.BalanceFeedService" {
-        StreamBalances: LEDGER,
+        StreamBalances: LEDGER => stream,
         PutBalance: LEDGER,
         GetCursor: Who::Roles(&[Ledger, Reader, Operator]),
         CorrectBalance: LEDGER_OR_OPERATOR,
         SetEnrolment: LEDGER_OR_OPERATOR,
     }
     "softstake.v1.TransferService" {
-        StreamTransfers: CUSTODY,
+        StreamTransfers: CUSTODY => stream,
         AckTransfer: CUSTODY,
         ReportCustody: CUSTODY,
     }
     "softstake.v1.PayoutService" {
-        StreamPayouts: LEDGER,
+        StreamPayouts: LEDGER => stream,
         AckPayouts: LEDGER,
     }
     "softstake.v1.AccountService" {
@@ -142,7 +150,7 @@ pub const TABLE: &[Row] = table! {
         GetDistribution: POOLS,
         ListOperations: POOLS,
         GetOperation: POOLS,
-        WatchPool: POOLS,
+        WatchPool: POOLS => stream,
     }
     "softstake.v1.AdminService" {
         CreatePool: ADMIN,
@@ -180,28 +188,28 @@ pub const TABLE: &[Row] = table! {
     }
     "grpc.health.v1.Health" {
         Check: Who::Anyone,
-        Watch: Who::Known,
+        Watch: Who::Known => stream,
     }
     "grpc.reflection.v1.ServerReflection" {
-        ServerReflectionInfo: Who::Known,
+        ServerReflectionInfo: Who::Known => stream,
     }
     "grpc.reflection.v1alpha.ServerReflection" {
-        ServerReflectionInfo: Who::Known,
+        ServerReflectionInfo: Who::Known => stream,
     }
 };
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use prost::Message;
-    use prost_types::FileDescriptorSet;
+    use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
     use super::*;
 
-    /// The path of every call of every descriptor that reflection is given.
-    fn described() -> BTreeSet<String> {
-        let mut paths = BTreeSet::new();
+    /// The path of every call of every descriptor that reflection is given, and whether its answer is a stream.
+    fn described() -> BTreeMap<String, bool> {
+        let mut paths = BTreeMap::new();
         for set in [
             crate::pb::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -211,7 +219,10 @@ mod tests {
             for file in FileDescriptorSet::decode(set).unwrap().file {
                 for service in &file.service {
                     let name = format!("{}.{}", file.package(), service.name());
-                    paths.extend(service.method.iter().map(|method| format!("/{name}/{}", method.name())));
+                    let row = |method: &MethodDescriptorProto| {
+                        (format!("/{name}/{}", method.name()), method.server_streaming())
+                    };
+                    paths.extend(service.method.iter().map(row));
                 }
             }
         }
@@ -220,14 +231,14 @@ mod tests {
 
     #[test]
     fn every_call_has_one_row_and_every_row_is_a_call() {
-        let rows: Vec<String> = TABLE.iter().map(|row| row.path.to_owned()).collect();
-        let once: BTreeSet<String> = rows.iter().cloned().collect();
-        assert_eq!(once.len(), rows.len(), "a call has two rows");
+        let rows: BTreeMap<String, bool> = TABLE.iter().map(|row| (row.path.to_owned(), row.streams)).collect();
+        assert_eq!(rows.len(), TABLE.len(), "a call has two rows");
         let described = described();
-        let missing: Vec<_> = described.difference(&once).collect();
+        let missing: Vec<_> = described.keys().filter(|path| !rows.contains_key(*path)).collect();
         assert!(missing.is_empty(), "without a row nobody may call {missing:?}");
-        let unknown: Vec<_> = once.difference(&described).collect();
+        let unknown: Vec<_> = rows.keys().filter(|path| !described.contains_key(*path)).collect();
         assert!(unknown.is_empty(), "there is no such call: {unknown:?}");
+        assert_eq!(rows, described, "which calls answer with a stream");
     }
 
     #[test]
