@@ -9,6 +9,7 @@ mod credentials;
 mod custody;
 pub mod dev_certs;
 mod driver;
+mod host;
 mod listener;
 mod refusals;
 mod serving;

@@ -70,6 +70,7 @@ impl From<Refusal> for ApiError {
             | Reason::ArchiveTooShort
             | Reason::HistoryTooLong
             | Reason::NothingToCorrect
+            | Reason::PoolRestored
             | Reason::SimulationOnly => Self::Precondition(problem),
         }
     }

@@ -168,6 +168,10 @@ impl PayoutStream {
     /// Sends everything of a pool that was not sent. The periods of a pool are released in order.
     async fn send_pool(&mut self, pool: &Arc<Pool>) -> Result<(), End> {
         let app = self.api.app.clone();
+        // Of a restored pool nothing is handed on before it is resumed, which is a change of the pool.
+        if app.pool_state(pool).await?.restored.is_some() {
+            return Ok(());
+        }
         let mut after = None;
         if let Some([period, revision, next]) = self.places.0.get(&pool.number()).copied() {
             let (period, revision) = (PeriodIndex(period), u32::try_from(revision).unwrap_or(u32::MAX));

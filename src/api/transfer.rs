@@ -183,6 +183,10 @@ impl TransferStream {
     /// Sends everything of a pool that was not sent.
     async fn send_pool(&mut self, pool: &Arc<Pool>) -> Result<(), End> {
         let app = self.api.app.clone();
+        // Of a restored pool nothing is handed on before it is resumed, which is a change of the pool.
+        if app.pool_state(pool).await?.restored.is_some() {
+            return Ok(());
+        }
         let mut after = match self.places.0.get(&pool.number()) {
             Some([after]) => *after,
             None => {

@@ -15,7 +15,7 @@ use crate::store::records::ChainMark;
 
 use super::control::Change;
 use super::reconcile::{self, fingerprint};
-use super::{App, AppError, Once, Pool, Reason, Request, slash};
+use super::{App, AppError, Once, Pool, Reason, Request, restored, slash};
 
 fn wrong_state(message: impl Into<String>) -> AppError {
     AppError::refused(Reason::WrongState, message)
@@ -73,6 +73,7 @@ impl App {
             let mismatch = mark.mismatch.take();
             mark.suspect = None;
             change.put(keys::chain_mark(), &mark);
+            restored::compared(change, Some(mark.reconciled_height)).await?;
             let note = Note::of(format!("pools/{}", pool.id()), format!("the chain's word was taken. {evidence}"));
             Ok(note.changed(mismatch.unwrap_or_default(), format!("equal up to height {}", mark.reconciled_height)))
         })

@@ -13,7 +13,7 @@ use crate::store::{Batch, Direction, PartitionId, keys};
 
 use super::ingest::{PUT_BALANCE, PUT_BALANCE_NAME, book_refusal};
 use super::query::stake::choice_etag;
-use super::{App, AppError, Once, Pool, Reason, Request, audit_log, reconcile};
+use super::{App, AppError, Once, Pool, Reason, Request, audit_log, reconcile, restored};
 
 /// How many rejected events are counted at once.
 const REJECTED_PER_READ: usize = 4_096;
@@ -110,7 +110,7 @@ impl App {
         let mut control = Batch::new(PartitionId::control(number));
         let policy = PolicyRecord { from_period: 0, policy: new.policy };
         control.put(keys::policy(0), policy.encode());
-        let state = PoolState { paused: None, version: 1, settings: new.settings };
+        let state = PoolState { paused: None, version: 1, settings: new.settings, restored: None };
         control.put(keys::pool_state(), state.encode());
         let mut service = Batch::new(PartitionId::SERVICE);
         let (name, owner) = (keys::pool(&record.id), keys::pool_of_asset(&record.chain, &record.asset));
@@ -190,7 +190,13 @@ impl App {
             let mut state = self.pool_state(pool).await?;
             let before = state.shown();
             let why = reason.as_ref().map_or_else(|| "resumed".to_owned(), |reason| format!("paused: {reason}"));
-            state.paused = reason.map(|reason| reconcile::also(state.paused.as_deref(), &reason));
+            match reason {
+                Some(reason) => state.paused = Some(reconcile::also(state.paused.as_deref(), &reason)),
+                None => {
+                    restored::may_resume(pool, &state)?;
+                    state.resume();
+                }
+            }
             state.version += 1;
             change.put(keys::pool_state(), &state);
             Ok(Note::of(format!("pools/{}", pool.id()), why).changed(before, state.shown()))

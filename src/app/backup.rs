@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use crate::domain::audit_log::Note;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{Record, RequestRecord};
 use crate::store::{Batch, PartitionId, StoreError};
 
 use super::{App, AppError, Once, Reason, Request};
@@ -22,14 +21,19 @@ pub struct Archive {
     pub records: u64,
     /// BLAKE3 of the whole file.
     pub hash: [u8; 32],
+    /// Stands for the request that asked for it.
+    pub mark: [u8; 32],
+    /// The time that it is consistent for.
+    pub at: UnixSeconds,
 }
 
 /// Where archives are written.
 #[async_trait]
 pub trait Archives: Send + Sync {
-    /// Writes one archive of everything, as of one moment before this returns. Refused where one of that name exists: an
-    /// archive has its name only once it is whole and durable.
-    async fn write(&self, name: &str) -> Result<(), AppError>;
+    /// Writes one archive of everything, as of one moment before this returns, with the `mark` of its request and the time
+    /// `at`. Whether it did: where one of that name exists it is left as it is, for an archive has its name only once it is
+    /// whole and durable.
+    async fn write(&self, name: &str, mark: [u8; 32], at: UnixSeconds) -> Result<bool, AppError>;
 
     /// Reads an archive whole, and says what it is.
     async fn check(&self, name: &str) -> Result<Archive, AppError>;
@@ -55,11 +59,7 @@ impl App {
     /// Writes the archive `name`, once, while everything goes on: it has every change that was answered before this was
     /// called. One backup is written at a time; others wait. A call that was cut off leaves an archive that is whole or
     /// none. What was written is said where this call wrote it; of an earlier one, [`App::backed_up`] says it.
-    pub async fn back_up(
-        &self,
-        request: &Request,
-        name: &str,
-    ) -> Result<(Once, Option<(Archive, UnixSeconds)>), AppError> {
+    pub async fn back_up(&self, request: &Request, name: &str) -> Result<(Once, Option<Archive>), AppError> {
         let archives = self.archives()?;
         if !is_archive_name(name) {
             let message = "it has to be 1 to 128 letters, digits, hyphens, dots or underscores, not beginning with a dot \
@@ -70,10 +70,16 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
             return Ok((repeated, None));
         }
-        let (began, at) = (self.clock.now_ms(), self.now());
+        let (began, at, mark) = (self.clock.now_ms(), self.now(), mark(request));
         let written = async {
-            archives.write(name).await?;
-            archives.check(name).await
+            let new = archives.write(name, mark, at).await?;
+            let archive = archives.check(name).await;
+            match (new, archive) {
+                (true, archive) => archive,
+                // Written by a service that died before it could say so: what was asked for is there.
+                (false, Ok(archive)) if archive.mark == mark => Ok(archive),
+                (false, _) => Err(taken(name)),
+            }
         };
         let archive = written.await.inspect_err(|error| {
             if !matches!(error, AppError::Refused(_)) {
@@ -84,15 +90,13 @@ impl App {
         let hash = blake3::Hash::from_bytes(archive.hash).to_hex();
         let note = Note::of(format!("backups/{name}"), summary).changed("", format!("blake3={hash}"));
         self.commit_marked(request, Vec::new(), Batch::new(PartitionId::SERVICE), at, note).await?;
-        self.metrics.backed_up(at, self.clock.now_ms() - began, archive.bytes);
-        Ok((Once::First, Some((archive, at))))
+        self.metrics.backed_up(archive.at, self.clock.now_ms() - began, archive.bytes);
+        Ok((Once::First, Some(archive)))
     }
 
-    /// What a backup that was carried out has written, and the time that it is consistent for. Reads all of it.
-    pub async fn backed_up(&self, request: &Request, name: &str) -> Result<(Archive, UnixSeconds), AppError> {
-        let mark = self.store.get(PartitionId::SERVICE, &request.key()).await?;
-        let mark = mark.ok_or_else(|| AppError::lost(format!("mark of the backup {name}")))?;
-        Ok((self.archives()?.check(name).await?, RequestRecord::decode(&mark)?.at))
+    /// What a backup that was carried out has written. Reads all of it.
+    pub async fn backed_up(&self, name: &str) -> Result<Archive, AppError> {
+        self.archives()?.check(name).await
     }
 
     fn archives(&self) -> Result<Arc<dyn Archives>, AppError> {
@@ -101,6 +105,18 @@ impl App {
             AppError::refused(Reason::WrongState, message)
         })
     }
+}
+
+/// What stands for a request in the archive that it asked for: its id and its body.
+fn mark(request: &Request) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&request.key()).update(&request.fingerprint);
+    *hasher.finalize().as_bytes()
+}
+
+fn taken(name: &str) -> AppError {
+    let message = format!("the backup {name} is there already, and nothing is overwritten; choose another name");
+    AppError::refused_in("archive", Reason::AlreadyExists, message)
 }
 
 /// A failure to write or read an archive: nothing of the service is changed by it.

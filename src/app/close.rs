@@ -15,7 +15,7 @@ use crate::store::{KeyRange, keys};
 
 use super::control::Change;
 use super::ingest::book_refusal;
-use super::{App, AppError, Once, Pool, Reason, Request, Work, forecast, reconcile};
+use super::{App, AppError, Once, Pool, Reason, Request, Work, forecast, reconcile, restored};
 
 /// How many periods may be unfrozen at once.
 const MAX_UNFROZEN: u64 = 2;
@@ -24,7 +24,11 @@ const MAX_UNFROZEN: u64 = 2;
 pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let work = open_due(app, pool, now).await?;
     let work = work.and(tell_book(app, pool).await?);
-    Ok(work.and(freeze(app, pool, now).await?))
+    // Periods open on while a pool is held, so that balances are taken in.
+    match restored::held(app, pool).await? {
+        true => Ok(work),
+        false => Ok(work.and(freeze(app, pool, now).await?)),
+    }
 }
 
 /// Opens the first periods of a pool that is taken in, without waiting for the book: the command stands in its queue
@@ -303,6 +307,7 @@ impl App {
                 let (name, end) = (period.bounds.name(), period.bounds.end);
                 let note =
                     Note::of(format!("pools/{}/periods/{name}", pool.id()), "closed without waiting for watermarks");
+                restored::check(self, pool).await?;
                 if period.state != PeriodState::Open {
                     return Ok(Note { summary: "was closed already".to_owned(), ..note });
                 }

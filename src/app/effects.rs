@@ -16,7 +16,7 @@ use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashReco
 
 use super::control::Change;
 use super::metrics::PoolName;
-use super::{App, AppError, Pool, slash};
+use super::{App, AppError, Pool, restored, slash};
 
 /// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
 const MAX_TRANSACTIONS: usize = 16;
@@ -107,6 +107,9 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         Some(id) => change.read(&keys::transfer(id)).await?,
         None => None,
     };
+    if transfer.is_none() {
+        transfer = restored::asked_after(change, effect).await?;
+    }
     let mut slashed: Option<SlashRecord> = None;
     let (mut bearer, mut owed) = (SlashPolicy::default(), BaseUnits::ZERO);
     match &effect.kind {
@@ -162,6 +165,9 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         tell_stranger(pool, change, effect).await?;
     }
     if let (Some(record), Some(after)) = (&mut transfer, posting.transfer) {
+        if record.changed == 0 {
+            restored::take_in(pool, change, record, effect).await?;
+        }
         record.transfer = after;
         record.updated_at = change.at();
         let transaction = &effect.key.transaction;

@@ -73,6 +73,8 @@ pub enum Reason {
     SnapshotTooLarge,
     /// Too much is in flight; try again later.
     Overloaded,
+    /// The pool is of a restored store, and waits until ledger and chain agree and it is resumed.
+    PoolRestored,
     /// Only simulated chains and clocks can do this.
     SimulationOnly,
 }
@@ -113,6 +115,7 @@ stable_names!(
         Self::SnapshotPassed => "SNAPSHOT_PASSED",
         Self::SnapshotTooLarge => "SNAPSHOT_TOO_LARGE",
         Self::Overloaded => "OVERLOADED",
+        Self::PoolRestored => "POOL_RESTORED",
         Self::SimulationOnly => "SIMULATION_ONLY",
     }
 );

@@ -30,6 +30,7 @@ pub mod query;
 pub mod rebalance;
 pub mod reconcile;
 pub mod request;
+pub mod restored;
 pub mod simulate;
 pub mod slash;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::store::records::{OperationRecord, RebalanceMark, TransferRecord, Vali
 use super::control::Change;
 use super::forecast::Outlook;
 use super::metrics::{CutBy, PoolName};
-use super::{App, AppError, Once, Pool, Request, Work, collect, operate, reconcile, transfer};
+use super::{App, AppError, Once, Pool, Request, Work, collect, operate, reconcile, restored, transfer};
 
 /// The most validators with stake at once, whatever the settings and the chain allow: the ledger has an account of each,
 /// and is one value of the store.
@@ -367,6 +367,7 @@ impl App {
         let mut done = None;
         let once = self
             .mutate(pool, request, async |change| {
+                restored::check(self, pool).await?;
                 let run = done.insert(run(self, pool, change, observation).await?);
                 let summary = format!("rebalanced: {} operations and transfers planned", run.planned.len());
                 Ok(Note::of(format!("pools/{}", pool.id()), summary))

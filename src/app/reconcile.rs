@@ -22,7 +22,7 @@ use crate::store::records::{ChainMark, PoolState, SlashRecord, Suspect};
 use super::control::Change;
 use super::effects;
 use super::metrics::PoolName;
-use super::{App, AppError, Pool, Work, rebalance, slash};
+use super::{App, AppError, Pool, Work, rebalance, restored, slash};
 
 /// How many differences are told in words: what is told is kept in a record of the store.
 const TOLD: usize = 16;
@@ -147,6 +147,7 @@ pub(super) async fn reconcile(app: &App, pool: &Pool, now: UnixSeconds) -> Resul
     let mark: ChainMark = change.read(&keys::chain_mark()).await?.unwrap_or_default();
     let view = LedgerView::new(change.ledger().clone(), BaseUnits::ZERO).map_err(broken)?;
     // What was found and the pause are durable together: after a crash between the two, nobody would ever be asked.
+    restored::compared(&mut change, mark.mismatch.is_none().then_some(mark.reconciled_height)).await?;
     if let Some(mismatch) = mark.mismatch {
         keep_paused_in(pool, &mut change, &format!("ledger and chain differ {mismatch}")).await?;
     }

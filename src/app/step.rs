@@ -2,7 +2,7 @@
 
 use crate::domain::time::UnixSeconds;
 
-use super::{App, AppError, Pool, Work, audit, close, distribute, operate, pay, rebalance, reconcile};
+use super::{App, AppError, Pool, Work, audit, close, distribute, operate, pay, rebalance, reconcile, restored};
 
 /// Does everything that is due for `pool` at `now`, once. Call again while it says [`Work::Done`].
 ///
@@ -13,12 +13,14 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
     let mut jobs = Jobs { app, pool, now, work: Work::Idle, failed: None, unsure: false };
     jobs.take(reconcile::step(app, pool, now).await).await?;
     jobs.take(close::step(app, pool, now).await).await?;
-    jobs.take(distribute::step(app, pool, now).await).await?;
-    jobs.take(pay::step(app, pool, now).await).await?;
-    if !jobs.unsure {
-        jobs.take(rebalance::step(app, pool, now).await).await?;
+    if !restored::held(app, pool).await? {
+        jobs.take(distribute::step(app, pool, now).await).await?;
+        jobs.take(pay::step(app, pool, now).await).await?;
+        if !jobs.unsure {
+            jobs.take(rebalance::step(app, pool, now).await).await?;
+        }
+        jobs.take(operate::step(app, pool, now).await).await?;
     }
-    jobs.take(operate::step(app, pool, now).await).await?;
     jobs.take(audit::step(app, pool, now).await).await?;
     jobs.failed.map_or(Ok(jobs.work), Err)
 }

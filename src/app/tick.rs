@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use crate::domain::time::UnixSeconds;
 
-use super::{App, AppError, Pool, Work, correct, enrol, gauges, step};
+use super::{App, AppError, Pool, Work, correct, enrol, gauges, restored, step};
 
 /// A pool that still finds work after so many rounds is left for the next tick.
 const MAX_ROUNDS: usize = 1_000;
@@ -86,5 +86,8 @@ pub async fn tick(app: &App, desk: &dyn Desk, now: UnixSeconds) -> Ticked {
 
 async fn round(app: &App, desk: &dyn Desk, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
     let work = step::step(app, pool, now).await?;
-    Ok(work.and(desk.step(app, pool).await?))
+    match restored::held(app, pool).await? {
+        true => Ok(work),
+        false => Ok(work.and(desk.step(app, pool).await?)),
+    }
 }

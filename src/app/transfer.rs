@@ -42,12 +42,22 @@ pub(super) fn put(change: &mut Change<'_>, record: &mut TransferRecord) {
     }
 }
 
-fn name(direction: Direction, sequence: u64) -> Result<TransferId, AppError> {
-    let kind = match direction {
+const fn kind(direction: Direction) -> &'static str {
+    match direction {
         Direction::Fund => "fund",
         Direction::Defund => "defund",
-    };
-    TransferId::new(&format!("{kind}-{sequence}")).map_err(|error| AppError::Broken(error.to_string()))
+    }
+}
+
+fn name(direction: Direction, sequence: u64) -> Result<TransferId, AppError> {
+    let id = TransferId::new(&format!("{}-{sequence}", kind(direction)));
+    id.map_err(|error| AppError::Broken(error.to_string()))
+}
+
+/// The number that a name of ours is made of; `None` where it is none for a transfer of this direction.
+pub(super) fn sequence_of(direction: Direction, id: &TransferId) -> Option<u64> {
+    let number = id.as_str().strip_prefix(kind(direction))?.strip_prefix('-')?.parse().ok()?;
+    (name(direction, number).ok()? == *id).then_some(number)
 }
 
 /// Asks custody to send `amount` to the staking address.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::node::NodeError;
-use crate::node::backups;
+use crate::node::backups::{self, Fence};
 
 /// What `restore` is told.
 #[derive(Debug, Args)]
@@ -20,8 +20,19 @@ pub(super) struct RestoreArgs {
     to: PathBuf,
     /// Lifts the fence of a restored data_dir. Only once the original is certain never to run again: both would send what
     /// the original had planned.
-    #[arg(long)]
+    #[arg(long, requires = "reason")]
     unfence: bool,
+    /// Why the fence is lifted, and how it is certain that the original never runs again: for the audit log, 1 to 500
+    /// characters.
+    #[arg(long, value_name = "TEXT", requires = "unfence", value_parser = reason)]
+    reason: Option<String>,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim().chars().count() {
+        1..=500 => Ok(text.trim().to_owned()),
+        _ => Err("has to be 1 to 500 characters".to_owned()),
+    }
 }
 
 /// Runs the command.
@@ -32,14 +43,17 @@ pub(super) async fn run(args: RestoreArgs) -> Result<ExitCode, NodeError> {
             let restored = backups::restore(from, &args.to).await?;
             format!(
                 "restored {} records of {} bytes into {to}, which is fenced: when the original is certain never to run \
-                 again, lift the fence with `softstake restore --unfence --to {to}`",
+                 again, lift the fence with `softstake restore --unfence --to {to} --reason TEXT`",
                 restored.records, restored.bytes
             )
         }
-        None => {
-            backups::unfence(&args.to).await?;
-            format!("the fence of {to} is lifted; after the start, Reconcile every pool before anything else")
-        }
+        None => match backups::unfence(&args.to, args.reason.as_deref().unwrap_or_default()).await? {
+            Fence::Lifted(pools) => format!(
+                "the fence of {to} is lifted, and {pools} pools are held: after the start, Reconcile each, and ResumePool \
+                 once ledger and chain agree"
+            ),
+            Fence::None => format!("{to} has no fence; nothing was changed"),
+        },
     };
     writeln!(io::stdout(), "{told}")
         .map_err(|error| NodeError::Io { what: "writing the outcome".to_owned(), error })?;

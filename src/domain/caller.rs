@@ -11,6 +11,9 @@ const LOCAL: &str = "local";
 /// The name that stands for everyone who has not shown who it is. No call of theirs goes on.
 const UNKNOWN: &str = "unknown";
 
+/// What the name of a user of the machine begins with: no principal of the identity file may.
+pub const HOST: &str = "host:";
+
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -36,6 +39,14 @@ impl Caller {
         self.principal.as_str() == LOCAL
     }
 
+    /// A user of the machine, who did something there with a command: `host:` and the user's name, or number where that is
+    /// no name of ours.
+    pub fn host(user: &str, uid: u32, peer: &str) -> Self {
+        let named = Principal::new(&format!("{HOST}{user}"));
+        let principal = named.or_else(|_| Principal::new(&format!("{HOST}{uid}")));
+        Self { principal: principal.unwrap_or_else(|_| Principal::fixed(UNKNOWN)), peer: peer.into() }
+    }
+
     /// One that has not shown who it is, for the record of its refusal.
     pub fn unknown(peer: &str) -> Self {
         Self { principal: Principal::fixed(UNKNOWN), peer: peer.into() }
@@ -48,6 +59,11 @@ mod tests {
 
     #[test]
     fn the_fixed_names_are_valid_names() {
+        assert_eq!(Caller::host("maria", 1_000, "").principal.as_str(), "host:maria");
+        for unfit in ["", "a b", &"x".repeat(200)] {
+            let expected = if unfit.is_empty() { "host:" } else { "host:1000" };
+            assert_eq!(Caller::host(unfit, 1_000, "").principal.as_str(), expected);
+        }
         for fixed in [Caller::service(), Caller::local("127.0.0.1:9"), Caller::unknown("127.0.0.1:9")] {
             assert_eq!(Principal::new(fixed.principal.as_str()), Ok(fixed.principal));
         }

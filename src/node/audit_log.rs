@@ -71,7 +71,7 @@ fn failed(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> NodeEr
 }
 
 /// Opens the store of a stopped service. One that is not there is not made.
-pub(super) async fn open_stopped(data_dir: &Path) -> Result<SledStore, NodeError> {
+async fn open_stopped(data_dir: &Path) -> Result<SledStore, NodeError> {
     let directory = data_dir.join("store");
     let there = directory.join("db").try_exists().map_err(failed(directory.display()))?;
     if !there {

@@ -23,6 +23,7 @@ const ONE_IN: u64 = 100;
 const OUT_OF_REACH: &[(&str, &str, &str)] = &[
     ("refusal", "SNAPSHOT_TOO_LARGE", "snapshots are held up to 512 MiB, which no world fills"),
     ("refusal", "HISTORY_TOO_LONG", "takes a million records of one position"),
+    ("refusal", "POOL_RESTORED", "a store is restored by a command on its machine, while no service runs"),
     ("refusal", "SIMULATION_ONLY", "the node's own answer where a chain is not simulated; here all are"),
     (
         "refusal",

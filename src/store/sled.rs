@@ -39,10 +39,10 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub use archive::ArchiveError;
+pub use archive::{ArchiveError, Origin, remove_unfinished};
 pub use backup::{BackupReport, check, restore};
 pub use frame::Summary;
-pub use guards::{OpenError, unfence};
+pub use guards::{OpenError, is_fenced, unfence};
 
 /// A key in sled with its sealed value; none where the change removes the key.
 type Change = (Vec<u8>, Option<Vec<u8>>);
@@ -147,6 +147,11 @@ impl SledStore {
         open::open(directory, options, Box::new(File::sync_data))
     }
 
+    /// Opens the store in `directory` although it is fenced: for what has to be written before [`unfence`].
+    pub fn open_fenced(directory: &Path, options: SledOptions) -> Result<Self, OpenError> {
+        open::open_fenced(directory, options, Box::new(File::sync_data))
+    }
+
     /// Where the store is.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -181,11 +186,11 @@ impl SledStore {
     }
 
     /// Writes one consistent archive of everything to `archive`, while commits go on.
-    pub async fn backup(&self, archive: &Path) -> Result<BackupReport, ArchiveError> {
+    pub async fn backup(&self, archive: &Path, origin: Origin) -> Result<BackupReport, ArchiveError> {
         let shared = Arc::clone(&self.shared);
         let ended = self.ended.clone();
         let archive = archive.to_owned();
-        tokio::task::spawn_blocking(move || backup::backup(&shared, &ended, &archive))
+        tokio::task::spawn_blocking(move || backup::backup(&shared, &ended, &archive, origin))
             .await
             .map_err(|error| ArchiveError::Store(lost_thread(&error)))?
     }

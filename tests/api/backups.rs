@@ -7,7 +7,7 @@ use prost::Message;
 use softstake::client::ClientError;
 use softstake::pb::v1;
 
-use crate::harness::{DAY, Event, HOUR, Server, Setup};
+use crate::harness::{DAY, Event, HOUR, Server, Setup, units};
 
 const MILLION: u128 = 1_000_000_000_000;
 
@@ -117,14 +117,100 @@ async fn a_restored_service_is_fenced_and_the_feed_brings_back_what_came_after_t
             assert!(!data.join("store").exists());
             assert!(success(&["restore", "--from", archive, "--to", to]).contains("fenced"));
             assert!(failure(&["audit", "verify", "--data-dir", to]).contains("fenced"));
-            success(&["restore", "--unfence", "--to", to]);
+            assert!(failure(&["restore", "--unfence", "--to", to]).contains("--reason"));
+            success(&["restore", "--unfence", "--to", to, "--reason", "the disk is gone"]);
+            assert!(success(&["restore", "--unfence", "--to", to, "--reason", "again"]).contains("has no fence"));
             success(&["audit", "verify", "--data-dir", to]);
         })
         .await;
     assert_eq!(cursor(&server).await, at_backup);
     server.feed(&later, Some(180)).await;
     assert_eq!(state(&server).await, whole);
+    server.reconciled("atom").await;
+    server.resume("atom").await;
     server.close(DAY).await;
     server.reconciled("atom").await;
+    server.stop().await;
+}
+
+/// The store is lost, and another one is made of an archive.
+fn lose_and_restore(data: &Path, archive: &Path) {
+    let (to, archive) = (data.to_str().unwrap(), archive.to_str().unwrap());
+    std::fs::remove_dir_all(data.join("store")).unwrap();
+    success(&["restore", "--from", archive, "--to", to]);
+    assert!(
+        success(&["restore", "--unfence", "--to", to, "--reason", "the disk is gone"]).contains("1 pools are held")
+    );
+}
+
+/// Between the backup and the loss custody sent tokens, and the chain took stake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_after_the_backup_is_told_and_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = serving(folder.path()).await;
+    server.at(HOUR).await;
+    server.feed(&[Event("alice", "ATOM", MILLION, 0)], Some(60)).await;
+    server.at(2 * HOUR).await;
+    backup(&server, "b-1", "monday").await.unwrap();
+    let (before, operations) = (server.chain("atom").await, server.operations("atom").await.len());
+    let bob = [Event("bob", "ATOM", MILLION, 2 * HOUR)];
+    server.feed(&bob, Some(2 * HOUR)).await;
+    server.at(3 * HOUR).await;
+    server.at(3 * HOUR + 600).await;
+    let lost = server.chain("atom").await;
+    assert!(units(&lost.funded) > units(&before.funded) && units(&lost.delegated) > units(&before.delegated));
+
+    let archive = folder.path().join("monday");
+    server.restart_after(|data| lose_and_restore(data, &archive)).await;
+    server.feed(&bob, Some(2 * HOUR)).await;
+    server.at(3 * HOUR + 1_800).await;
+    let pool = server.pool("atom").await;
+    assert_eq!(pool.state(), v1::PoolState::Paused);
+    assert!(pool.restored.unwrap().agreed_height > 0, "{pool:?}");
+    for told in ["restored from a backup", "which was asked for after the backup", "is explained by no operation"] {
+        assert!(pool.pause_reason.contains(told), "{told}: {}", pool.pause_reason);
+    }
+    let held = server.chain("atom").await;
+    assert_eq!((&held.funded, &held.delegated), (&lost.funded, &lost.delegated));
+    assert_eq!(server.operations("atom").await.len(), operations, "nothing was planned");
+    let listed = v1::ListAuditEventsRequest { resource: "pools/atom".to_owned(), ..Default::default() };
+    let events = server.client.list_audit_events(listed).await.unwrap().audit_events;
+    assert!(events.iter().any(|event| event.principal.starts_with("host:") && event.after.starts_with("RESTORED")));
+
+    server.reconciled("atom").await;
+    assert_eq!(server.resume("atom").await.restored, None);
+    server.at(4 * HOUR).await;
+    let after = server.chain("atom").await;
+    assert_eq!((&after.funded, &after.delegated), (&lost.funded, &lost.delegated));
+    server.reconciled("atom").await;
+    server.close(DAY).await;
+    server.reconciled("atom").await;
+    server.stop().await;
+}
+
+/// A service that died between the archive and its answer has forgotten that it wrote it; so has one that was restored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_whose_answer_was_lost_is_answered_when_it_is_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = serving(folder.path()).await;
+    let at = |name: &str| folder.path().join(name);
+    backup(&server, "b-0", "sunday").await.unwrap();
+    server.at(HOUR).await;
+    let first = backup(&server, "b-1", "monday").await.unwrap();
+    std::fs::write(at("tuesday.unfinished"), "cut off").unwrap();
+    std::fs::write(at("notes"), "kept").unwrap();
+    server.restart_after(|data| lose_and_restore(data, &at("sunday"))).await;
+    assert!(!at("tuesday.unfinished").exists() && at("notes").exists());
+    server.at(2 * HOUR).await;
+
+    let exists = || Err((tonic::Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
+    assert_eq!(backup(&server, "b-2", "monday").await, exists());
+    assert_eq!(backup(&server, "b-1", "notes").await, exists());
+    assert_eq!(backup(&server, "b-1", "monday").await, Ok(first.clone()));
+    assert_eq!(backup(&server, "b-1", "monday").await, Ok(first));
+    // One that is not whole any more is nobody's.
+    let whole = std::fs::read(at("sunday")).unwrap();
+    std::fs::write(at("sunday"), &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(backup(&server, "b-0", "sunday").await, exists());
     server.stop().await;
 }

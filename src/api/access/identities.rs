@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::table::Role;
-use crate::domain::caller::Caller;
+use crate::domain::caller::{Caller, HOST};
 use crate::domain::ids::Principal;
 use crate::domain::time::UnixSeconds;
 
@@ -141,10 +141,8 @@ impl Identities {
             let name = raw.name.as_str();
             let principal = Principal::new(name)
                 .map_err(|error| IdentityError(format!("the principal `{name}` can't be called so: {error}")))?;
-            if [Caller::service(), Caller::local(""), Caller::unknown("")]
-                .iter()
-                .any(|taken| taken.principal == principal)
-            {
+            let own = [Caller::service(), Caller::local(""), Caller::unknown("")];
+            if name.starts_with(HOST) || own.iter().any(|taken| taken.principal == principal) {
                 return Err(IdentityError(format!("`{name}` is a name of the service's own; choose another")));
             }
             if all.known.iter().any(|known| known.principal == principal) {
@@ -338,6 +336,7 @@ certificates = ["{own}"]
         for (from, to, told) in [
             ("\"ledger-1\"", "\"maria\"", "`maria` stands there twice"),
             ("\"ledger-1\"", "\"local\"", "a name of the service's own"),
+            ("\"ledger-1\"", "\"host:maria\"", "a name of the service's own"),
             ("\"ledger-1\"", "\"\"", "can't be called so"),
             ("\"reader\"", "\"root\"", "no role `root`; the roles are ledger, custody"),
             ("DNS:ledger", "IP:ledger", "URI:..., DNS:... or email:..."),

@@ -17,15 +17,15 @@ pub async fn back_up(app: Arc<App>, caller: Caller, body: v1::BackupRequest) -> 
     let (once, written) = app.back_up(&request, &name).await?;
     let present = async {
         // A repeat of a call that died before it had an answer: what that one wrote.
-        let (archive, at) = match written {
+        let archive = match written {
             Some(written) => written,
-            None => app.backed_up(&request, &name).await?,
+            None => app.backed_up(&name).await?,
         };
         Ok(v1::BackupResponse {
             path: archive.path,
             size_bytes: archive.bytes,
             hash: archive.hash.to_vec(),
-            as_of_time: Some(show::time(at)),
+            as_of_time: Some(show::time(archive.at)),
         })
     };
     answer(&app, &request, None, once, present).await

@@ -51,6 +51,10 @@ pub fn pool(pool: &Pool, view: &PoolView) -> Result<v1::Pool, AmountError> {
         reconciled_height: view.chain.reconciled_height,
         reconcile_time: (view.chain.reconciled_height > 0).then(|| show::time(view.chain.reconciled_at)),
         mismatch: view.chain.mismatch.clone().unwrap_or_default(),
+        restored: view.state.restored.map(|restored| v1::RestoredPool {
+            restore_time: Some(show::time(restored.at)),
+            agreed_height: restored.agreed_height.unwrap_or(0),
+        }),
     })
 }
 

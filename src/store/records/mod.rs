@@ -28,7 +28,7 @@ pub use operation::{
     CustodyReport, KeptTransaction, OperationRecord, OperatorWord, RebalanceMark, ReceiptRecord, TransferRecord,
 };
 pub use period::{ChainMark, Closing, FrozenFacts, PeriodRecord, StakedChange, Suspect};
-pub use policy::{PolicyRecord, PoolState, ValidatorChoice};
+pub use policy::{PolicyRecord, PoolState, Restored, ValidatorChoice};
 pub use service::{PoolRecord, PutBalanceIntent, RequestRecord, SourceRecord};
 pub use slash::{SlashRecord, UnbondingRecord};
 pub use snapshot::{SnapshotDifferences, SnapshotRecord};

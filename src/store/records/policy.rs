@@ -12,6 +12,7 @@ use crate::domain::policy::{
     AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
+use crate::domain::time::UnixSeconds;
 use crate::pb::store::v1 as pb;
 
 /// The policy that counts from a period on.
@@ -106,12 +107,31 @@ pub struct PoolState {
     pub version: u64,
     /// How it is run.
     pub settings: PoolSettings,
+    /// What holds it where its store was restored: never without [`Self::paused`], and until it is resumed.
+    pub restored: Option<Restored>,
+}
+
+/// What holds a pool whose store was restored from a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// When its fence was lifted.
+    pub at: UnixSeconds,
+    /// The last number that was given to an operation or a transfer before the backup.
+    pub last_sequence: u64,
+    /// The height at which ledger and chain were found equal since, if they were.
+    pub agreed_height: Option<u64>,
 }
 
 impl PoolState {
     /// Whether its outflows run, for people.
     pub fn shown(&self) -> String {
-        self.paused.as_ref().map_or_else(|| "OPEN".to_owned(), |why| format!("PAUSED: {why}"))
+        let state = if self.restored.is_some() { "RESTORED" } else { "PAUSED" };
+        self.paused.as_ref().map_or_else(|| "OPEN".to_owned(), |why| format!("{state}: {why}"))
+    }
+
+    /// Lets outflows go on.
+    pub fn resume(&mut self) {
+        (self.paused, self.restored) = (None, None);
     }
 }
 
@@ -124,6 +144,11 @@ impl Record for PoolState {
             paused: self.paused.is_some(),
             pause_reason: self.paused.clone().unwrap_or_default(),
             version: self.version,
+            restored: self.restored.map(|restored| pb::RestoredRecord {
+                at: restored.at.get(),
+                last_sequence: restored.last_sequence,
+                agreed_height: restored.agreed_height,
+            }),
             settings: Some(pb::SettingsRecord {
                 reserve_ratio_bps: reserve.reserve_ratio_bps,
                 reserve_floor: reserve.reserve_floor.to_string(),
@@ -169,7 +194,17 @@ impl Record for PoolState {
         let rate = |what: &str, text: &Option<String>| -> Result<Option<Decimal>, RecordError> {
             text.as_deref().map(|text| field(name, what, Decimal::from_str_exact(text))).transpose()
         };
+        // Whoever is restored is paused: what the record does not say so is damage.
+        let restored = record.restored.map(|restored| Restored {
+            at: UnixSeconds::new(restored.at),
+            last_sequence: restored.last_sequence,
+            agreed_height: restored.agreed_height,
+        });
+        if restored.is_some() {
+            required(name, "a pause of a restored pool", record.paused.then_some(()))?;
+        }
         Ok(Self {
+            restored,
             paused: record.paused.then_some(record.pause_reason),
             version: record.version,
             settings: PoolSettings {

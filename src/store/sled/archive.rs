@@ -1,15 +1,17 @@
 //! The file that a backup is: changes in order, in checksummed blocks, with a hash of everything at the end.
 //!
 //! ```text
-//! "softstake-backup" · version u8
+//! "softstake-backup" · version u8 · mark [32] · as of i64
 //! 'B' · length u32 · crc32(number of the block, length, payload) u32 · payload      (any number of times)
 //! 'E' · blocks u64 · changes u64 · applied u64 · records u64 · checksums u64 · BLAKE3 of all before it
 //! ```
 //!
+//! The mark is of whoever asked for the backup, and the time is theirs: nothing here reads them.
+//!
 //! A payload is changes: `1 · key length u16 · key · value length u32 · sealed value`, or `0 · key length u16 · key`.
 //! A later change of a key replaces an earlier one. All integers are big-endian.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -24,11 +26,23 @@ const PUT: u8 = 1;
 const REMOVE: u8 = 0;
 const HASH: usize = 32;
 
+/// How the name of an archive ends that is being written.
+pub(super) const UNFINISHED: &str = "unfinished";
+
 /// A block is written once it has this many bytes.
 const BLOCK_BYTES: usize = 512 * 1024;
 
 /// No block is longer than this; a length beyond it is damage.
 const MAX_BLOCK_BYTES: usize = 2 * BLOCK_BYTES;
+
+/// What whoever asks for a backup keeps in it, to know it again by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Stands for the request.
+    pub mark: [u8; 32],
+    /// When it was asked for, in seconds since the Unix epoch.
+    pub at: i64,
+}
 
 /// Why there is no backup, or no restored store.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +122,8 @@ impl Trailer {
 /// An archive that was written or read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole {
+    /// Whose it is.
+    pub(super) origin: Origin,
     /// What it gives.
     pub(super) summary: Summary,
     /// The bytes of the file.
@@ -127,6 +143,7 @@ fn block_checksum(number: u64, payload: &[u8]) -> u32 {
 /// Writes an archive.
 pub(super) struct Writer {
     path: PathBuf,
+    origin: Origin,
     file: BufWriter<File>,
     hasher: blake3::Hasher,
     payload: Vec<u8>,
@@ -136,10 +153,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(path: &Path) -> Result<Self, ArchiveError> {
-        let file = File::create(path).map_err(ArchiveError::io(path))?;
+    /// Begins an archive, and holds its file as long: nobody takes it for a leftover.
+    pub(super) fn create(path: &Path, origin: Origin) -> Result<Self, ArchiveError> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(ArchiveError::io(path))?;
+        match file.try_lock() {
+            Ok(()) => file.set_len(0).map_err(ArchiveError::io(path))?,
+            Err(TryLockError::WouldBlock) => return Err(ArchiveError::Running),
+            Err(TryLockError::Error(error)) => return Err(ArchiveError::io(path)(error)),
+        }
         let mut writer = Self {
             path: path.to_owned(),
+            origin,
             file: BufWriter::new(file),
             hasher: blake3::Hasher::new(),
             payload: Vec::with_capacity(MAX_BLOCK_BYTES),
@@ -149,6 +174,8 @@ impl Writer {
         };
         writer.write(MAGIC)?;
         writer.write(&[VERSION])?;
+        writer.write(&origin.mark)?;
+        writer.write(&origin.at.to_be_bytes())?;
         Ok(writer)
     }
 
@@ -200,8 +227,28 @@ impl Writer {
         let path = self.path;
         let file = self.file.into_inner().map_err(|error| ArchiveError::io(&path)(error.into_error()))?;
         file.sync_all().map_err(ArchiveError::io(&path))?;
-        Ok(Whole { summary, bytes: self.bytes, hash: *self.hasher.finalize().as_bytes() })
+        Ok(Whole { origin: self.origin, summary, bytes: self.bytes, hash: *self.hasher.finalize().as_bytes() })
     }
+}
+
+/// Removes what deaths while archives were written have left in a folder, and says how many. One that another process is
+/// writing stays.
+pub fn remove_unfinished(folder: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let unfinished = entry.path().extension().is_some_and(|extension| extension == UNFINISHED);
+        if !unfinished || !entry.file_type()?.is_file() {
+            continue;
+        }
+        let held = OpenOptions::new().write(true).open(entry.path())?;
+        if held.try_lock().is_ok() {
+            tracing::warn!(file = %entry.path().display(), "removing a backup that was not finished");
+            std::fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// Reads an archive, checks all of it, and hands over its changes in order.
@@ -223,6 +270,7 @@ pub(super) fn read(
     if version == 0 {
         return Err(reader.damaged("there is no version 0"));
     }
+    let origin = Origin { mark: reader.take()?, at: i64::from_be_bytes(reader.take()?) };
     let (mut blocks, mut changes) = (0, 0);
     let mut payload = Vec::new();
     loop {
@@ -269,7 +317,7 @@ pub(super) fn read(
     if reader.file.read(&mut more).map_err(ArchiveError::io(path))? > 0 {
         return Err(reader.damaged("there is more after the end"));
     }
-    Ok(Whole { summary: trailer.summary, bytes: reader.at, hash: *reader.hasher.finalize().as_bytes() })
+    Ok(Whole { origin, summary: trailer.summary, bytes: reader.at, hash: *reader.hasher.finalize().as_bytes() })
 }
 
 struct Reader<'a> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::archive::{self, ArchiveError, Whole, Writer};
+use super::archive::{self, ArchiveError, Origin, UNFINISHED, Whole, Writer};
 use super::{Captured, Request, Shared, SledOptions, SledStore, Summary, frame, guards, open, stopped, unreadable};
 use crate::store::{Batch, MAX_COMMIT_BYTES, MAX_COMMIT_KEYS, StoreError};
 
@@ -32,6 +32,8 @@ pub struct BackupReport {
     pub bytes: u64,
     /// BLAKE3 of the archive.
     pub hash: [u8; 32],
+    /// Who asked for the backup, and when.
+    pub origin: Origin,
     /// The records, the sum of their checksums, and the batch they are as of.
     pub summary: Summary,
 }
@@ -50,8 +52,9 @@ pub(super) fn backup(
     shared: &Arc<Shared>,
     ended: &watch::Receiver<u64>,
     path: &Path,
+    origin: Origin,
 ) -> Result<BackupReport, ArchiveError> {
-    backup_with(shared, ended, path, || ())
+    backup_with(shared, ended, path, origin, || ())
 }
 
 /// As [`backup`], with something to do between the steps.
@@ -59,14 +62,15 @@ pub(super) fn backup_with(
     shared: &Arc<Shared>,
     ended: &watch::Receiver<u64>,
     path: &Path,
+    origin: Origin,
     mut between: impl FnMut(),
 ) -> Result<BackupReport, ArchiveError> {
     if path.try_exists().map_err(ArchiveError::io(path))? {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
     let capture = begin(shared)?;
-    let unfinished = beside(path, "unfinished");
-    let mut writer = Writer::create(&unfinished)?;
+    let unfinished = beside(path, UNFINISHED);
+    let mut writer = Writer::create(&unfinished, origin)?;
     let mut walk = Walk { cursor: frame::first_data_key(), summary: Summary::default(), done: false };
     let (summary, group) = loop {
         let (captured, chunk, summary, group) = walk.step(shared)?;
@@ -95,10 +99,10 @@ pub(super) fn backup_with(
     if let Some(why) = &shared.read().failed {
         return Err(ArchiveError::Store(StoreError::Fatal(why.clone())));
     }
-    let Whole { bytes, hash, summary } = writer.finish(summary)?;
+    let Whole { origin, bytes, hash, summary } = writer.finish(summary)?;
     fs::rename(&unfinished, path).map_err(ArchiveError::io(path))?;
     sync_parent(path)?;
-    Ok(BackupReport { path: path.to_owned(), bytes, hash, summary })
+    Ok(BackupReport { path: path.to_owned(), bytes, hash, origin, summary })
 }
 
 fn begin(shared: &Shared) -> Result<Capture<'_>, ArchiveError> {
@@ -179,8 +183,8 @@ impl Walk {
 
 /// Reads all of an archive and holds it against its checksums and its hash. Blocks.
 pub fn check(archive: &Path) -> Result<BackupReport, ArchiveError> {
-    let Whole { bytes, hash, summary } = archive::read(archive, |_| Ok(()))?;
-    Ok(BackupReport { path: archive.to_owned(), bytes, hash, summary })
+    let Whole { origin, bytes, hash, summary } = archive::read(archive, |_| Ok(()))?;
+    Ok(BackupReport { path: archive.to_owned(), bytes, hash, origin, summary })
 }
 
 /// Makes a store in `directory` of an archive, after checking all of the archive. Blocks.
@@ -192,7 +196,7 @@ pub fn restore(archive: &Path, directory: &Path) -> Result<BackupReport, Archive
     if directory.try_exists().map_err(ArchiveError::io(directory))? {
         return Err(ArchiveError::Exists(directory.to_owned()));
     }
-    let unfinished = beside(directory, "unfinished");
+    let unfinished = beside(directory, UNFINISHED);
     if unfinished.try_exists().map_err(ArchiveError::io(&unfinished))? {
         // What an earlier restore has left. If that one still runs, it holds the lock.
         drop(guards::lock(&unfinished)?);
@@ -222,7 +226,8 @@ pub fn restore(archive: &Path, directory: &Path) -> Result<BackupReport, Archive
     guards::sync_everything(&unfinished).map_err(ArchiveError::io(&unfinished))?;
     fs::rename(&unfinished, directory).map_err(ArchiveError::io(directory))?;
     sync_parent(directory)?;
-    Ok(BackupReport { path: directory.to_owned(), bytes: whole.bytes, hash: whole.hash, summary })
+    let Whole { origin, bytes, hash, .. } = whole;
+    Ok(BackupReport { path: directory.to_owned(), bytes, hash, origin, summary })
 }
 
 struct Load<'a> {

@@ -16,7 +16,7 @@ pub enum OpenError {
     /// It was restored, and nobody has said yet that the original is dead.
     #[error(
         "the store in {} was restored from a backup and is fenced. When the original is certain never to run again, \
-         lift the fence with `softstake restore --unfence --to` and its data_dir",
+         lift the fence with `softstake restore --unfence --to` and its data_dir, and `--reason`",
         .0.display()
     )]
     Fenced(PathBuf),
@@ -120,7 +120,7 @@ pub(super) fn sync_everything(directory: &Path) -> io::Result<()> {
 }
 
 /// Whether the store is fenced.
-pub(super) fn is_fenced(directory: &Path) -> io::Result<bool> {
+pub fn is_fenced(directory: &Path) -> io::Result<bool> {
     #[cfg(feature = "seeded-bugs")]
     if crate::seeded::on(crate::seeded::Bug::RestoredUnfenced) {
         return Ok(false);

@@ -22,12 +22,12 @@ async fn a_backup_comes_back_and_is_fenced_at_first() {
         store.commit(vec![batch, put(B, &keys::posting(index), b"")]).await.unwrap();
     }
     let archive = root.path().join("archive");
-    let report = store.backup(&archive).await.unwrap();
+    let report = store.backup(&archive, Origin::default()).await.unwrap();
     assert!(report.summary.same_records(&store.summary()));
     assert_eq!(report.bytes, fs::metadata(&archive).unwrap().len());
     let hash = *blake3::hash(&fs::read(&archive).unwrap()).as_bytes();
     assert_eq!((report.hash, super::super::check(&archive).unwrap().hash), (hash, hash), "as written, and as read");
-    assert!(matches!(store.backup(&archive).await, Err(ArchiveError::Exists(_))));
+    assert!(matches!(store.backup(&archive, Origin::default()).await, Err(ArchiveError::Exists(_))));
 
     let directory = root.path().join("restored");
     let report = restored(&archive, &directory).unwrap();
@@ -50,7 +50,7 @@ async fn a_backup_comes_back_and_is_fenced_at_first() {
 async fn an_empty_store_has_a_backup() {
     let root = tempfile::tempdir().unwrap();
     let store = open_store(&root.path().join("live"));
-    store.backup(&root.path().join("archive")).await.unwrap();
+    store.backup(&root.path().join("archive"), Origin::default()).await.unwrap();
     let report = restored(&root.path().join("archive"), &root.path().join("restored")).unwrap();
     assert_eq!(report.summary.records, 0);
 }
@@ -70,7 +70,7 @@ async fn what_is_committed_between_the_steps_is_in_the_archive() {
     let steps = tokio::task::spawn_blocking(move || {
         let mut numbers = Numbers(13);
         let mut states = vec![walked.summary()];
-        crate::store::sled::backup::backup_with(&walked.shared, &walked.ended, &target, || {
+        crate::store::sled::backup::backup_with(&walked.shared, &walked.ended, &target, Origin::default(), || {
             let mut batch = Batch::new(A);
             let start = numbers.below(1100);
             batch.put(keys::ledger(), (states.len() as u64).to_be_bytes());
@@ -124,7 +124,7 @@ async fn a_backup_under_load_is_of_one_moment() {
     for number in 0..3 {
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
         let archive = root.path().join(format!("archive{number}"));
-        store.backup(&archive).await.unwrap();
+        store.backup(&archive, Origin::default()).await.unwrap();
         let directory = root.path().join(format!("restored{number}"));
         restored(&archive, &directory).unwrap();
         unfence(&directory).unwrap();
@@ -148,7 +148,7 @@ async fn every_damaged_byte_of_an_archive_is_refused() {
         store.commit(vec![put(A, &keys::posting(index), &[index as u8; 9])]).await.unwrap();
     }
     let archive = root.path().join("archive");
-    store.backup(&archive).await.unwrap();
+    store.backup(&archive, Origin::default()).await.unwrap();
     let good = fs::read(&archive).unwrap();
     let bad = root.path().join("bad");
     let target = root.path().join("target");
@@ -176,7 +176,7 @@ async fn every_damaged_byte_of_an_archive_is_refused() {
     newer[16] = 2;
     assert!(refused(&newer, "a newer version").contains("has version 2, and this softstake knows up to 1"));
     let mut block = good.clone();
-    block[60] ^= 1;
+    block[100] ^= 1;
     assert!(refused(&block, "a block").contains("the checksum of block 0 does not match"));
 }
 
@@ -186,7 +186,7 @@ async fn an_interrupted_restore_leaves_nothing_that_opens() {
     let store = open_store(&root.path().join("live"));
     store.commit(vec![put(A, b"k", b"v")]).await.unwrap();
     let archive = root.path().join("archive");
-    store.backup(&archive).await.unwrap();
+    store.backup(&archive, Origin::default()).await.unwrap();
     // What a death in the middle leaves: a fenced directory under another name.
     let leftover = root.path().join("restored.unfinished");
     fs::create_dir(&leftover).unwrap();

@@ -45,7 +45,7 @@ async fn a_record_that_vanished_is_missed() {
     let error = store.verify().await.unwrap_err();
     assert!(error.to_string().contains("has 8 records"), "{error}");
     let archive = root.path().join("archive");
-    let error = store.backup(&archive).await.unwrap_err();
+    let error = store.backup(&archive, Origin::default()).await.unwrap_err();
     assert!(error.to_string().contains("has 8 records and should have 9"), "{error}");
     assert!(!archive.exists());
     drop(store);

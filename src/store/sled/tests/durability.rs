@@ -139,7 +139,7 @@ async fn a_failed_sync_is_unknown_and_ends_all_commits() {
     assert!(store.failure().is_some());
     assert!(matches!(store.get(A, b"k").await, Err(StoreError::Fatal(_))), "the unknown is not shown");
     assert_eq!(store.get(A, b"before").await, Ok(Some(b"1".to_vec())), "the rest is");
-    assert!(store.backup(&root.path().join("archive")).await.is_err());
+    assert!(store.backup(&root.path().join("archive"), Origin::default()).await.is_err());
     drop(store);
 
     let store = open_store(root.path());
