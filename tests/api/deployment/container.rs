@@ -92,7 +92,10 @@ fn the_compose_service_is_locked_down_and_starts_with_its_settings() {
         .collect();
     let config = serves_with(&variables);
     let volumes = words(service, "volumes");
-    assert!(volumes.contains(&format!("data:{}", config.data_dir.display()).as_str()), "{volumes:?}");
+    let backups = config.backup_dir.unwrap();
+    for (volume, folder) in [("data", &config.data_dir), ("backups", &backups)] {
+        assert!(volumes.contains(&format!("{volume}:{}", folder.display()).as_str()), "{volumes:?}");
+    }
     let published = words(service, "ports");
     for (port, address) in ports().into_iter().zip([config.listen.to_string(), config.metrics_listen.to_string()]) {
         assert_eq!(address, format!("0.0.0.0:{port}"));

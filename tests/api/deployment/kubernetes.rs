@@ -114,6 +114,7 @@ fn the_container_starts_with_its_settings_and_finds_its_files() {
     let mounts: BTreeMap<&str, &str> =
         list(&container, "volumeMounts").iter().map(|one| (word(one, "mountPath"), word(one, "name"))).collect();
     assert_eq!(mounts.get(config.data_dir.to_str().unwrap()), Some(&"data"));
+    assert_eq!(mounts.get(config.backup_dir.as_ref().unwrap().to_str().unwrap()), Some(&"backups"));
     assert_eq!(variables["SOFTSTAKE_CONFIG"], SETTINGS);
     assert_eq!(mounts.get("/etc/softstake"), Some(&"settings"));
     let (tls, identity) = (config.tls.unwrap(), config.identity.unwrap());

@@ -30,7 +30,7 @@ fn the_unit_is_locked_down() {
         ("MemoryDenyWriteExecute", "true"),
         ("RestrictNamespaces", "true"),
         ("SystemCallArchitectures", "native"),
-        ("StateDirectory", "softstake"),
+        ("StateDirectory", "softstake softstake-backups"),
         ("StateDirectoryMode", "0700"),
         ("LimitCORE", "0"),
         ("UMask", "0077"),
@@ -53,7 +53,8 @@ fn the_unit_starts_with_its_settings_and_stops_in_time() {
         .collect();
     let config = serves_with(&variables);
     assert_eq!(variables["SOFTSTAKE_CONFIG"], SETTINGS);
-    assert_eq!(config.data_dir, Path::new("/var/lib").join(&service["StateDirectory"][0]));
+    let folders = service["StateDirectory"][0].split(' ').map(|name| Path::new("/var/lib").join(name));
+    assert_eq!(vec![config.data_dir, config.backup_dir.unwrap()], folders.collect::<Vec<_>>());
     // Each file of TLS is a credential that is handed over.
     let tls = config.tls.unwrap();
     for file in [Some(tls.cert_file), Some(tls.key_file), tls.client_ca_file].into_iter().flatten() {
