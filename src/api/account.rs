@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::parse::{Parsed, Path, Together, field, names, page};
-use super::status::ApiError;
+use super::status::{ApiError, Violation};
 use super::{Api, failure, reading, render, show};
 use crate::app::Pool;
 use crate::app::history::{AccountPayout, Earnings, Explanation, HistoryCursor, HistoryQuery, PayoutStanding};
@@ -58,6 +58,23 @@ impl AccountService for Accounts {
             }
             let next_page_token = found.next.map(|next| page.next(&write_place(&next))).unwrap_or_default();
             Ok(v1::ListPayoutsResponse { payouts, next_page_token })
+        })
+        .await
+    }
+
+    async fn list_enrolments(
+        &self,
+        call: Request<v1::ListEnrolmentsRequest>,
+    ) -> Result<Response<v1::ListEnrolmentsResponse>, Status> {
+        let body = call.into_inner();
+        reading("AccountService/ListEnrolments", async {
+            let (account, page) = (names::account(&Path::of("parent"), &body.parent), page::page(&body)).together()?;
+            let place = page.after.as_deref().map(|place| place.try_into().map(u64::from_be_bytes)).transpose();
+            let before = place.map_err(|_| no_token())?;
+            let (found, more) = self.0.app.enrolments(&account, before, page.size).await?;
+            let last = found.last().filter(|_| more).map(|last| page.next(&last.sequence.to_be_bytes()));
+            let enrolments = found.iter().map(show::enrolment).collect();
+            Ok(v1::ListEnrolmentsResponse { enrolments, next_page_token: last.unwrap_or_default() })
         })
         .await
     }
@@ -141,12 +158,15 @@ const fn show_verdict(verdict: Verdict) -> v1::Eligibility {
     }
 }
 
+fn no_token() -> Violation {
+    Path::of("page_token").wrong("TOKEN_MALFORMED", "is not a token that this service has given out")
+}
+
 /// Where a page of payouts ended, from its token.
 fn read_place(place: &[u8]) -> Parsed<HistoryCursor> {
-    let wrong = || Path::of("page_token").wrong("TOKEN_MALFORMED", "is not a token that this service has given out");
-    let (start, pool) = place.split_first_chunk::<8>().ok_or_else(wrong)?;
+    let (start, pool) = place.split_first_chunk::<8>().ok_or_else(no_token)?;
     let pool = std::str::from_utf8(pool).ok().and_then(|pool| PoolId::new(pool).ok());
-    Ok(HistoryCursor { start: UnixSeconds::new(i64::from_be_bytes(*start)), pool: pool.ok_or_else(wrong)? })
+    Ok(HistoryCursor { start: UnixSeconds::new(i64::from_be_bytes(*start)), pool: pool.ok_or_else(no_token)? })
 }
 
 /// The same for a token.

@@ -10,7 +10,7 @@ use super::streaming::{self, Outgoing};
 use super::{Api, account, answer, caller_of, detached, reading, request, show};
 use crate::app::enrol::{self, Enrol};
 use crate::app::records::ApprovalState;
-use crate::domain::enrolment::{Decision, EnrolmentEntry};
+use crate::domain::enrolment::Decision;
 use crate::domain::feed::RejectReason;
 use crate::pb::v1;
 use crate::pb::v1::balance_feed_service_server::BalanceFeedService;
@@ -147,7 +147,7 @@ impl BalanceFeedService for BalanceFeed {
             if let Err(error) = enrol::step(app).await {
                 tracing::warn!(%error, "the decision is durable and will enter the positions with the next step");
             }
-            let present = async { Ok(v1::SetEnrolmentResponse { enrolment: Some(show_enrolment(&entry)) }) };
+            let present = async { Ok(v1::SetEnrolmentResponse { enrolment: Some(show::enrolment(&entry)) }) };
             answer(app, &request, None, once, present).await
         })
         .await
@@ -157,19 +157,6 @@ impl BalanceFeedService for BalanceFeed {
 /// A short text of the ledger service's own; `least` is 1 where it has to be there.
 fn code(name: &'static str, text: &str, least: u32) -> Parsed<String> {
     field::text(&Path::of(name), text, least as usize..=MAX_CODE_CHARS)
-}
-
-fn show_enrolment(entry: &EnrolmentEntry) -> v1::Enrolment {
-    v1::Enrolment {
-        sequence: entry.sequence,
-        account: entry.account.to_string(),
-        pool: entry.pool.as_ref().map(names::show::pool).unwrap_or_default(),
-        decision: show::decision(entry.decision).into(),
-        effective_time: Some(show::time(entry.at)),
-        terms_version: entry.terms_version.clone(),
-        jurisdiction: entry.jurisdiction.clone(),
-        reason_code: entry.reason_code.clone(),
-    }
 }
 
 fn show_rejected(sequence: u64, reason: RejectReason) -> v1::RejectedEvent {

@@ -14,7 +14,7 @@ use crate::domain::ids::{AccountId, PoolId};
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::store::records::Record;
-use crate::store::{Batch, KeyRange, PartitionId, keys};
+use crate::store::{Batch, Direction, KeyRange, PartitionId, keys};
 
 use super::{App, AppError, Once, Pool, Reason, Request, Work, close};
 
@@ -65,18 +65,20 @@ impl App {
             terms_version: enrol.terms_version,
             jurisdiction: enrol.jurisdiction,
             reason_code: enrol.reason_code,
+            by: request.caller.principal.clone(),
         };
-        let scope = entry.pool.as_ref().map_or("*", PoolId::as_str);
         let mut batch = Batch::new(PartitionId::SERVICE);
-        let key = keys::enrolment_entry(entry.sequence);
-        batch.expect_absent(key.clone()).put(key, entry.encode());
-        batch.put(keys::account_enrolment(&entry.account, scope), entry.encode());
+        let restricted = self.decide_with_jurisdiction(&mut batch, &entry).await?;
         let before = self.enrolment(&entry.account, entry.pool.as_ref()).await?;
         let resource = match &entry.pool {
             Some(pool) => format!("accounts/{}/positions/{pool}", entry.account),
             None => format!("accounts/{}", entry.account),
         };
-        let note = Note::of(resource, format!("decision {} of the enrolment log", entry.sequence));
+        let follows = match restricted {
+            0 => String::new(),
+            pools => format!("; its jurisdiction restricts it in {pools} pools"),
+        };
+        let note = Note::of(resource, format!("decision {} of the enrolment log{follows}", entry.sequence));
         let note = note.changed(before.as_ref().map(EnrolmentEntry::shown).unwrap_or_default(), entry.shown());
         self.commit_marked(request, Vec::new(), batch, now, note).await?;
         Ok((Once::First, entry))
@@ -92,8 +94,28 @@ impl App {
         self.read(PartitionId::SERVICE, &key).await
     }
 
+    /// Up to `limit` decisions of or about an account, newest first, before `sequence` of the log; and whether there are more.
+    pub async fn enrolments(
+        &self,
+        account: &AccountId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<EnrolmentEntry>, bool), AppError> {
+        let range = keys::enrolments_before(account, before.unwrap_or(u64::MAX));
+        let wanted = limit.saturating_add(1);
+        let found = self.store.scan(PartitionId::SERVICE, range, wanted, Direction::Reverse).await?;
+        let mut entries = Vec::with_capacity(found.len().min(limit));
+        for (key, _) in found.iter().take(limit) {
+            let unreadable = || AppError::Broken("an entry of the index of enrolments can't be read".to_owned());
+            let (_, sequence) = keys::parse_enrolment_of_account(key).ok_or_else(unreadable)?;
+            let entry = self.read(PartitionId::SERVICE, &keys::enrolment_entry(sequence)).await?;
+            entries.push(entry.ok_or_else(|| AppError::lost(format!("enrolment decision {sequence}")))?);
+        }
+        Ok((entries, found.len() > limit))
+    }
+
     /// The last sequence of the log, and the time of what is written behind it at `now`: times never go back in it.
-    async fn log_end(&self, now: UnixSeconds) -> Result<(u64, UnixSeconds), AppError> {
+    pub(super) async fn log_end(&self, now: UnixSeconds) -> Result<(u64, UnixSeconds), AppError> {
         let log = keys::range_of_tag(keys::tag::ENROLMENT_ENTRY);
         let last: Option<LogEntry> = self.last(PartitionId::SERVICE, log).await?;
         Ok(last.map_or((0, now), |last| (last.sequence(), now.max(last.at()))))
@@ -176,21 +198,30 @@ impl App {
     /// What the decisions so far come to in a pool, by account.
     async fn carried(&self, pool: &Pool) -> Result<BTreeMap<AccountId, Carry>, AppError> {
         let mode = close::policy_of(self, pool, PeriodIndex(0)).await?.policy.eligibility.enrolment;
+        let restricted = self.pool_state(pool).await?.settings.restricted;
         let mut carried: BTreeMap<AccountId, Carry> = BTreeMap::new();
+        let mut jurisdictions: BTreeMap<AccountId, EnrolmentEntry> = BTreeMap::new();
         let mut read = 0;
         loop {
             let entries = self.entries_after(read, ENTRIES_PER_READ).await?;
-            let Some(last) = entries.last() else { return Ok(carried) };
+            let Some(last) = entries.last() else { break };
             read = last.sequence();
             for entry in &entries {
-                if let LogEntry::Decision(decision) = entry
-                    && entry.concerns(pool.id())
-                {
+                let LogEntry::Decision(decision) = entry else { continue };
+                if !decision.jurisdiction.is_empty() {
+                    jurisdictions.insert(decision.account.clone(), decision.clone());
+                }
+                if entry.concerns(pool.id()) {
                     let carry = carried.entry(decision.account.clone()).or_default();
                     carry.take(entry.change(), decision.at, mode);
                 }
             }
         }
+        // The decision that says so follows in the log; this holds from the pool's first second.
+        for (account, named) in jurisdictions.into_iter().filter(|(_, named)| restricted.bar(&named.jurisdiction)) {
+            carried.entry(account).or_default().take(Decision::Restrict.change(false), named.at, mode);
+        }
+        Ok(carried)
     }
 }
 
@@ -208,6 +239,7 @@ pub async fn step(app: &App) -> Result<Work, AppError> {
     let pools = app.pools();
     for pool in &pools {
         work = work.and(app.carry_over(pool).await?);
+        work = work.and(app.restrict_jurisdictions(pool).await?);
     }
     // A decision was made at a time that had come. Where the clock was set back since, it waits: the book would reject it.
     let latest = app.now().plus(i64::from(app.settings.max_future_seconds));

@@ -21,6 +21,7 @@ pub mod forecast;
 mod gauges;
 pub mod history;
 pub mod ingest;
+mod jurisdictions;
 mod memo;
 pub mod metrics;
 pub mod operate;

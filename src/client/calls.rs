@@ -77,6 +77,8 @@ calls! { AccountServiceClient, account_service:
     read get_position(v1::GetPositionRequest) -> v1::GetPositionResponse;
     /// A page of one account's payouts, newest first.
     read list_payouts(v1::ListPayoutsRequest) -> v1::ListPayoutsResponse;
+    /// A page of what was decided by and about one account, newest first.
+    read list_enrolments(v1::ListEnrolmentsRequest) -> v1::ListEnrolmentsResponse;
     /// One account's totals.
     read get_earnings(v1::GetEarningsRequest) -> v1::GetEarningsResponse;
     /// Every figure that one payout follows from.

@@ -1,7 +1,10 @@
 //! Decisions of customers to take part or not, and of the operator that one may not.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use super::eligibility::{EnrolmentMode, Standing, StandingChange};
-use super::ids::{AccountId, PoolId};
+use super::ids::{AccountId, PoolId, Principal};
 use super::names::stable_names;
 use super::time::UnixSeconds;
 
@@ -47,6 +50,78 @@ impl Decision {
     }
 }
 
+/// Why an account may not earn whose jurisdiction a pool restricts: the stable code of its decision.
+pub const RESTRICTED_JURISDICTION: &str = "RESTRICTED_JURISDICTION";
+
+/// Where customers may not earn in a pool, such as `US` or `US-NY`: a code stands for all that lies in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestrictedJurisdictions(BTreeSet<String>);
+
+/// Why codes of jurisdictions were refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JurisdictionError {
+    /// One can't be a code.
+    #[error("`{0}` is no code; one has 1 to 16 letters, digits and hyphens, such as US or US-NY")]
+    Code(String),
+    /// There are too many to be kept.
+    #[error(
+        "there are more than {} codes, or {} bytes of them",
+        RestrictedJurisdictions::MOST,
+        RestrictedJurisdictions::MOST_BYTES
+    )]
+    TooMany,
+}
+
+impl RestrictedJurisdictions {
+    /// The most codes: there are 249 countries.
+    pub const MOST: usize = 256;
+
+    /// The most bytes of all codes together: they are a part of one record.
+    pub const MOST_BYTES: usize = 1_024;
+
+    /// Checks the codes, of which case and order say nothing.
+    pub fn new<'c>(codes: impl IntoIterator<Item = &'c str>) -> Result<Self, JurisdictionError> {
+        let mut all = BTreeSet::new();
+        for code in codes {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            if !(1..=16).contains(&code.len()) || !code.bytes().all(fits) {
+                return Err(JurisdictionError::Code(code.chars().take(16).collect()));
+            }
+            all.insert(code.to_ascii_uppercase());
+        }
+        let bytes: usize = all.iter().map(String::len).sum();
+        if all.len() > Self::MOST || bytes > Self::MOST_BYTES {
+            return Err(JurisdictionError::TooMany);
+        }
+        Ok(Self(all))
+    }
+
+    /// Whether customers of a jurisdiction, as the ledger service writes it, may not earn. Nobody knows where one without is.
+    pub fn bar(&self, jurisdiction: &str) -> bool {
+        let jurisdiction = jurisdiction.trim().to_ascii_uppercase();
+        let within = |code: &String| {
+            jurisdiction.strip_prefix(code.as_str()).map(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        self.0.iter().any(|code| within(code).unwrap_or(false))
+    }
+
+    /// Whether each of `other` is restricted here too.
+    pub fn cover(&self, other: &Self) -> bool {
+        other.0.iter().all(|code| self.bar(code))
+    }
+
+    /// The codes, in order.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for RestrictedJurisdictions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.codes().collect::<Vec<_>>().join(" "))
+    }
+}
+
 /// A decision as it was entered: the consent record. Never changed; a later one comes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrolmentEntry {
@@ -66,6 +141,8 @@ pub struct EnrolmentEntry {
     pub jurisdiction: String,
     /// Why, as the ledger service writes it.
     pub reason_code: String,
+    /// Who entered it.
+    pub by: Principal,
 }
 
 impl EnrolmentEntry {
@@ -197,6 +274,31 @@ mod tests {
             carry.take(decision.change(true), UnixSeconds::new(*at), mode);
         }
         (carry.standing, carry.since(UnixSeconds::new(100)).get())
+    }
+
+    #[test]
+    fn a_code_bars_what_lies_in_it_however_it_is_written() {
+        let restricted = RestrictedJurisdictions::new(["us-ny", "KP"]).unwrap();
+        for (jurisdiction, barred) in [
+            ("KP", true),
+            ("kp", true),
+            ("US-NY", true),
+            ("us-ny-1", true),
+            ("US", false),
+            ("US-NYC", false),
+            ("", false),
+        ] {
+            assert_eq!(restricted.bar(jurisdiction), barred, "{jurisdiction}");
+        }
+        assert_eq!(restricted.to_string(), "KP US-NY");
+        let wider = RestrictedJurisdictions::new(["US", "KP", "IR"]).unwrap();
+        assert!(wider.cover(&restricted) && !restricted.cover(&wider));
+        for bad in ["", "a b", "ü", "12345678901234567"] {
+            assert!(matches!(RestrictedJurisdictions::new([bad]), Err(JurisdictionError::Code(_))), "{bad}");
+        }
+        let many: Vec<String> = (0..257).map(|n| format!("X{n}")).collect();
+        let many = RestrictedJurisdictions::new(many.iter().map(String::as_str));
+        assert_eq!(many, Err(JurisdictionError::TooMany));
     }
 
     #[test]

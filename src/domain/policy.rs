@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 
 use super::amount::BaseUnits;
 use super::eligibility::EligibilityPolicy;
+use super::enrolment::RestrictedJurisdictions;
 use super::fixed_apr::{PolicyError, RewardPolicy, SlashPolicy, check_policies};
 use super::period::MAX_PERIOD_SECONDS;
 use super::reserve::ReservePolicy;
@@ -45,6 +46,8 @@ pub struct PoolSettings {
     pub feed: FeedSettings,
     /// How ledger and chain are compared.
     pub reconcile: ReconcileSettings,
+    /// Whose customers may not earn.
+    pub restricted: RestrictedJurisdictions,
 }
 
 /// How much stays liquid.

@@ -71,7 +71,7 @@ impl Found {
 pub fn changes(before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &PoolPolicy)) -> Vec<FieldChange> {
     let mut found = Found(Vec::new());
     policy(&mut found, before.1, after.1);
-    let PoolSettings { reserve: from, allocation, release, feed, reconcile } = before.0;
+    let PoolSettings { reserve: from, allocation, release, feed, reconcile, restricted } = before.0;
     let to = after.0;
     reserve(&mut found, from, &to.reserve);
     allocate(&mut found, allocation, &to.allocation);
@@ -84,6 +84,11 @@ pub fn changes(before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &Poo
     found.field(Guard::None, "settings.feed.close_grace_seconds", grace.0, grace.1);
     let ReconcileSettings { tolerance } = *reconcile;
     found.field(Guard::Most, "settings.reconcile.tolerance", tolerance, to.reconcile.tolerance);
+    if *restricted != to.restricted {
+        let (before, after) = (restricted.to_string(), to.restricted.to_string());
+        let (field, lowers) = ("settings.enrolment.restricted_jurisdictions", !to.restricted.cover(restricted));
+        found.0.push(FieldChange { field, before, after, lowers });
+    }
     found.0
 }
 

@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::domain::amount::{AmountError, BaseUnits};
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode as Enrolment};
+use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{AssetId, PoolId, ValidatorId};
 use crate::domain::policy::{
@@ -221,6 +222,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                 tolerance: units(pool.reconcile.tolerance_base_units)
                     .map_err(at(key("reconcile.tolerance_base_units")))?,
             },
+            restricted: RestrictedJurisdictions::default(),
         },
     })
 }

@@ -8,6 +8,7 @@ use crate::book::BookConfig;
 use crate::chain::simulated::{SimulatedConfig, presets};
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::PoolId;
 use crate::domain::policy::{
@@ -115,6 +116,7 @@ pub(super) fn settings(rng: &mut Rng, config: &SimulatedConfig) -> Result<PoolSe
             close_grace_seconds: bps(rng, 300, 1_500),
         },
         reconcile: ReconcileSettings::default(),
+        restricted: RestrictedJurisdictions::default(),
     })
 }
 

@@ -229,6 +229,8 @@ keys! {
         (source_number: u16, snapshot: &RequestId, chunk: u32);
     /// The end of the audit log of a partition; where that stands, see the entries.
     AUDIT_HEAD = 0x13, audit_head / is_audit_head ();
+    /// That a decision of the enrolment log is of or about an account.
+    ENROLMENT_OF_ACCOUNT = 0x14, enrolment_of_account / parse_enrolment_of_account (account: &AccountId, sequence: u64);
 
     // A pool's control partition.
 
@@ -380,6 +382,11 @@ pub fn body_hashes_of(number: u16) -> KeyRange {
 /// The enrolments of one account.
 pub fn account_enrolments_of(account: &AccountId) -> KeyRange {
     begins!(ACCOUNT_ENROLMENT, account)
+}
+
+/// The decisions of or about one account before `sequence`.
+pub fn enrolments_before(account: &AccountId, sequence: u64) -> KeyRange {
+    KeyRange { to: enrolment_of_account(account, sequence), ..begins!(ENROLMENT_OF_ACCOUNT, account) }
 }
 
 /// The answered requests of one scope.

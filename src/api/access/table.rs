@@ -137,6 +137,7 @@ pub const TABLE: &[Row] = table! {
     "softstake.v1.AccountService" {
         GetPosition: ACCOUNTS,
         ListPayouts: ACCOUNTS,
+        ListEnrolments: ACCOUNTS,
         GetEarnings: ACCOUNTS,
         ExplainPayout: ACCOUNTS,
         GetPayoutProof: ACCOUNTS,

@@ -53,6 +53,7 @@ macro_rules! paged {
 
 paged! {
     v1::ListPayoutsRequest => "AccountService/ListPayouts";
+    v1::ListEnrolmentsRequest => "AccountService/ListEnrolments";
     v1::ListPoolsRequest => "PoolService/ListPools";
     v1::ListValidatorsRequest => "PoolService/ListValidators";
     v1::ListDelegationsRequest => "PoolService/ListDelegations";

@@ -7,6 +7,7 @@ use crate::api::status::{ApiError, Violation};
 use crate::app::Descriptor;
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::enrolment::{JurisdictionError, RestrictedJurisdictions};
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::AssetId;
 use crate::domain::period::MAX_PERIOD_SECONDS;
@@ -138,6 +139,7 @@ pub fn with_defaults(asset: &AssetId, chain: &ChainDefaults<'_>, given: Option<&
         release_limits: Some(given.release_limits.unwrap_or_else(default_limits)),
         feed: Some(given.feed.unwrap_or_default()),
         reconcile: Some(given.reconcile.unwrap_or_default()),
+        enrolment: Some(given.enrolment.unwrap_or_default()),
     }
 }
 
@@ -171,6 +173,19 @@ pub fn settings(
         release: release_limits(&release_path, asset, release)?,
         feed: feed(&feed_path, settings.feed.as_ref().ok_or_else(|| feed_path.missing())?, period_seconds)?,
         reconcile: reconcile(&path.field("reconcile"), asset, settings.reconcile.as_ref())?,
+        restricted: restricted(&path.field("enrolment"), settings.enrolment.as_ref())?,
+    })
+}
+
+fn restricted(path: &Path<'_>, given: Option<&v1::EnrolmentSettings>) -> Parsed<RestrictedJurisdictions> {
+    let codes = given.map(|given| given.restricted_jurisdictions.as_slice()).unwrap_or_default();
+    let path = path.field("restricted_jurisdictions");
+    RestrictedJurisdictions::new(codes.iter().map(String::as_str)).map_err(|error| {
+        let reason = match error {
+            JurisdictionError::Code(_) => "JURISDICTION_MALFORMED",
+            JurisdictionError::TooMany => "TOO_MANY_JURISDICTIONS",
+        };
+        path.wrong(reason, error.to_string())
     })
 }
 
@@ -343,7 +358,7 @@ fn set_policy(field: &str, from: &v1::Policy, to: &mut v1::Policy) -> bool {
 
 fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings) -> bool {
     let Some((group, field)) = field.split_once('.') else {
-        return copy_field!(field, from => to; reserve allocation release_limits feed reconcile);
+        return copy_field!(field, from => to; reserve allocation release_limits feed reconcile enrolment);
     };
     match group {
         "reserve" => {
@@ -374,6 +389,11 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
             let from = from.reconcile.clone().unwrap_or_default();
             let to = to.reconcile.get_or_insert_default();
             copy_field!(field, from => to; tolerance)
+        }
+        "enrolment" => {
+            let from = from.enrolment.clone().unwrap_or_default();
+            let to = to.enrolment.get_or_insert_default();
+            copy_field!(field, from => to; restricted_jurisdictions)
         }
         _ => false,
     }

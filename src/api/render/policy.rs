@@ -48,7 +48,7 @@ fn decimal_text(numerator: u128, denominator: u128) -> String {
 
 /// Settings.
 pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
-    let PoolSettings { reserve, allocation, release, feed, reconcile } = settings;
+    let PoolSettings { reserve, allocation, release, feed, reconcile, restricted } = settings;
     let amount = |units| Some(show::amount(asset, units));
     let rate = |rate: Option<Decimal>| rate.map(|rate| rate.normalize().to_string()).unwrap_or_default();
     v1::PoolSettings {
@@ -90,6 +90,9 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
         }),
         reconcile: Some(v1::ReconcileSettings {
             tolerance: (!reconcile.tolerance.is_zero()).then(|| show::amount(asset, reconcile.tolerance)),
+        }),
+        enrolment: Some(v1::EnrolmentSettings {
+            restricted_jurisdictions: restricted.codes().map(str::to_owned).collect(),
         }),
     }
 }

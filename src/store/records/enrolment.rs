@@ -5,7 +5,7 @@ use prost::Message;
 use super::{Record, RecordError, field, message, required};
 use crate::domain::eligibility::Standing;
 use crate::domain::enrolment::{CarriedStanding, Decision, EnrolmentEntry, LogEntry};
-use crate::domain::ids::{AccountId, PoolId};
+use crate::domain::ids::{AccountId, PoolId, Principal};
 use crate::domain::time::UnixSeconds;
 use crate::pb::store::v1 as pb;
 
@@ -29,6 +29,7 @@ impl Record for EnrolmentEntry {
             jurisdiction: self.jurisdiction.clone(),
             reason_code: self.reason_code.clone(),
             carried: None,
+            principal: self.by.to_string(),
         }
         .encode_to_vec()
     }
@@ -52,6 +53,7 @@ fn decision(record: pb::EnrolmentEntry) -> Result<EnrolmentEntry, RecordError> {
         terms_version: record.terms_version,
         jurisdiction: record.jurisdiction,
         reason_code: record.reason_code,
+        by: field(NAME, "principal", Principal::new(&record.principal))?,
     })
 }
 

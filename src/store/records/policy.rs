@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 use super::{Record, RecordError, field, message, required, units};
 use crate::domain::amount::BaseUnits;
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{OperatorGroup, ValidatorId};
 use crate::domain::policy::{
@@ -139,7 +140,7 @@ impl Record for PoolState {
     const NAME: &'static str = "pool state";
 
     fn encode(&self) -> Vec<u8> {
-        let PoolSettings { reserve, allocation, release, feed, reconcile } = &self.settings;
+        let PoolSettings { reserve, allocation, release, feed, reconcile, restricted } = &self.settings;
         pb::PoolStateRecord {
             paused: self.paused.is_some(),
             pause_reason: self.paused.clone().unwrap_or_default(),
@@ -179,6 +180,7 @@ impl Record for PoolState {
                 max_apr_change: release.max_apr_change.map(|most| most.to_string()),
                 max_receipts_bps: release.max_receipts_bps,
                 reconcile_tolerance: reconcile.tolerance.to_string(),
+                restricted_jurisdictions: restricted.codes().map(str::to_owned).collect(),
             }),
         }
         .encode_to_vec()
@@ -250,6 +252,11 @@ impl Record for PoolState {
                         tolerance => units(name, "reconcile_tolerance", tolerance)?,
                     },
                 },
+                restricted: field(
+                    name,
+                    "restricted_jurisdictions",
+                    RestrictedJurisdictions::new(settings.restricted_jurisdictions.iter().map(String::as_str)),
+                )?,
             },
         })
     }

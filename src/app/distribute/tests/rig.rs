@@ -17,6 +17,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::caller::Caller;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::eligibility::{EligibilityPolicy, EnrolmentMode};
+use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{RewardPolicy, SlashPolicy};
 use crate::domain::ids::{AccountId, AssetId, OperationId, PoolId, RequestId, TransactionId};
 use crate::domain::ledger::ClaimAccount;
@@ -112,6 +113,7 @@ pub fn settings(release: ReleaseLimits) -> PoolSettings {
         release,
         feed: FeedSettings { max_skew_seconds: 60, max_lateness_seconds: 10_000, close_grace_seconds: 600 },
         reconcile: ReconcileSettings::default(),
+        restricted: RestrictedJurisdictions::default(),
     }
 }
 
@@ -161,10 +163,16 @@ impl Rig {
 
     /// Creates a pool of another asset, whose first period began at `start`, and turns to it.
     pub async fn create_beside(&mut self, start: UnixSeconds) -> Result<(), AppError> {
+        self.create_restricted(start, &[]).await
+    }
+
+    /// The same, with jurisdictions whose customers may not earn.
+    pub async fn create_restricted(&mut self, start: UnixSeconds, codes: &[&str]) -> Result<(), AppError> {
         let request = Request::new("CreatePool", RequestId::new("beside").unwrap(), Caller::service(), b"");
         let descriptor = self.chains[1].descriptor.clone();
         let mut settings = settings(ReleaseLimits::default());
         settings.reserve.custody_address = descriptor.custody_address;
+        settings.restricted = RestrictedJurisdictions::new(codes.iter().copied()).unwrap();
         let new = administer::NewPool {
             id: PoolId::new("beside").unwrap(),
             chain: descriptor.chain,
