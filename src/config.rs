@@ -122,6 +122,8 @@ pub struct PoolSettings {
     pub id: String,
     /// Its asset, such as `ATOM`.
     pub asset: String,
+    /// Whether it is created at the start where it is not there. Else its chain is connected alone, for CreatePool.
+    pub create: bool,
     /// The length of a period, in seconds.
     pub period_seconds: u32,
     /// Where the first period begins, in seconds since the Unix epoch, a multiple of `period_seconds`; none is the

@@ -386,7 +386,7 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
     }
     for pool in &config.pools {
         let id = PoolId::new(&pool.id)?;
-        if app.pool(&id).is_ok() {
+        if !pool.create || app.pool(&id).is_ok() {
             continue;
         }
         let ChainSettings::Simulated(chain) = &pool.chain;

@@ -322,6 +322,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     PoolSettings {
         id: raw.id.clone(),
         asset: raw.asset.clone(),
+        create: raw.create,
         period_seconds: raw.period_seconds,
         first_period_start_seconds: first,
         chain: chain(problems, index, &raw.asset, &raw.chain),

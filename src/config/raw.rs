@@ -218,6 +218,7 @@ impl Default for OperationSettings {
 pub(super) struct RawPool {
     pub id: String,
     pub asset: String,
+    pub create: bool,
     pub period_seconds: u32,
     pub first_period_start: Option<String>,
     pub chain: RawChain,
@@ -234,6 +235,7 @@ impl Default for RawPool {
         Self {
             id: String::new(),
             asset: String::new(),
+            create: true,
             period_seconds: 86_400,
             first_period_start: None,
             chain: RawChain::default(),

@@ -303,7 +303,7 @@ async fn a_watcher_sees_a_pool_change() {
 }
 
 /// grpcurl on the path, or why there is none.
-fn grpcurl() -> Option<()> {
+pub fn grpcurl() -> Option<()> {
     if Command::new("grpcurl").arg("-version").output().is_ok() {
         return Some(());
     }

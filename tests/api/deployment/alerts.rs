@@ -70,6 +70,11 @@ fn rules() -> Vec<Value> {
     list(&file, "groups").iter().flat_map(|group| list(group, "rules").to_vec()).collect()
 }
 
+/// What the alerts are called.
+pub fn alert_names() -> BTreeSet<String> {
+    rules().iter().map(|rule| word(rule, "alert").to_owned()).collect()
+}
+
 /// The expressions of the dashboard.
 fn panels() -> Vec<String> {
     let board: serde_json::Value = serde_json::from_str(&text("deploy/grafana/softstake.json")).unwrap();
@@ -78,11 +83,14 @@ fn panels() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_metric_that_an_alert_or_a_panel_names_is_there() {
+async fn every_metric_that_an_alert_a_panel_or_the_runbook_names_is_there() {
     let mut there = served().await;
     there.extend(rare());
     let mut asked = 0;
-    let expressions = rules().iter().map(|rule| word(rule, "expr").to_owned()).chain(panels()).collect::<Vec<_>>();
+    let runbook = text("deploy/runbook.md");
+    let named_there = runbook.split('`').filter(|word| word.starts_with("softstake_")).map(str::to_owned);
+    let alerts = rules().into_iter().map(|rule| word(&rule, "expr").to_owned());
+    let expressions: Vec<String> = alerts.chain(panels()).chain(named_there).collect();
     for expression in expressions {
         let named = named(&expression);
         let missing: Vec<_> = named.difference(&there).collect();

@@ -1,6 +1,6 @@
 //! What `deploy/` says, held against the service: settings, ports, users, times, and names of metrics.
 
-mod alerts;
+pub mod alerts;
 mod container;
 mod gauges;
 mod health;
@@ -28,7 +28,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// A file of the repository.
-fn text(name: &str) -> String {
+pub fn text(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
