@@ -69,6 +69,7 @@ bugs! {
     SettledAsAsked, "partial batch settled whole", "what was asked counts as moved, whatever the chain did";
     LastAccountsOmitted, "loops over everyone hit a limit", "only the first accounts of a chunk are paid";
     RestoredUnfenced, "state restored from an old copy signs again", "a restored store opens without a person";
+    RestoredActs, "state restored from an old copy signs again", "a pool of a restored store goes on by itself";
     NoExpectation, "unique only in application code", "a commit carries no expectation";
     FeeUnbooked, "unbooked fees", "a chain fee is not posted";
     EffectBookedTwice, "double claim after a timeout", "an effect is booked again under the same key";

@@ -65,7 +65,10 @@ async fn read<R: Record + Default>(store: &dyn Store, partition: PartitionId, ke
 
 /// Whether nothing is done for the pool before a person says so.
 pub(super) async fn held(app: &App, pool: &Pool) -> Result<bool, AppError> {
-    Ok(app.pool_state(pool).await?.restored.is_some())
+    let held = app.pool_state(pool).await?.restored.is_some();
+    #[cfg(feature = "seeded-bugs")]
+    let held = held && !crate::seeded::on(crate::seeded::Bug::RestoredActs);
+    Ok(held)
 }
 
 /// Refuses what a held pool does not do.

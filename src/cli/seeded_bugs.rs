@@ -28,6 +28,10 @@ const CHECKS: &[(&str, &str)] = &[
 /// Bugs in what the simulation does not run, or can't tell from a change of plan, and the test that sees each.
 const TESTS: &[(Bug, &str)] = &[
     (Bug::RestoredUnfenced, "store::sled::tests::backup::a_backup_comes_back_and_is_fenced_at_first"),
+    (
+        Bug::RestoredActs,
+        "app::restored::tests::nothing_is_sent_closed_or_paid_until_ledger_and_chain_agree_and_a_person_resumes_the_pool",
+    ),
     (Bug::NoExpectation, "app::control::tests::of_two_services_over_one_store_the_later_commit_is_refused"),
 ];
 
