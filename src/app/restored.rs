@@ -53,7 +53,8 @@ pub async fn hold(store: &dyn Store, caller: &Caller, at: UnixSeconds, reason: &
         append(&mut batch, &Log::Pool(pool.id.clone()), head, at, vec![act])?;
         store.commit(vec![batch]).await?;
     }
-    let summary = format!("restored from a backup; the fence is lifted, and {} pools are held. {reason}", pools.len());
+    let summary =
+        format!("restored from a backup; the fence is lifted, and its pools are held ({}). {reason}", pools.len());
     write_down(store, caller.clone(), at, Note::of("", summary).changed("FENCED", "OPEN")).await?;
     Ok(pools.len())
 }

@@ -7,6 +7,7 @@ use crate::app::transfer::Acknowledgement;
 use crate::app::{Once, Work, operate, step};
 use crate::chain::ChainAdapter;
 use crate::domain::amount::BaseUnits;
+use crate::domain::effect::EffectKind;
 use crate::domain::ids::{OperationId, TransferId, ValidatorId};
 use crate::domain::ledger::{AssetAccount, ClaimAccount};
 use crate::domain::operation::{OperationKind, OperationState};
@@ -187,4 +188,31 @@ async fn a_transfer_of_the_lost_time_is_taken_in_for_what_it_was() {
     let open = rig.app.open_transfers(&rig.pool).await.unwrap();
     assert!(!open.is_empty() && open.iter().all(|open| open.sequence > last + SKIPPED), "{open:?}");
     assert_eq!(rig.app.sent_since(&rig.pool, at(0)).await.unwrap(), BaseUnits::ZERO);
+}
+
+/// What left for custody in the lost time is on its way there, and counts once custody has it.
+#[tokio::test]
+async fn a_defund_of_the_lost_time_is_custodys_once_it_says_so() {
+    let (mut rig, _) = funded().await;
+    rig.hold().await;
+    let last = rig.restored().await.unwrap().last_sequence;
+    let id = TransferId::new(&format!("defund-{}", last + 2)).unwrap();
+    let house = rig.claim(ClaimAccount::House).await;
+    rig.effect("tx-out", EffectKind::TransferOut { transfer: Some(id.clone()), amount: units(300) }, 200).await;
+    let held = (rig.held_in(AssetAccount::Liquid).await, rig.held_in(AssetAccount::InTransit).await);
+    assert_eq!(held, (i128::from(FUNDED) - 300, 300));
+    // It is told twice over: as of the lost time, and as what no operation explains.
+    let why = rig.app.pool_state(&rig.pool).await.unwrap().paused.unwrap();
+    assert!(why.contains("asked for after the backup") && why.contains("explained by no operation"), "{why}");
+    let word = Acknowledgement::Moved(units(300));
+    let request = rig.request();
+    assert_eq!(rig.app.acknowledge_transfer(&request, &rig.pool, &id, word, "desk").await.unwrap(), Once::First);
+    assert_eq!(rig.held_in(AssetAccount::InTransit).await, 0);
+    assert_eq!(rig.held_in(AssetAccount::Custody).await, 300);
+    assert_eq!(rig.claim(ClaimAccount::House).await, house, "nobody's loss");
+
+    // Of one that no store has given out, nothing is known: it is set aside, as without a restore.
+    let strange = TransferId::new(&format!("defund-{}", last + SKIPPED + 9)).unwrap();
+    rig.effect("tx-strange", EffectKind::TransferOut { transfer: Some(strange), amount: units(7) }, 210).await;
+    assert_eq!(rig.held_in(AssetAccount::Liquid).await, i128::from(FUNDED) - 300);
 }

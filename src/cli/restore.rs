@@ -49,8 +49,8 @@ pub(super) async fn run(args: RestoreArgs) -> Result<ExitCode, NodeError> {
         }
         None => match backups::unfence(&args.to, args.reason.as_deref().unwrap_or_default()).await? {
             Fence::Lifted(pools) => format!(
-                "the fence of {to} is lifted, and {pools} pools are held: after the start, Reconcile each, and ResumePool \
-                 once ledger and chain agree"
+                "the fence of {to} is lifted, and its pools are held ({pools}): after the start, Reconcile each, and \
+                 ResumePool once ledger and chain agree"
             ),
             Fence::None => format!("{to} has no fence; nothing was changed"),
         },

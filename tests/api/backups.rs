@@ -139,7 +139,8 @@ fn lose_and_restore(data: &Path, archive: &Path) {
     std::fs::remove_dir_all(data.join("store")).unwrap();
     success(&["restore", "--from", archive, "--to", to]);
     assert!(
-        success(&["restore", "--unfence", "--to", to, "--reason", "the disk is gone"]).contains("1 pools are held")
+        success(&["restore", "--unfence", "--to", to, "--reason", "the disk is gone"])
+            .contains("its pools are held (1)")
     );
 }
 
@@ -185,6 +186,31 @@ async fn what_was_sent_after_the_backup_is_told_and_not_sent_again() {
     server.reconciled("atom").await;
     server.close(DAY).await;
     server.reconciled("atom").await;
+    server.stop().await;
+}
+
+/// What the ledger has credited after the backup comes out the same again: by its names it knows what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payouts_of_the_lost_time_come_again_to_the_base_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = serving(folder.path()).await;
+    server.at(HOUR).await;
+    server.feed(&[Event("alice", "ATOM", MILLION, 0), Event("bob", "ATOM", MILLION / 3, 60)], Some(60)).await;
+    server.at(DAY - 2 * HOUR).await;
+    backup(&server, "b-1", "monday").await.unwrap();
+    server.close(DAY).await;
+    let paid = server.released("atom").await;
+    assert_eq!(paid.iter().map(|batch| batch.payouts.len()).sum::<usize>(), 2, "{paid:?}");
+
+    let archive = folder.path().join("monday");
+    server.restart_after(|data| lose_and_restore(data, &archive)).await;
+    server.feed(&[], Some(DAY)).await;
+    server.at(DAY + 1_200).await;
+    assert!(server.released("atom").await.is_empty(), "nothing is paid before the pool is resumed");
+    server.reconciled("atom").await;
+    server.resume("atom").await;
+    server.at(DAY + 1_800).await;
+    assert_eq!(server.released("atom").await, paid);
     server.stop().await;
 }
 
