@@ -39,7 +39,7 @@ use crate::chain::ChainError;
 use crate::chain::bounded::Bounded;
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
-use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, LogFormat};
+use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, Listen, LogFormat};
 use crate::domain::caller::Caller;
 use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
 use crate::domain::time::UnixSeconds;
@@ -234,6 +234,12 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         // What can't be read here stops the start before anything is opened.
         let credentials = credentials::load(&config)?;
+        if config.identity.is_none() && matches!(config.listen, Listen::Tcp(_)) {
+            tracing::warn!(
+                address = %config.listen,
+                "no identity.file is set: whoever reaches this address may make every call, payouts and approvals included"
+            );
+        }
         create(&config.data_dir)?;
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
         let (stop, stopping) = watch::channel(false);
@@ -301,7 +307,7 @@ impl Node {
         let now = Arc::new(move || UnixSeconds::new(calendar.now_ms().div_euclid(1_000)));
         let (refusals, recorder) = Recorder::start(app.clone());
         let access = Arc::new(Access::new(credentials.admission, now, Box::new(refusals)));
-        let reloader = Arc::new(Reloader::new(config.clone(), access.clone(), tls, credentials.seen));
+        let reloader = Arc::new(Reloader::new(config.clone(), access.clone(), tls, credentials.kept));
         metrics.register(|registry| {
             access.register(registry);
             recorder.register(registry);

@@ -108,6 +108,40 @@ async fn a_broken_file_changes_nothing_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_tls_file_holds_up_no_revocation_and_a_bad_identity_file_no_certificate() {
+    let server = Guarded::start("").await;
+    let (reader, operator) = (server.pair(Role::Reader), server.pair(Role::Operator));
+    let (of_reader, of_operator) = (server.connect(Some(&reader)).await, server.connect(Some(&operator)).await);
+    assert_eq!((list(&of_reader, None).await, list(&of_operator, None).await), ("ok".to_owned(), "ok".to_owned()));
+    server.write("ca.pem", "half a certi");
+    server.write("identity.toml", &identity(&all_but(Role::Reader)));
+    let error = server.node.reload().unwrap_err().to_string();
+    assert!(error.contains("ca.pem"), "{error}");
+    assert_eq!(list(&of_reader, None).await, "CREDENTIALS_UNKNOWN");
+    assert_eq!(list(&of_operator, None).await, "ok", "the issuers are those read before");
+    assert_eq!(list(&server.connect(Some(&operator)).await, None).await, "ok", "and so is the server's certificate");
+
+    let next = DevCerts::make(&[], Duration::from_secs(86_400)).unwrap();
+    for (file, text) in [("server.pem", &next.server.cert), ("server.key", &next.server.key), ("ca.pem", &next.ca())] {
+        server.write(file, text);
+    }
+    server.write("identity.toml", "principals = 3");
+    let error = server.node.reload().unwrap_err().to_string();
+    assert!(error.contains("identity.toml"), "{error}");
+    assert_eq!(list(&of_operator, None).await, "CERTIFICATE_UNTRUSTED", "the new issuers did not sign it");
+    let anew = next.clients.iter().find(|client| client.role == Role::Operator).unwrap().pair.clone();
+    let anew = server.connect_to(&next.ca(), Some(&anew)).await.unwrap();
+    assert_eq!(list(&anew, None).await, "ok");
+    let reader = next.clients.iter().find(|client| client.role == Role::Reader).unwrap().pair.clone();
+    let reader = server.connect_to(&next.ca(), Some(&reader)).await.unwrap();
+    assert_eq!(list(&reader, None).await, "CREDENTIALS_UNKNOWN", "the identity file is that read before");
+    let metrics = scrape(server.node.metrics_address).await;
+    assert!(metrics.contains("softstake_credential_reload_failures_total 2\n"), "{metrics}");
+    assert!(metrics.contains("softstake_credential_reloads_total 2\n"), "{metrics}");
+    server.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_issuers_are_exchanged_while_it_runs() {
     let server = Guarded::start("").await;
     let reader = server.connect(Some(&server.pair(Role::Reader))).await;
