@@ -423,8 +423,39 @@ impl RawPool {
 }
 
 /// Reads the file's text (or the settings of a run without one) with the variables over it.
+/// What is wrong with the form of the file, by its place. The line is not shown: a secret may stand there by mistake.
+fn misread(text: &str, error: &toml::de::Error) -> ConfigError {
+    let told = error.message();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return ConfigError::Unreadable(format!("it is no TOML: {told}"));
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    ConfigError::Unreadable(format!("line {line}, column {column}: it is no TOML: {told}"))
+}
+
+/// The key and what it has to be, without what it is.
+fn told(error: &config::ConfigError) -> String {
+    let of = |key: &Option<String>| key.as_deref().map_or(String::new(), |key| format!("{key}: "));
+    match error {
+        config::ConfigError::Type { expected, key, .. } => format!("{}expected {expected}", of(key)),
+        config::ConfigError::At { error, key, .. } => format!("{}{}", of(key), told(error)),
+        config::ConfigError::Message(text) => {
+            let of_a_value = ["invalid type: ", "invalid value: "].iter().any(|kind| text.starts_with(kind));
+            match text.rsplit_once(", expected ") {
+                Some((_, expected)) if of_a_value => format!("expected {expected}"),
+                _ => text.clone(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
 pub(super) fn read(text: Option<&str>, variables: impl Iterator<Item = (String, String)>) -> Result<Raw, ConfigError> {
-    let unreadable = |error: config::ConfigError| ConfigError::Unreadable(error.to_string());
+    let unreadable = |error: config::ConfigError| ConfigError::Unreadable(told(&error));
+    if let Some(text) = text {
+        toml::from_str::<toml::Table>(text).map_err(|error| misread(text, &error))?;
+    }
     let builder = match text {
         Some(text) => config::Config::builder().add_source(config::File::from_str(text, config::FileFormat::Toml)),
         None => config::Config::builder().add_source(config::Config::try_from(&Raw::simulated()).map_err(unreadable)?),

@@ -122,17 +122,32 @@ fn hash(text: &str) -> Option<Hash> {
     HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
+/// What is wrong with the form of a file, by its place. The line is not shown, nor a value of it: hashes stand there, and
+/// by mistake a token may.
+fn misread(text: &str, error: &toml::de::Error) -> IdentityError {
+    let told = error.message();
+    let of_a_value = ["invalid type: ", "invalid value: "].iter().any(|kind| told.starts_with(kind));
+    let told = match told.rsplit_once(", expected ") {
+        Some((_, expected)) if of_a_value => format!("expected {expected}"),
+        _ => told.to_owned(),
+    };
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return IdentityError(told) };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    IdentityError(format!("line {line}, column {column}: {told}"))
+}
+
 impl Identities {
     /// Reads an identity file. The message of an error names the entry and says what to do.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
-        let raw: RawFile = toml::from_str(text).map_err(|error| IdentityError(error.to_string()))?;
+        let raw: RawFile = toml::from_str(text).map_err(|error| misread(text, &error))?;
         let mut all = Self::default();
-        let no_hash = |what: &str, given: &str| {
-            let shown = given.chars().take(8).collect::<String>();
-            IdentityError(format!("{what} `{shown}...` is no SHA-256; write its 64 hexadecimal digits"))
+        // Told by its place alone: what stands there instead may be the token itself.
+        let no_hash = |what: &str, at: usize| {
+            IdentityError(format!("{what} {} is no SHA-256; write its 64 hexadecimal digits", at + 1))
         };
-        for given in &raw.revoked_certificates {
-            let revoked = hash(given).ok_or_else(|| no_hash("revoked_certificates: the fingerprint", given))?;
+        for (at, given) in raw.revoked_certificates.iter().enumerate() {
+            let revoked = hash(given).ok_or_else(|| no_hash("revoked_certificates: fingerprint", at))?;
             all.revoked.insert(revoked);
         }
         let mut hashes = BTreeSet::new();
@@ -169,17 +184,15 @@ impl Identities {
                 }
             }
             let mut certificates = raw.certificates.as_ref().map(|_| BTreeSet::new());
-            for given in raw.certificates.iter().flatten() {
-                let what = format!("`{name}`: the fingerprint");
-                let own = hash(given).ok_or_else(|| no_hash(&what, given))?;
+            for (at, given) in raw.certificates.iter().flatten().enumerate() {
+                let own = hash(given).ok_or_else(|| no_hash(&format!("`{name}`: fingerprint"), at))?;
                 certificates.get_or_insert_default().insert(own);
             }
-            for token in &raw.tokens {
-                let hash = hash(&token.sha256)
-                    .ok_or_else(|| no_hash(&format!("`{name}`: the hash of a token"), &token.sha256))?;
+            for (at, token) in raw.tokens.iter().enumerate() {
+                let hash = hash(&token.sha256).ok_or_else(|| no_hash(&format!("`{name}`: the hash of token"), at))?;
                 let expires = token.expires.parse::<jiff::Timestamp>().map_err(|_| {
-                    let given = &token.expires;
-                    IdentityError(format!("`{name}`: `{given}` is not a time; write it as 2027-01-31T00:00:00Z"))
+                    let problem = "has an end that is not a time; write it as 2027-01-31T00:00:00Z";
+                    IdentityError(format!("`{name}`: token {} {problem}", at + 1))
                 })?;
                 if !hashes.insert(hash) {
                     return Err(IdentityError(format!("`{name}`: a token stands there twice; a token has one owner")));
@@ -343,8 +356,8 @@ certificates = ["{own}"]
             ("email:maria@exchange.example", "DNS:ledger.internal", "names `ledger-1` and `maria`"),
             ("2027-01-31T00:00:00Z", "soon", "write it as 2027-01-31T00:00:00Z"),
             (&hex(&sha256(b"old")), &hex(&sha256(b"good")), "a token has one owner"),
-            (&hex(&sha256(b"old")), "secret-in-clear", "`secret-i...` is no SHA-256"),
-            ("AB:AB", "AB", "no SHA-256"),
+            (&hex(&sha256(b"old")), "secret-in-clear", "`ledger-1`: the hash of token 2 is no SHA-256"),
+            ("AB:AB", "AB", "fingerprint 1 is no SHA-256"),
             ("sans", "san", "unknown field `san`"),
         ] {
             let problem = with(from, to);
@@ -352,5 +365,25 @@ certificates = ["{own}"]
         }
         assert!(Identities::parse("principals = []").unwrap_err().to_string().contains("nobody could call"));
         assert!(Identities::parse("").is_err());
+    }
+
+    #[test]
+    fn what_stands_in_the_file_is_not_told_with_what_is_wrong_with_it() {
+        let secret = "sst_in_clear";
+        for (from, to, told) in [
+            ("sha256 = ", "sha256 = sst_in_clear ", "line 8, column 23: "),
+            (&format!("[\"{}\"]", hex(&[1; 32])), "\"sst_in_clear\"", "line 17, column 16: expected a sequence"),
+            ("roles = [\"ledger\", \"reader\"]", "roles = [[\"sst_in_clear\"]]", "line 5, column "),
+            (
+                "expires = \"2027-01-31T00:00:00Z\"",
+                "expires = \"sst_in_clear\"",
+                "token 1 has an end that is not a time",
+            ),
+            (&hex(&sha256(b"old")), secret, "is no SHA-256"),
+        ] {
+            let problem = Identities::parse(&file().replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(problem.contains(told), "{told}: {problem}");
+            assert!(!problem.contains("in_clear") && !problem.contains(&hex(&sha256(b"good"))), "{problem}");
+        }
     }
 }
