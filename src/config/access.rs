@@ -87,9 +87,15 @@ impl Default for RawIdentity {
     }
 }
 
-/// A path that is set and not empty.
-fn path(text: Option<&String>) -> Option<PathBuf> {
-    text.filter(|text| !text.is_empty()).map(PathBuf::from)
+/// A path, where one is set. An empty one is a mistake, such as a variable that nobody has filled in: taken for none, it
+/// would leave open what somebody meant to close.
+fn path(problems: &mut Problems, key: &str, text: Option<&String>) -> Option<PathBuf> {
+    let text = text?;
+    if text.is_empty() {
+        problems.add(key, "it is empty; name a file, or remove it");
+        return None;
+    }
+    Some(PathBuf::from(text))
 }
 
 /// Where gRPC is served.
@@ -107,8 +113,13 @@ pub(super) fn listen(problems: &mut Problems, raw: &Raw) -> Listen {
 
 /// TLS, where any of it is set.
 pub(super) fn tls(problems: &mut Problems, raw: &RawTls) -> Option<TlsSettings> {
-    let (cert, key) = (path(raw.cert_file.as_ref()), path(raw.key_file.as_ref()));
-    let client_ca_file = path(raw.client_ca_file.as_ref());
+    let before = problems.len();
+    let cert = path(problems, "tls.cert_file", raw.cert_file.as_ref());
+    let key = path(problems, "tls.key_file", raw.key_file.as_ref());
+    let client_ca_file = path(problems, "tls.client_ca_file", raw.client_ca_file.as_ref());
+    if problems.len() > before {
+        return None;
+    }
     if raw.require_client_certificate && client_ca_file.is_none() {
         let problem = "it is not set, and tls.require_client_certificate asks for certificates of its issuers; set it";
         problems.add("tls.client_ca_file", problem);
@@ -139,7 +150,8 @@ pub(super) fn tls(problems: &mut Problems, raw: &RawTls) -> Option<TlsSettings> 
 pub(super) fn identity(problems: &mut Problems, raw: &RawIdentity) -> Option<IdentitySettings> {
     problems.range("identity.reload_interval_seconds", raw.reload_interval_seconds, 1..=86_400);
     let reload_interval_seconds = raw.reload_interval_seconds;
-    path(raw.file.as_ref()).map(|file| IdentitySettings { file, reload_interval_seconds })
+    let file = path(problems, "identity.file", raw.file.as_ref());
+    file.map(|file| IdentitySettings { file, reload_interval_seconds })
 }
 
 /// What may be reached from where.
@@ -160,7 +172,8 @@ pub(super) fn exposure(problems: &mut Problems, raw: &Raw, config: &Config) {
         problems
             .add("tls.cert_file", "a unix socket speaks plain text, its mode guards it; remove [tls], or set listen");
     }
-    if config.identity.is_none() && (!local || any_tls) {
+    let emptied = raw.identity.file.as_ref().is_some_and(String::is_empty);
+    if config.identity.is_none() && !emptied && (!local || any_tls) {
         let problem = "it is not set, and nobody could be told from anybody; name a file with principals and their roles \
                        (softstake dev-certs writes one to begin with)";
         problems.add("identity.file", problem);

@@ -29,6 +29,10 @@ const DAY_SECONDS: u64 = 86_400;
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn add(&mut self, key: impl Into<String>, problem: impl Into<String>) {
         self.0.push(Problem { key: key.into(), problem: problem.into() });
     }

@@ -159,6 +159,35 @@ fn wrong_types_are_refused_by_their_path() {
 }
 
 #[test]
+fn what_stands_in_the_file_is_not_told_with_what_is_wrong_with_it() {
+    for (text, place) in [
+        (format!("[identity]\nfile = hunter2 2\n{POOL}"), "line 2, column 8: "),
+        (format!("[limits]\nmax_batch_events = \"hunter2\"\n{POOL}"), "limits.max_batch_events: expected "),
+        (format!("allow_simulated = \"hunter2\"\n{POOL}"), "allow_simulated: expected "),
+        (format!("[tls]\ncert_file = [\"hunter2\"]\n{POOL}"), "tls.cert_file: expected "),
+    ] {
+        let told = Config::from_toml(&text).unwrap_err().to_string();
+        assert!(told.contains(place) && !told.contains("hunter2"), "{place}: {told}");
+    }
+    let told = load(None, &[("SOFTSTAKE_LIMITS__MAX_BATCH_EVENTS", "hunter2")]).unwrap_err().to_string();
+    assert!(told.contains("limits.max_batch_events: expected ") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_named_by_nothing_leaves_nothing_open() {
+    refused(&format!("[identity]\nfile = \"\"\n{POOL}"), "identity.file", "it is empty");
+    let told = load(Some(POOL), &[("SOFTSTAKE_IDENTITY__FILE", "")]).unwrap_err().to_string();
+    assert!(told.contains("identity.file: it is empty"), "{told}");
+    // Plain text was served to everybody then.
+    let outside = "listen = \"0.0.0.0:7070\"\nallow_simulated = true\n[identity]\nfile = \"c\"\n";
+    let tls = format!("{outside}[tls]\ncert_file = \"\"\nkey_file = \"\"\n{POOL}");
+    refused(&tls, "tls.cert_file", "it is empty");
+    refused(&tls, "tls.key_file", "it is empty");
+    let all = "cert_file = \"a\"\nkey_file = \"b\"\nclient_ca_file = \"\"";
+    refused(&format!("{outside}[tls]\n{all}\n{POOL}"), "tls.client_ca_file", "it is empty");
+}
+
+#[test]
 fn outside_loopback_there_is_tls_and_everyone_is_known() {
     let tls = "[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n";
     let identity = "[identity]\nfile = \"c\"\n";
