@@ -38,8 +38,10 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -75,12 +77,25 @@ impl tonic::service::Interceptor for Token {
 /// What every generated client sits on.
 type Transport = InterceptedService<Channel, Token>;
 
+/// Whether nobody between here and there reads what is sent to this address.
+fn hides(endpoint: &str, uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+    here || uri.scheme_str() == Some("https") || endpoint.starts_with("unix:")
+}
+
 impl Client {
-    /// Connects to `endpoint`, such as `http://127.0.0.1:7070`, or `https://` with [`Options::tls`], and tries again as `options` say while nobody answers.
-    /// A connection that breaks later is made anew by itself.
+    /// Connects to `endpoint`, such as `http://127.0.0.1:7070`, or `https://` with [`Options::tls`], and tries again as
+    /// `options` say while nobody answers. A connection that breaks later is made anew by itself. A token goes over TLS, or
+    /// stays on this machine; else it is an error.
     pub async fn connect(endpoint: &str, options: Options) -> Result<Self, ClientError> {
         let unusable = |problem: String| ClientError::Endpoint { endpoint: endpoint.to_owned(), problem };
         let address = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| unusable(error.to_string()))?;
+        if options.token.is_some() && !hides(endpoint, address.uri()) {
+            let problem = "a bearer token is not sent in plain text to another machine; connect with https:// and \
+                           Options::tls, or to 127.0.0.1, [::1] or localhost";
+            return Err(unusable(problem.to_owned()));
+        }
         let address = address
             .connect_timeout(options.deadline)
             .keep_alive_while_idle(true)
@@ -100,7 +115,8 @@ impl Client {
         Self::with_channel(channel, options)
     }
 
-    /// A client over a channel that was made elsewhere, over a socket file for example.
+    /// A client over a channel that was made elsewhere, over a socket file for example. Where a token is set, whoever made it
+    /// answers for that nobody listens.
     pub fn with_channel(channel: Channel, options: Options) -> Result<Self, ClientError> {
         let token = options.token.as_ref().map(|token| {
             let mut value = MetadataValue::try_from(format!("Bearer {}", token.text()))?;

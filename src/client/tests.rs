@@ -316,6 +316,21 @@ async fn the_token_is_sent_and_never_shown() {
 }
 
 #[tokio::test]
+async fn the_token_does_not_leave_this_machine_in_plain_text() {
+    let with_token = || Options { token: Some(BearerToken::new("secret")), attempts: 1, ..options() };
+    for far in ["http://10.0.0.1:7070", "http://ledger.internal", "http://localhost.example", "http://[fe80::1]:7070"] {
+        let refused = Client::connect(far, with_token()).await.unwrap_err();
+        let ClientError::Endpoint { endpoint, problem } = &refused else { panic!("{refused:?}") };
+        assert!(endpoint == far && problem.contains("https://") && !problem.contains("secret"), "{refused}");
+    }
+    // Nobody is there, which is another matter.
+    for near in ["http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://localhost:1", "unix:/nowhere"] {
+        let away = Client::connect(near, with_token()).await.unwrap_err();
+        assert!(matches!(away, ClientError::OutcomeUnknown { .. }), "{near}: {away:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_feed_resumes_from_the_durable_cursor() {
     let mock = Mock::default();
     mock.world().breaks = vec![2, 0, 1];
