@@ -24,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::NodeError;
+use crate::api::access::Access;
 use crate::api::access::certificate::{Certificate, Peer};
 use crate::api::transport::TransportMetrics;
 use crate::config::Listen;
@@ -102,7 +103,7 @@ pub(super) struct Listener {
     socket: Socket,
     tls: Option<TlsSlot>,
     limits: Handshakes,
-    handshakes: JoinSet<io::Result<Connection>>,
+    handshakes: JoinSet<Result<Connection, (Peer, io::Error)>>,
     /// Of each handshake, oldest first; some may have ended.
     begun: VecDeque<AbortHandle>,
 }
@@ -147,14 +148,19 @@ fn listen_on_file(path: &Path, mode: u32) -> io::Result<UnixListener> {
 
 impl Listener {
     /// The connections, as they come; the listener goes with the stream. It never ends by itself.
-    pub(super) fn connections(self, metrics: TransportMetrics) -> impl Stream<Item = io::Result<Connection>> + Send {
-        futures::stream::unfold((self, metrics), |(mut listener, metrics)| async move {
-            let connection = listener.next(&metrics).await;
-            Some((connection, (listener, metrics)))
+    /// Handshakes that are refused are counted, and told to `access` where a certificate was at fault.
+    pub(super) fn connections(
+        self,
+        metrics: TransportMetrics,
+        access: Arc<Access>,
+    ) -> impl Stream<Item = io::Result<Connection>> + Send {
+        futures::stream::unfold((self, metrics, access), |(mut listener, metrics, access)| async move {
+            let connection = listener.next(&metrics, &access).await;
+            Some((connection, (listener, metrics, access)))
         })
     }
 
-    fn begin(&mut self, handshake: impl Future<Output = io::Result<Connection>> + Send + 'static) {
+    fn begin(&mut self, handshake: impl Future<Output = Result<Connection, (Peer, io::Error)>> + Send + 'static) {
         self.begun.retain(|begun| !begun.is_finished());
         self.begun.push_back(self.handshakes.spawn(handshake));
         if self.begun.len() > self.limits.most
@@ -165,16 +171,17 @@ impl Listener {
     }
 
     /// The next connection that is ready to be served.
-    async fn next(&mut self, metrics: &TransportMetrics) -> io::Result<Connection> {
+    async fn next(&mut self, metrics: &TransportMetrics, access: &Access) -> io::Result<Connection> {
         loop {
             tokio::select! {
                 Some(shaken) = self.handshakes.join_next() => match shaken {
                     Ok(Ok(connection)) => return Ok(connection),
-                    Ok(Err(error)) => {
+                    Ok(Err((peer, error))) => {
                         if error.kind() == io::ErrorKind::TimedOut {
                             metrics.refuse("handshake_timeout_ms");
                         }
-                        tracing::debug!(%error, "a connection ended in its handshake");
+                        access.handshake_failed(&peer, &error);
+                        tracing::debug!(peer = %peer.address, %error, "a connection ended in its handshake");
                     }
                     Err(died) if died.is_cancelled() => metrics.refuse("max_handshakes"),
                     Err(died) => tracing::error!(error = %died, "a handshake died"),
@@ -233,9 +240,13 @@ async fn shake_hands(
     stream: TcpStream,
     peer: Peer,
     longest: Duration,
-) -> io::Result<Connection> {
-    let shaken = tokio::time::timeout(longest, acceptor.accept(stream)).await;
-    let stream = shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))??;
+) -> Result<Connection, (Peer, io::Error)> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time");
+    let shaken = tokio::time::timeout(longest, acceptor.accept(stream)).await.map_err(late).flatten();
+    let stream = match shaken {
+        Ok(stream) => stream,
+        Err(error) => return Err((peer, error)),
+    };
     let chain = stream.get_ref().1.peer_certificates();
     let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
     let certificate = chain.and_then(Certificate::new).map(Arc::new);

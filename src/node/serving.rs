@@ -68,7 +68,7 @@ pub(super) async fn grpc(
     let server = tonic::transport::Server::builder()
         .layer(MapRequestLayer::new(connections::introduce::<Peer>))
         .layer(TransportLayer { guard: guard.clone() })
-        .layer(AccessLayer(access))
+        .layer(AccessLayer(access.clone()))
         .max_concurrent_streams(limits.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(limits.max_pending_accept_reset_streams))
         .http2_max_local_error_reset_streams(Some(limits.max_local_error_reset_streams))
@@ -78,7 +78,8 @@ pub(super) async fn grpc(
         .max_connection_age(ms(limits.max_connection_age_ms))
         .max_connection_age_grace(ms(limits.max_connection_age_grace_ms))
         .add_routes(routes);
-    let incoming = connections::limited(listener.connections(api.metrics.clone()), bounds, api.metrics.clone(), cut);
+    let incoming = listener.connections(api.metrics.clone(), access);
+    let incoming = connections::limited(incoming, bounds, api.metrics.clone(), cut);
     let served = server.serve_with_incoming_shutdown(incoming, async move {
         super::stopped(stopping).await;
         for service in names {

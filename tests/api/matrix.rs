@@ -185,7 +185,7 @@ async fn a_probe_needs_no_credential_and_everything_beside_it_does() {
 }
 
 /// What the audit log says of refused calls: who, which call, and why, each from this machine.
-async fn refusals(server: &Guarded) -> BTreeSet<(String, String, String)> {
+pub async fn refusals(server: &Guarded) -> BTreeSet<(String, String, String)> {
     let channel = server.connect(Some(&server.pair(Role::Approver))).await;
     let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
     let listed = v1::ListAuditEventsRequest { page_size: 1_000, ..Default::default() };

@@ -1,5 +1,6 @@
 //! Who may come in, changed while the service runs; plain text with tokens; a socket file; and what dev-certs writes.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use softstake::config::Config;
 use softstake::node::dev_certs::DevCerts;
 use softstake::node::{Address, Node};
 use softstake::pb::v1;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::guarded::{Guarded, attempt, fingerprint, identity, token};
 use crate::harness::Setup;
+use crate::matrix::refusals;
 use crate::surface::scrape;
 
 const LIST: &str = "/softstake.v1.PoolService/ListPools";
@@ -182,12 +185,28 @@ async fn a_certificate_can_be_asked_for_in_the_handshake() {
     let server = Guarded::start("require_client_certificate = true").await;
     let reader = server.connect(Some(&server.pair(Role::Reader))).await;
     assert_eq!(list(&reader, None).await, "ok");
-    for shown in [None, Some(server.old_pair(Role::Reader))] {
+    let forger = DevCerts::make(&[], Duration::from_secs(86_400)).unwrap();
+    let forged = forger.clients.iter().find(|client| client.role == Role::Reader).unwrap().pair.clone();
+    for shown in [None, Some(server.old_pair(Role::Reader)), Some(forged)] {
         // The client may take itself for connected before the server has turned it away.
         if let Ok(channel) = server.connect_to(&server.certs.ca(), shown.as_ref()).await {
             let answer = attempt(&channel, "/grpc.health.v1.Health/Check", None, false).await;
             assert!(answer.unwrap_err().get_error_details().error_info().is_none(), "the server never saw the call");
         }
+    }
+    // Nobody hears of a handshake that is no handshake.
+    let mut nonsense = tokio::net::TcpStream::connect(server.node.address.to_string()).await.unwrap();
+    nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    drop(nonsense.read_to_end(&mut Vec::new()).await);
+    let reasons = ["CERTIFICATE_EXPIRED", "CERTIFICATE_UNTRUSTED", "CREDENTIALS_MISSING"];
+    let expected: BTreeSet<_> = reasons.map(|reason| ("unknown".into(), "handshake".into(), reason.into())).into();
+    let recorded = tokio::time::timeout(Duration::from_secs(20), async {
+        while refusals(&server).await != expected {
+            tokio::task::yield_now().await;
+        }
+    });
+    if recorded.await.is_err() {
+        assert_eq!(refusals(&server).await, expected, "each kind of refused handshake leaves its record");
     }
     server.node.stop().await;
 }

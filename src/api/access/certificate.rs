@@ -60,6 +60,29 @@ pub enum Untrusted {
     TooLong,
 }
 
+impl Untrusted {
+    /// Why a verifier did not take it.
+    pub fn by(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(
+                rustls::CertificateError::Expired
+                | rustls::CertificateError::ExpiredContext { .. }
+                | rustls::CertificateError::NotValidYet
+                | rustls::CertificateError::NotValidYetContext { .. },
+            ) => Self::Expired,
+            _ => Self::Issuer,
+        }
+    }
+
+    /// The stable reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "CERTIFICATE_EXPIRED",
+            Self::Issuer | Self::TooLong => "CERTIFICATE_UNTRUSTED",
+        }
+    }
+}
+
 impl Certificate {
     /// The certificate at the front of `chain`; `None` without one.
     pub fn new(mut chain: Vec<CertificateDer<'static>>) -> Option<Self> {
@@ -102,15 +125,7 @@ impl Certificate {
         let seconds = u64::try_from(now.get()).unwrap_or_default();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let verified = issuers.verify_client_cert(first, others, time).map(|_| ());
-        verified.map_err(|error| match error {
-            rustls::Error::InvalidCertificate(
-                rustls::CertificateError::Expired
-                | rustls::CertificateError::ExpiredContext { .. }
-                | rustls::CertificateError::NotValidYet
-                | rustls::CertificateError::NotValidYetContext { .. },
-            ) => Untrusted::Expired,
-            _ => Untrusted::Issuer,
-        })
+        verified.map_err(|error| Untrusted::by(&error))
     }
 }
 

@@ -33,6 +33,9 @@ use table::{Role, Row, Who};
 /// The longest bearer token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 1_024;
 
+/// What a record names as the call where a handshake was refused.
+const HANDSHAKE: &str = "handshake";
+
 /// Real time, whatever clock the service keeps: credentials end by the calendar.
 pub type Now = Arc<dyn Fn() -> UnixSeconds + Send + Sync>;
 
@@ -168,17 +171,31 @@ impl Access {
             Ok((caller, until)) => Ok(Admitted { caller, streams: row.is_some_and(|row| row.streams), held, until }),
             Err(denial) => {
                 let call = row.map_or("unknown", Row::call);
-                let reason = denial.error.reason();
-                self.denied.get_or_create(&DeniedCall { call, reason }).inc();
-                let (peer, machine) = peer.map_or_else(
-                    || (Arc::from("unknown"), Arc::from("unknown")),
-                    |peer| (peer.address.clone(), peer.machine.clone()),
-                );
-                let refusal = Refusal { principal: denial.principal, peer, call, reason, count: 1 };
-                self.refusals.note(refusal, &machine, (self.now)());
+                self.note(denial.principal, peer, call, denial.error.reason());
                 Err(denial.error)
             }
         }
+    }
+
+    /// Counts and tells that a handshake ended with `error`, where that is for the certificate which was shown, or was not
+    /// and had to be. What is no handshake at all is nobody's credential.
+    pub fn handshake_failed(&self, peer: &Peer, error: &std::io::Error) {
+        let reason = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::NoCertificatesPresented) => "CREDENTIALS_MISSING",
+            Some(error @ rustls::Error::InvalidCertificate(_)) => Untrusted::by(error).reason(),
+            _ => return,
+        };
+        self.note(None, Some(peer), HANDSHAKE, reason);
+    }
+
+    fn note(&self, principal: Option<Principal>, peer: Option<&Peer>, call: &'static str, reason: &'static str) {
+        self.denied.get_or_create(&DeniedCall { call, reason }).inc();
+        let (peer, machine) = peer.map_or_else(
+            || (Arc::from("unknown"), Arc::from("unknown")),
+            |peer| (peer.address.clone(), peer.machine.clone()),
+        );
+        let refusal = Refusal { principal, peer, call, reason, count: 1 };
+        self.refusals.note(refusal, &machine, (self.now)());
     }
 }
 
@@ -248,21 +265,17 @@ fn identify<'a>(
         let message = "show who you are: a client certificate, or a token in the header `authorization: Bearer ...`";
         return Err(Denial::unauthenticated("CREDENTIALS_MISSING", message));
     };
-    let until = certificate.verify(issuers, generation, now).map_err(|untrusted| match untrusted {
-        Untrusted::Expired => {
-            let message = "this client certificate is not valid now; connect with one that is";
-            Denial::unauthenticated("CERTIFICATE_EXPIRED", message)
-        }
-        Untrusted::Issuer => {
-            let message = "this client certificate is signed by none of tls.client_ca_file for clients";
-            Denial::unauthenticated("CERTIFICATE_UNTRUSTED", message)
-        }
-        Untrusted::TooLong => {
-            let message = format!(
+    let until = certificate.verify(issuers, generation, now).map_err(|untrusted| {
+        let message = match untrusted {
+            Untrusted::Expired => "this client certificate is not valid now; connect with one that is".to_owned(),
+            Untrusted::Issuer => {
+                "this client certificate is signed by none of tls.client_ca_file for clients".to_owned()
+            }
+            Untrusted::TooLong => format!(
                 "a chain has at most {MAX_CHAIN} certificates; leave out what is not between yours and its issuer"
-            );
-            Denial::unauthenticated("CERTIFICATE_UNTRUSTED", message)
-        }
+            ),
+        };
+        Denial::unauthenticated(untrusted.reason(), message)
     })?;
     let known = identities.by_certificate(&certificate.names, &certificate.fingerprint);
     known.map(|known| (known, until)).map_err(|refused| refusal("client certificate", refused))
