@@ -15,6 +15,7 @@ mod refusals;
 mod serving;
 mod settings;
 mod simulation;
+mod strangers;
 mod tasks;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,12 @@ pub struct Limits {
     pub max_connections: usize,
     /// The most connections at once from one address.
     pub max_connections_per_address: usize,
+    /// The most connections at once over which nobody has called yet who may. Where there are more, the oldest goes.
+    pub max_strangers: usize,
+    /// The same from one address.
+    pub max_strangers_per_address: usize,
+    /// How long a connection may be without a call by somebody who may, in milliseconds.
+    pub first_call_timeout_ms: u64,
     /// The most connections at once that are in their handshake.
     pub max_handshakes: usize,
     /// The longest that a connection may take until it has said that it speaks HTTP/2, in milliseconds; TLS and that each.
@@ -62,6 +68,9 @@ impl Default for Limits {
             max_header_bytes: 16_384,
             max_connections: 1_024,
             max_connections_per_address: 512,
+            max_strangers: 512,
+            max_strangers_per_address: 256,
+            first_call_timeout_ms: 60_000,
             max_handshakes: 256,
             handshake_timeout_ms: 10_000,
             max_connection_age_ms: 3_600_000,
@@ -93,6 +102,10 @@ pub(super) fn check(problems: &mut Problems, limits: &Limits) {
     problems.range("limits.max_connections", limits.max_connections, 1..=100_000);
     let per_address = limits.max_connections_per_address;
     problems.range("limits.max_connections_per_address", per_address, 1..=limits.max_connections.max(1));
+    problems.range("limits.max_strangers", limits.max_strangers, 1..=limits.max_connections.max(1));
+    let per_address = limits.max_strangers_per_address;
+    problems.range("limits.max_strangers_per_address", per_address, 1..=limits.max_strangers.max(1));
+    problems.range("limits.first_call_timeout_ms", limits.first_call_timeout_ms, 1_000..=24 * HOUR_MS);
     problems.range("limits.max_handshakes", limits.max_handshakes, 1..=100_000);
     problems.range("limits.handshake_timeout_ms", limits.handshake_timeout_ms, 100..=600_000);
     problems.range("limits.max_connection_age_ms", limits.max_connection_age_ms, 1_000..=168 * HOUR_MS);

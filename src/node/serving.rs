@@ -62,7 +62,10 @@ pub(super) async fn grpc(
     let bounds = Bounds {
         all: limits.max_connections,
         per_address: limits.max_connections_per_address,
+        strangers: limits.max_strangers,
+        strangers_per_address: limits.max_strangers_per_address,
         preface: ms(limits.handshake_timeout_ms),
+        first_call: ms(limits.first_call_timeout_ms),
     };
     let guard = Guard::new(in_flight, api.metrics.clone());
     let server = tonic::transport::Server::builder()

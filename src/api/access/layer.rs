@@ -16,7 +16,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
 use super::certificate::Peer;
-use super::{Access, Admitted};
+use super::{Access, Admitted, Standing};
 use crate::api::status::ApiError;
 use crate::domain::ids::Principal;
 use crate::domain::time::UnixSeconds;
@@ -69,6 +69,9 @@ where
             // What nobody is asked for is not judged again.
             return Box::pin(self.inner.call(request));
         };
+        if let Some(standing) = request.extensions().get::<Standing>() {
+            standing.known();
+        }
         let principal = caller.principal.clone();
         request.extensions_mut().insert(caller);
         let (access, headers) = (self.access.clone(), request.headers().clone());

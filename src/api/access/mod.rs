@@ -11,7 +11,9 @@ pub mod layer;
 pub mod refusals;
 pub mod table;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -60,6 +62,35 @@ struct Held {
     generation: u64,
     /// Cancelled when it is exchanged.
     over: CancellationToken,
+}
+
+/// Whether somebody who is known has called over a connection, which is a stranger's before. Each of its requests carries it
+/// in its extensions.
+#[derive(Clone)]
+pub struct Standing(Arc<Mutex<Option<Box<dyn Any + Send>>>>);
+
+impl Standing {
+    /// A stranger's. `place` is dropped once it is one no more.
+    pub fn stranger(place: impl Any + Send) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(place)))))
+    }
+
+    /// Somebody who is known has called, or the connection is gone.
+    pub fn known(&self) {
+        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(place);
+    }
+
+    /// Whether it is a stranger's no more.
+    pub fn is_known(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standing").field("known", &self.is_known()).finish()
+    }
 }
 
 /// The labels of a refusal.
