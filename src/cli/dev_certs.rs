@@ -47,8 +47,18 @@ pub(super) fn run(args: &DevCertsArgs) -> Result<ExitCode, DevCertsError> {
     let io = |path: &Path, error| DevCertsError::File { path: path.display().to_string(), error };
     fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
     let shown = fs::canonicalize(folder).map_err(|error| io(folder, error))?;
+    let nameless = || io::Error::new(io::ErrorKind::InvalidInput, "the settings can't name a folder that is no UTF-8");
+    let shown = shown.to_str().ok_or_else(|| io(folder, nameless()))?;
     let made = DevCerts::make(&args.hosts, Duration::from_secs(u64::from(args.days) * 86_400))?;
-    for (name, text, secret) in made.files(&shown) {
+    let files = made.files(shown);
+    // All or nothing: a key of this authority beside a certificate of an older one would help nobody.
+    for (name, ..) in &files {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Err(io(&path, io::Error::new(io::ErrorKind::AlreadyExists, "it is there already, and is kept")));
+        }
+    }
+    for (name, text, secret) in files {
         let path = folder.join(&name);
         // Keys and tokens are for their owner alone.
         let mode = if secret { 0o600 } else { 0o644 };
@@ -56,12 +66,24 @@ pub(super) fn run(args: &DevCertsArgs) -> Result<ExitCode, DevCertsError> {
         written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| io(&path, error))?;
         println!("{}", path.display());
     }
-    let folder = shown.display();
+    let at = |name: &str| quoted(&format!("{shown}/{name}"));
+    let (settings, ca) = (at("softstake.toml"), at("ca.pem"));
+    let (cert, key, token) = (at("operator.pem"), at("operator.key"), at("operator.token"));
     println!(
-        "\nServe with it:\n  softstake serve --config {folder}/softstake.toml\nCall it:\n  grpcurl -cacert {folder}/ca.pem \
-         -cert {folder}/operator.pem -key {folder}/operator.key localhost:7070 softstake.v1.PoolService/ListPools\n  \
-         grpcurl -cacert {folder}/ca.pem -H \"authorization: Bearer $(cat {folder}/operator.token)\" localhost:7070 \
-         softstake.v1.PoolService/ListPools\nThese are for trying it out: the authority's key is in the same folder."
+        "\nServe with it:\n  softstake serve --config {settings}\nCall it:\n  grpcurl -cacert {ca} -cert {cert} -key {key} \
+         localhost:7070 softstake.v1.PoolService/ListPools\n  grpcurl -cacert {ca} -H \"authorization: Bearer \
+         $(cat {token})\" localhost:7070 softstake.v1.PoolService/ListPools\nThese are for trying it out: the authority's \
+         key is in the same folder."
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }

@@ -1,7 +1,6 @@
 //! An authority, certificates and tokens for trying TLS out, and for tests: a principal for each role.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -145,8 +144,9 @@ impl DevCerts {
     }
 
     /// Every file as its name, its text, and whether it is a secret; `folder` is where they will be.
-    pub fn files(&self, folder: &Path) -> Vec<(String, String, bool)> {
-        let at = folder.display();
+    pub fn files(&self, folder: &str) -> Vec<(String, String, bool)> {
+        // Between the quotes of a TOML string.
+        let at: String = folder.chars().map(escaped).collect();
         let settings = format!(
             "# TLS on loopback, with the identities beside this file. deploy/softstake.toml has every other setting.\n\
              listen = \"127.0.0.1:7070\"\ndata_dir = \"{at}/data\"\n\n[clock]\nkind = \"accelerated\"\n\n[tls]\ncert_file = \
@@ -170,6 +170,15 @@ impl DevCerts {
             files.push((format!("{role}.token"), token.clone(), true));
         }
         files
+    }
+}
+
+/// A character as it stands in a TOML string.
+fn escaped(c: char) -> String {
+    match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
     }
 }
 

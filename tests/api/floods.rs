@@ -159,7 +159,7 @@ async fn floods_are_bounded_in_memory_and_time_and_honest_callers_are_answered()
 async fn silent_handshakes_keep_nobody_out() {
     let folder = tempfile::tempdir().unwrap();
     let certs = DevCerts::make(&["localhost".to_owned()], Duration::from_secs(86_400)).unwrap();
-    for (name, text, _) in certs.files(folder.path()) {
+    for (name, text, _) in certs.files(folder.path().to_str().unwrap()) {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let caller = &certs.clients[0];

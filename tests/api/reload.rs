@@ -302,3 +302,33 @@ async fn what_dev_certs_writes_can_be_served_and_called_with() {
     }
     node.stop().await;
 }
+
+#[test]
+fn dev_certs_overwrites_nothing_and_a_shell_reads_its_paths_whatever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("what's \"new\" $HOME \\");
+    std::fs::create_dir(&made).unwrap();
+    std::fs::write(made.join("simulator.token"), "kept").unwrap();
+    let run = || Command::new(env!("CARGO_BIN_EXE_softstake")).arg("dev-certs").arg(&made).output().unwrap();
+    let refused = run();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("simulator.token") && told.contains("is kept"), "{told}");
+    assert_eq!(std::fs::read_dir(&made).unwrap().count(), 1, "and nothing is half written");
+    std::fs::remove_file(made.join("simulator.token")).unwrap();
+    let output = run();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    for (begins, files) in [
+        ("  softstake serve --config ", vec!["softstake.toml"]),
+        ("  grpcurl -cacert ", vec!["ca.pem", "operator.pem", "operator.key"]),
+    ] {
+        let words = told.lines().find_map(|line| line.strip_prefix(begins)).unwrap();
+        let script = format!("for word in {words}; do test -f \"$word\" && echo \"$word\"; done; true");
+        let shown = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let expected: Vec<String> = files.iter().map(|file| made.join(file).display().to_string()).collect();
+        assert_eq!(String::from_utf8(shown.stdout).unwrap().lines().collect::<Vec<_>>(), expected);
+    }
+    let settings = std::fs::read_to_string(made.join("softstake.toml")).unwrap();
+    let config = Config::from_toml(&settings).unwrap();
+    assert_eq!((config.data_dir, config.identity.unwrap().file), (made.join("data"), made.join("identity.toml")));
+}
