@@ -47,7 +47,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::migrations::{self, MigrationError};
 use crate::store::sled::{ArchiveError, OpenError, SledOptions, SledStore};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Format, Health, Metrics, Readiness, TelemetryError};
+use crate::telemetry::{Format, Health, HttpLimits, Metrics, Readiness, TelemetryError};
 
 pub use self::listener::Address;
 
@@ -247,7 +247,8 @@ impl Node {
         let mut tasks = JoinSet::new();
 
         let (http, metrics_address) = listen("metrics_listen", config.metrics_listen).await?;
-        let http = crate::telemetry::serve_http(http, metrics.clone(), readiness.clone(), stopped(stopping.clone()));
+        let (shown, limits) = ((metrics.clone(), readiness.clone()), HttpLimits::default());
+        let http = crate::telemetry::serve_http(http, shown.0, shown.1, limits, stopped(stopping.clone()));
         tasks.spawn(tasks::watched("the metrics endpoint", readiness.clone(), stopping.clone(), http));
 
         let clocks = open_clock(&config)?;

@@ -3,8 +3,9 @@
 //! Rooms never import this one: they write `tracing` events and spans, and hand their metric handles to `node.rs`,
 //! which registers them here.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,9 +15,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -165,37 +169,78 @@ impl Default for Readiness {
 /// How long a shutdown waits for HTTP clients; a silent one must not hold it up.
 pub const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
-/// Serves `/metrics` and `/healthz` on `listener` until `shutdown`, then at most [`HTTP_DRAIN`] longer.
+/// What the endpoint takes: it asks nobody who they are, so that nobody may be able to hold it up.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// The most connections at once. Where there are more, the oldest goes.
+    pub connections: usize,
+    /// The longest until a request has come.
+    pub request: Duration,
+    /// The longest until its answer has been read.
+    pub whole: Duration,
+    /// The most bytes before the end of its headers.
+    pub head_bytes: usize,
+}
+
+impl Default for HttpLimits {
+    /// Room for a few scrapers and probes that are slow; a request takes some hundred bytes.
+    fn default() -> Self {
+        let (request, whole) = (Duration::from_secs(5), Duration::from_secs(30));
+        Self { connections: 64, request, whole, head_bytes: 16 * 1024 }
+    }
+}
+
+/// How long the endpoint rests that could not accept, such as where there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `/metrics` and `/healthz` on `listener` until `shutdown`, then at most [`HTTP_DRAIN`] longer. A connection is for
+/// one request.
 ///
 /// `/healthz` answers 200 while the service is [`Health::Serving`] and 503 otherwise, the state as its text.
 pub async fn serve_http(
     listener: TcpListener,
     metrics: Metrics,
     readiness: Readiness,
+    limits: HttpLimits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
         .with_state((metrics, readiness));
-    let (stopping, mut stopped) = watch::channel(false);
-    let signal = async move {
-        shutdown.await;
-        // Nobody listens any more where the server has ended by itself.
-        let _ = stopping.send(true);
-    };
-    let server = axum::serve(listener, router).with_graceful_shutdown(signal).into_future();
-    let drained = async move {
-        // The sender goes away unsent only with the server, which then ends the race itself.
-        if stopped.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.request).max_buf_size(limits.head_bytes).keep_alive(false);
+    let (mut connections, mut begun) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = &mut shutdown => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let service = TowerToHyperService::new(router.clone());
+                let served = tokio::time::timeout(limits.whole, http.serve_connection(TokioIo::new(stream), service));
+                begun.retain(|begun| !begun.is_finished());
+                // Whether its client read the answer is the client's affair.
+                begun.push_back(connections.spawn(async move { drop(served.await) }));
+                if begun.len() > limits.connections
+                    && let Some(oldest) = begun.pop_front()
+                {
+                    oldest.abort();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the metrics could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
-        tokio::time::sleep(HTTP_DRAIN).await;
-    };
-    tokio::select! {
-        served = server => served,
-        () = drained => Ok(()),
     }
+    drop(listener);
+    // What is open past the drain is cut off with the set.
+    drop(tokio::time::timeout(HTTP_DRAIN, async { while connections.join_next().await.is_some() {} }).await);
+    Ok(())
 }
 
 async fn show_metrics(State((metrics, _)): State<(Metrics, Readiness)>) -> Response {
@@ -295,7 +340,7 @@ mod tests {
         metrics.register(|registry| registry.register("feed_events", "Events taken", events.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { stopped.await.unwrap_or_default() };
-        let server = tokio::spawn(serve_http(listener, metrics, readiness.clone(), shutdown));
+        let server = tokio::spawn(serve_http(listener, metrics, readiness.clone(), HttpLimits::default(), shutdown));
 
         let starting = ask(address, "/healthz").await;
         assert!(starting.starts_with("HTTP/1.1 503") && starting.ends_with("starting\n"), "{starting}");
@@ -321,7 +366,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { stopped.await.unwrap_or_default() };
-        let server = tokio::spawn(serve_http(listener, Metrics::new(), Readiness::new(), shutdown));
+        let server =
+            tokio::spawn(serve_http(listener, Metrics::new(), Readiness::new(), HttpLimits::default(), shutdown));
         let mut half = TcpStream::connect(address).await.unwrap();
         half.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 503"), "the server has taken both");
@@ -329,5 +375,60 @@ mod tests {
         let ended = tokio::time::timeout(HTTP_DRAIN * 10, server).await;
         ended.expect("the drain is bounded").unwrap().unwrap();
         drop(half);
+    }
+
+    async fn limited(limits: HttpLimits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let never = std::future::pending();
+        tokio::spawn(serve_http(listener, Metrics::new(), Readiness::new(), limits, never));
+        address
+    }
+
+    /// All that comes until the end of the connection.
+    async fn until_the_end(stream: &mut TcpStream) -> String {
+        let mut told = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut told)).await;
+        // A connection that is cut may end in an error.
+        drop(ended.expect("the connection is held open"));
+        String::from_utf8(told).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_or_too_much_to_the_endpoint_is_cut_off() {
+        let address = limited(HttpLimits { request: Duration::from_millis(50), ..HttpLimits::default() }).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+        assert!(!until_the_end(&mut silent).await.contains("200"));
+        let address = limited(HttpLimits { request: Duration::from_secs(1_000), ..HttpLimits::default() }).await;
+        let mut endless = TcpStream::connect(address).await.unwrap();
+        let written = async {
+            endless.write_all(b"GET /metrics HTTP/1.1\r\n").await?;
+            for _ in 0..100 {
+                endless.write_all(format!("X-Long: {}\r\n", "x".repeat(1_000)).as_bytes()).await?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        // It may be cut off before it has said all.
+        drop(written.await);
+        let told = until_the_end(&mut endless).await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 431"), "{told}");
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 503"));
+    }
+
+    #[tokio::test]
+    async fn however_many_hold_a_connection_to_the_endpoint_a_probe_is_answered() {
+        let hours = Duration::from_secs(10_000);
+        let address =
+            limited(HttpLimits { connections: 2, request: hours, whole: hours, ..HttpLimits::default() }).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 503"));
+        assert_eq!(until_the_end(&mut held[0]).await, "", "the oldest has gone");
+        let address = limited(HttpLimits { whole: Duration::from_millis(50), ..HttpLimits::default() }).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        assert_eq!(until_the_end(&mut slow).await, "");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -89,12 +89,28 @@ enum Socket {
 }
 
 /// The file of a socket, gone when nobody listens any more.
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode: another service may have put its own there meanwhile.
+    own: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), own: inode(path) }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Where it can't be removed, the next start does.
-        drop(std::fs::remove_file(&self.0));
+        if self.own.is_some() && inode(&self.path) == self.own {
+            // Where it can't be removed, the next start does.
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -106,6 +122,8 @@ pub(super) struct Listener {
     handshakes: JoinSet<Result<Connection, (Peer, io::Error)>>,
     /// Of each handshake, oldest first; some may have ended.
     begun: VecDeque<AbortHandle>,
+    /// Whether the last connection could not be accepted: that is told once and not at each attempt.
+    failing: bool,
 }
 
 /// Listens as the settings say; `tls` is `None` for plain text.
@@ -122,10 +140,10 @@ pub(super) async fn listen(
         Listen::Unix { path, mode } => {
             let what = || format!("listening on {} failed; free it, or set `listen` to another path", path.display());
             let listener = listen_on_file(path, *mode).map_err(|error| NodeError::Io { what: what(), error })?;
-            (Socket::Unix(listener, SocketFile(path.clone())), Address::Unix(path.clone()))
+            (Socket::Unix(listener, SocketFile::at(path)), Address::Unix(path.clone()))
         }
     };
-    Ok((Listener { socket, tls, limits, handshakes: JoinSet::new(), begun: VecDeque::new() }, address))
+    Ok((Listener { socket, tls, limits, handshakes: JoinSet::new(), begun: VecDeque::new(), failing: false }, address))
 }
 
 /// Makes the socket file. Nobody can connect before it has its mode. One that a killed service left behind is replaced.
@@ -187,7 +205,9 @@ impl Listener {
                     Err(died) => tracing::error!(error = %died, "a handshake died"),
                 },
                 accepted = self.socket.accept() => match accepted {
-                    Ok((accepted, peer)) => match (accepted, &self.tls) {
+                    Ok((accepted, peer)) => {
+                        self.failing = false;
+                        match (accepted, &self.tls) {
                         (IncomingStream::Tcp(stream), Some(tls)) => {
                             let acceptor = TlsAcceptor::from(tls.get());
                             self.begin(shake_hands(acceptor, stream, peer, self.limits.longest));
@@ -196,9 +216,11 @@ impl Listener {
                             return Ok(Connection { io: Io::Tcp(stream), peer });
                         }
                         (IncomingStream::Unix(stream), _) => return Ok(Connection { io: Io::Unix(stream), peer }),
-                    },
+                    }},
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        if !std::mem::replace(&mut self.failing, true) {
+                            tracing::warn!(%error, "connections can't be accepted; it is tried again");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -227,7 +249,7 @@ impl Socket {
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
-                let address: Arc<str> = format!("unix:{}", file.0.display()).into();
+                let address: Arc<str> = format!("unix:{}", file.path.display()).into();
                 let peer = Peer { address: address.clone(), machine: address, certificate: None };
                 Ok((IncomingStream::Unix(stream), peer))
             }

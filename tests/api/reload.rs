@@ -263,6 +263,21 @@ async fn a_socket_file_is_its_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_file_that_another_has_put_there_is_left_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("softstake.sock");
+    let toml = Setup::new().pool("atom", "").toml(&folder.path().join("data"), 0);
+    let toml = toml.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"unix:{}\"", path.display()), 1);
+    let node = Node::start(Config::from_toml(&toml).unwrap()).await.unwrap();
+    // Kept under another name, so that its inode is not given to the next file.
+    std::fs::rename(&path, folder.path().join("moved.sock")).unwrap();
+    let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    node.stop().await;
+    assert!(path.exists(), "its own file is elsewhere");
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_dev_certs_writes_can_be_served_and_called_with() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("dev");

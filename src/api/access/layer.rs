@@ -14,6 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::certificate::Peer;
 use super::{Access, Admitted, Standing};
@@ -73,11 +74,14 @@ where
             standing.known();
         }
         let principal = caller.principal.clone();
+        // Whatever is logged for the call says whose it was.
+        let span = tracing::info_span!("caller", %principal, peer = &*caller.peer);
         request.extensions_mut().insert(caller);
         let (access, headers) = (self.access.clone(), request.headers().clone());
         let call = Arc::new(Call { access, principal, path, peer, headers, refused: Mutex::default() });
         let asked = Watch::new(call.clone(), &admitted);
-        let called = self.inner.call(request.map(|body| Body::new(Asked { body, watch: asked })));
+        let request = request.map(|body| Body::new(Asked { body, watch: asked }));
+        let called = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
         if !admitted.streams {
             // Once all was asked, it is carried out. A refusal in place of the answer would say that it was not.
             return Box::pin(called);
@@ -354,5 +358,38 @@ mod tests {
         open.access.exchange(known("another"));
         assert_eq!(ends_within(&mut open.answer, 100).await, None, "it would say that nothing was done");
         assert_eq!(reason(open.asked.frame().await.unwrap().err()), "CREDENTIALS_UNKNOWN");
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_logged_for_a_call_says_whose_it_was_and_never_by_what() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _logging = tracing::subscriber::set_default(log);
+        let access = Access::new(known("good"), Arc::new(|| NOW), Box::new(Told::default()));
+        let inner = tower::service_fn(|_: Request<Body>| async {
+            // As a change does, which goes on without its caller.
+            let work = async { tracing::info!("done") };
+            tokio::spawn(work.instrument(tracing::info_span!("rpc"))).await.unwrap();
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let request = Request::builder().uri(PUT).header("authorization", "Bearer good").body(Body::empty()).unwrap();
+        AccessLayer(Arc::new(access)).layer(inner).call(request).await.unwrap();
+        let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(told.contains("caller{principal=ledger") && told.contains(":rpc: ") && told.contains("done"), "{told}");
+        assert!(!told.contains("good"), "{told}");
     }
 }
