@@ -7,11 +7,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::parse::{Parsed, Path, Together, amount, field, names};
 use super::streaming::{self, Outgoing};
-use super::{Api, account, answer, caller_of, detached, reading, request, show};
+use super::{Api, account, answer, caller_of, detached, failure, feeds_of, reading, request, show};
 use crate::app::enrol::{self, Enrol};
+use crate::app::ingest::PUT_BALANCE_NAME;
 use crate::app::records::ApprovalState;
 use crate::domain::enrolment::Decision;
 use crate::domain::feed::RejectReason;
+use crate::domain::ids::SourceId;
 use crate::pb::v1;
 use crate::pb::v1::balance_feed_service_server::BalanceFeedService;
 
@@ -35,16 +37,18 @@ impl BalanceFeedService for BalanceFeed {
     ) -> Result<Response<Self::StreamBalancesStream>, Status> {
         let span =
             tracing::info_span!("rpc", rpc = "BalanceFeedService/StreamBalances", source = tracing::field::Empty);
-        let api = self.0.clone();
-        streaming::open(&self.0, span, |out| stream::FeedStream::new(api, out).serve(call.into_inner()))
+        let (api, feeds) = (self.0.clone(), feeds_of(&call)?);
+        streaming::open(&self.0, span, |out| stream::FeedStream::new(api, feeds, out).serve(call.into_inner()))
     }
 
     async fn put_balance(
         &self,
         call: Request<v1::PutBalanceRequest>,
     ) -> Result<Response<v1::PutBalanceResponse>, Status> {
-        let (api, caller, body) = (self.0.clone(), caller_of(&call)?, call.into_inner());
+        let (api, caller, feeds) = (self.0.clone(), caller_of(&call)?, feeds_of(&call)?);
+        let body = call.into_inner();
         detached("BalanceFeedService/PutBalance", &body.request_id.clone(), async move {
+            feeds.check(&SourceId::new(PUT_BALANCE_NAME).map_err(|error| failure::broken(&error))?)?;
             let (id, account, (asset, balance), at) = (
                 field::request_id(&Path::of("request_id"), &body.request_id),
                 field::account(&Path::of("account"), &body.account),

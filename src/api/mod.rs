@@ -36,6 +36,7 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::pb::sim::v1::simulation_service_server::{self, SimulationServiceServer};
 use crate::pb::v1;
+use access::layer::Feeds;
 use account::Accounts;
 use admin::Admin;
 use balance_feed::BalanceFeed;
@@ -217,6 +218,11 @@ fn tell(error: &ApiError) {
 
 /// Who makes a call, as the layer in front of the services has found.
 pub(crate) fn caller_of<T>(call: &tonic::Request<T>) -> Result<Caller, ApiError> {
+    call.extensions().get().cloned().ok_or_else(|| failure::broken(&"a call that nobody has judged"))
+}
+
+/// What the caller of a call may feed, as the layer in front of the services has found.
+pub(crate) fn feeds_of<T>(call: &tonic::Request<T>) -> Result<Feeds, ApiError> {
     call.extensions().get().cloned().ok_or_else(|| failure::broken(&"a call that nobody has judged"))
 }
 

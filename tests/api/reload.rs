@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use softstake::api::access::table::Role;
-use softstake::client::{BearerToken, Client, ClientError, Options, Tls};
+use softstake::client::{BalanceEvent, BearerToken, Client, ClientError, Options, Tls};
 use softstake::config::Config;
 use softstake::node::dev_certs::DevCerts;
 use softstake::node::{Address, Node};
@@ -230,6 +230,56 @@ async fn loopback_with_an_identity_file_asks_for_tokens() {
     let advanced = client.advance_time(crate::harness::time(crate::harness::START + 60)).await;
     let Err(ClientError::Refused(refusal)) = advanced else { panic!("{advanced:?}") };
     assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "ROLE_MISSING"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_bound_to_sources_feeds_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("identity.toml");
+    let write = |sources: &str| {
+        let bound = identity(&[Role::Ledger]).replacen("roles = ", &format!("sources = {sources}\nroles = "), 1);
+        std::fs::write(&file, bound).unwrap();
+    };
+    write("[\"margin\"]");
+    let top = format!("[identity]\nfile = \"{}\"", file.display());
+    let toml = Setup::new().top(&top).pool("atom", "").toml(&folder.path().join("data"), 0);
+    let node = Node::start(Config::from_toml(&toml).unwrap()).await.unwrap();
+    let options = Options { token: Some(BearerToken::new(token(Role::Ledger))), ..Options::default() };
+    let client = Client::connect(&format!("http://{}", node.address), options).await.unwrap();
+    let feed = async || {
+        let event = BalanceEvent {
+            account: "alice".to_owned(),
+            asset: "ATOM".to_owned(),
+            base_units: 25_000_000,
+            event_seconds: crate::harness::START,
+        };
+        let mut feed = client.feed("sources/ledger").await?;
+        feed.send(vec![event], None).await?;
+        feed.flush().await.map(|_| ())
+    };
+    let put = async || {
+        let balance = Some(v1::Amount { asset: "ATOM".to_owned(), base_units: "25000000".to_owned() });
+        let request = v1::PutBalanceRequest { account: "bob".to_owned(), balance, ..Default::default() };
+        client.put_balance(request).await.map(|_| ())
+    };
+    let refused = |answer: Result<(), ClientError>| match answer {
+        Err(ClientError::Refused(refusal)) => (refusal.code, refusal.reason),
+        other => panic!("{other:?}"),
+    };
+    let not_allowed = (Code::PermissionDenied, "SOURCE_NOT_ALLOWED".to_owned());
+    assert_eq!((refused(feed().await), refused(put().await)), (not_allowed.clone(), not_allowed.clone()));
+    write("[\"ledger\"]");
+    node.reload().unwrap();
+    feed().await.unwrap();
+    assert_eq!(refused(put().await), not_allowed, "what is put has a source of its own");
+    write("[\"ledger\", \"put-balance\"]");
+    node.reload().unwrap();
+    put().await.unwrap();
+    let metrics = scrape(node.metrics_address).await;
+    let counted =
+        "softstake_calls_denied_total{call=\"BalanceFeedService/PutBalance\",reason=\"SOURCE_NOT_ALLOWED\"} 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
     node.stop().await;
 }
 

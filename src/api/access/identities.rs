@@ -4,6 +4,7 @@
 //! out of it is refused from the next call on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use super::table::Role;
 use crate::domain::caller::{Caller, HOST};
-use crate::domain::ids::Principal;
+use crate::domain::ids::{Principal, SourceId};
 use crate::domain::time::UnixSeconds;
 
 /// The most principals, and the most tokens of all of them together.
@@ -45,6 +46,7 @@ struct RawPrincipal {
     certificates: Option<Vec<String>>,
     #[serde(default)]
     tokens: Vec<RawToken>,
+    sources: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,8 @@ pub struct Known {
     /// The certificates that it may show; `None` is each with a name of its own that an issuer has signed. A list that has
     /// become empty is none: its last fingerprint was taken out.
     certificates: Option<BTreeSet<Hash>>,
+    /// The sources that it may feed; `None` is every one.
+    pub sources: Option<Arc<BTreeSet<SourceId>>>,
 }
 
 /// A token of one of them.
@@ -183,6 +187,16 @@ impl Identities {
                     )));
                 }
             }
+            if raw.sources.is_some() && !roles.contains(&Role::Ledger) {
+                let problem = "feeds nothing without the role `ledger`; give it that, or remove its sources";
+                return Err(IdentityError(format!("`{name}` {problem}")));
+            }
+            let source = |id: &String| {
+                let wrong = |error| IdentityError(format!("`{name}`: the source `{id}` can't be called so: {error}"));
+                SourceId::new(id).map_err(wrong)
+            };
+            let sources = raw.sources.as_ref().map(|sources| sources.iter().map(source).collect::<Result<_, _>>());
+            let sources = sources.transpose()?.map(Arc::new);
             let mut certificates = raw.certificates.as_ref().map(|_| BTreeSet::new());
             for (at, given) in raw.certificates.iter().flatten().enumerate() {
                 let own = hash(given).ok_or_else(|| no_hash(&format!("`{name}`: fingerprint"), at))?;
@@ -199,7 +213,7 @@ impl Identities {
                 }
                 all.tokens.push(Token { hash, expires: UnixSeconds::new(expires.as_second()), owner });
             }
-            all.known.push(Known { principal, roles: roles.into_iter().collect(), certificates });
+            all.known.push(Known { principal, roles: roles.into_iter().collect(), certificates, sources });
         }
         if all.known.is_empty() {
             return Err(IdentityError("there is no principal, so that nobody could call; add a [[principals]]".into()));
@@ -359,6 +373,12 @@ certificates = ["{own}"]
             (&hex(&sha256(b"old")), "secret-in-clear", "`ledger-1`: the hash of token 2 is no SHA-256"),
             ("AB:AB", "AB", "fingerprint 1 is no SHA-256"),
             ("sans", "san", "unknown field `san`"),
+            ("roles = [\"operator\"]", "roles = [\"operator\"]\nsources = [\"spot\"]", "`maria` feeds nothing without"),
+            (
+                "roles = [\"ledger\"",
+                "sources = [\"sources/spot\"]\nroles = [\"ledger\"",
+                "the source `sources/spot` can't",
+            ),
         ] {
             let problem = with(from, to);
             assert!(problem.contains(told), "{to}: {problem}");

@@ -1,5 +1,6 @@
 //! The judge in front of every service, health and reflection included.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -17,9 +18,10 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::certificate::Peer;
+use super::table::Row;
 use super::{Access, Admitted, Standing};
-use crate::api::status::ApiError;
-use crate::domain::ids::Principal;
+use crate::api::status::{ApiError, Problem};
+use crate::domain::ids::{Principal, SourceId};
 use crate::domain::time::UnixSeconds;
 
 /// How long a watched call rests between two looks at the calendar.
@@ -78,7 +80,9 @@ where
         let span = tracing::info_span!("caller", %principal, peer = &*caller.peer);
         request.extensions_mut().insert(caller);
         let (access, headers) = (self.access.clone(), request.headers().clone());
-        let call = Arc::new(Call { access, principal, path, peer, headers, refused: Mutex::default() });
+        let (refused, sources) = (Mutex::default(), Mutex::new(admitted.sources.clone()));
+        let call = Arc::new(Call { access, principal, path, peer, headers, refused, sources });
+        request.extensions_mut().insert(Feeds(call.clone()));
         let asked = Watch::new(call.clone(), &admitted);
         let request = request.map(|body| Body::new(Asked { body, watch: asked }));
         let called = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
@@ -104,6 +108,27 @@ struct Call {
     /// Why it may not go on any more. What it asks and what it is answered are watched each by itself: whichever finds out
     /// tells the other, so that there is one refusal.
     refused: Mutex<Option<ApiError>>,
+    /// The sources that its caller may feed by the identity file of now; `None` is every one.
+    sources: Mutex<Option<Arc<BTreeSet<SourceId>>>>,
+}
+
+/// What a caller may feed. Handlers of the feed find it in the request.
+#[derive(Clone)]
+pub struct Feeds(Arc<Call>);
+
+impl Feeds {
+    /// Whether the caller may feed `source` now. A refusal is counted and told.
+    pub fn check(&self, source: &SourceId) -> Result<(), ApiError> {
+        let Call { access, principal, path, peer, sources, .. } = &*self.0;
+        let listed = sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if listed.is_none_or(|listed| listed.contains(source)) {
+            return Ok(());
+        }
+        let reason = "SOURCE_NOT_ALLOWED";
+        access.note(Some(principal.clone()), peer.as_ref(), Row::of(path).map_or("unknown", Row::call), reason);
+        let message = "the identity file does not list this source for this principal; feed one that it lists";
+        Err(ApiError::Denied(Problem::new(reason, message).with("source", source).with("principal", principal)))
+    }
 }
 
 /// A look at whether a call may still go on: it is judged again where the admission was exchanged or a credential has ended.
@@ -145,7 +170,10 @@ impl Watch {
         }
         while self.poll_due(context).is_ready() {
             match call.access.admit_as(Some(&call.principal), &call.path, call.peer.as_ref(), &call.headers) {
-                Ok(admitted) => *self = Self::new(call.clone(), &admitted),
+                Ok(admitted) => {
+                    call.sources.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&admitted.sources);
+                    *self = Self::new(call.clone(), &admitted);
+                }
                 Err(error) => {
                     *refused = Some(error.clone());
                     return Err(error);
@@ -391,5 +419,39 @@ mod tests {
         let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(told.contains("caller{principal=ledger") && told.contains(":rpc: ") && told.contains("done"), "{told}");
         assert!(!told.contains("good"), "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_feed_some_sources_may_feed_no_other_and_an_exchange_holds_for_an_open_feed() {
+        let only = |sources: &str| {
+            let hash: String = sha256(b"good").iter().map(|byte| format!("{byte:02x}")).collect();
+            let file = format!(
+                "[[principals]]\nname = \"ledger\"\nroles = [\"ledger\"]\nsources = {sources}\ntokens = \
+                 [{{ sha256 = \"{hash}\", expires = \"{EXPIRES}\" }}]"
+            );
+            Admission::Known { identities: Identities::parse(&file).unwrap(), issuers: None }
+        };
+        let told = Told::default();
+        let access = Arc::new(Access::new(only("[\"spot\"]"), Arc::new(|| NOW), Box::new(told.clone())));
+        let (keeps, mut kept) = mpsc::unbounded_channel();
+        let inner = tower::service_fn(move |request: Request<Body>| {
+            keeps.send(request.extensions().get::<Feeds>().unwrap().clone()).unwrap();
+            let never = tokio_stream::pending::<Result<Frame<Bytes>, Status>>();
+            async { Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(never)))) }
+        });
+        let request = Request::builder().uri(FEED).header("authorization", "Bearer good").body(Body::empty()).unwrap();
+        let mut answer = AccessLayer(access.clone()).layer(inner).call(request).await.unwrap().into_body();
+        let feeds = kept.recv().await.unwrap();
+        let check = |source: &str| feeds.check(&SourceId::new(source).unwrap()).map_err(|error| error.reason());
+        assert_eq!((check("spot"), check("margin")), (Ok(()), Err("SOURCE_NOT_ALLOWED")));
+        assert_eq!(told.0.load(Ordering::Relaxed), 1, "and it is told");
+        for (sources, spot, margin) in [("[\"margin\"]", false, true), ("[]", false, false)] {
+            access.exchange(only(sources));
+            assert_eq!(ends_within(&mut answer, 1).await, None);
+            assert_eq!((check("spot").is_ok(), check("margin").is_ok()), (spot, margin), "{sources}");
+        }
+        access.exchange(known("good"));
+        assert_eq!(ends_within(&mut answer, 1).await, None);
+        assert_eq!((check("spot"), check("margin")), (Ok(()), Ok(())), "without a list it is every source");
     }
 }

@@ -12,6 +12,7 @@ pub mod refusals;
 pub mod table;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -25,7 +26,7 @@ use tonic::codegen::http::{HeaderMap, header};
 
 use super::status::{ApiError, Problem};
 use crate::domain::caller::Caller;
-use crate::domain::ids::Principal;
+use crate::domain::ids::{Principal, SourceId};
 use crate::domain::time::UnixSeconds;
 use certificate::{MAX_CHAIN, Peer, Untrusted};
 use identities::{Identities, Known, Refused};
@@ -118,6 +119,15 @@ struct Admitted {
     held: Arc<Held>,
     /// When the credential ends, so that it has to be judged again.
     until: Option<UnixSeconds>,
+    /// The sources that its caller may feed; `None` is every one.
+    sources: Option<Arc<BTreeSet<SourceId>>>,
+}
+
+/// What is found of a call that may go on.
+struct Verdict {
+    caller: Option<Caller>,
+    until: Option<UnixSeconds>,
+    sources: Option<Arc<BTreeSet<SourceId>>>,
 }
 
 /// Why a call may not go on: what its caller is told, and what is recorded.
@@ -191,15 +201,17 @@ impl Access {
     ) -> Result<Admitted, ApiError> {
         let (held, row) = (self.held(), Row::of(path));
         let judged =
-            judge(&held, row, peer, headers, (self.now)()).and_then(|(caller, until)| match (before, &caller) {
+            judge(&held, row, peer, headers, (self.now)()).and_then(|verdict| match (before, &verdict.caller) {
                 (Some(before), Some(caller)) if *before != caller.principal => {
                     let message = "this credential is another principal's now; make the call anew";
                     Err(Denial::unauthenticated("CREDENTIALS_UNKNOWN", message).of(before))
                 }
-                _ => Ok((caller, until)),
+                _ => Ok(verdict),
             });
         match judged {
-            Ok((caller, until)) => Ok(Admitted { caller, streams: row.is_some_and(|row| row.streams), held, until }),
+            Ok(Verdict { caller, until, sources }) => {
+                Ok(Admitted { caller, streams: row.is_some_and(|row| row.streams), held, until, sources })
+            }
             Err(denial) => {
                 let call = row.map_or("unknown", Row::call);
                 self.note(denial.principal, peer, call, denial.error.reason());
@@ -230,21 +242,21 @@ impl Access {
     }
 }
 
-/// The verdict on one call: who makes it, and until when that holds.
+/// The verdict on one call: who makes it, until when that holds, and what it may feed.
 fn judge(
     held: &Held,
     row: Option<&Row>,
     peer: Option<&Peer>,
     headers: &HeaderMap,
     now: UnixSeconds,
-) -> Result<(Option<Caller>, Option<UnixSeconds>), Denial> {
+) -> Result<Verdict, Denial> {
     if row.is_some_and(|row| row.who == Who::Anyone) {
-        return Ok((None, None));
+        return Ok(Verdict { caller: None, until: None, sources: None });
     }
     let address = peer.map_or("", |peer| &*peer.address);
     let Admission::Known { identities, issuers } = &held.admission else {
         // Whoever may do everything may hear from the services themselves that there is no such call.
-        return Ok((Some(Caller::local(address)), None));
+        return Ok(Verdict { caller: Some(Caller::local(address)), until: None, sources: None });
     };
     let (known, until) = identify(identities, issuers.as_deref(), held.generation, peer, headers, now)?;
     let Some(row) = row else {
@@ -267,7 +279,8 @@ fn judge(
         let problem = Problem::new("ROLE_MISSING", message).with("roles", wanted).with("principal", &known.principal);
         return Err(Denial { error: ApiError::Denied(problem), principal: Some(known.principal.clone()) });
     }
-    Ok((Some(Caller { principal: known.principal.clone(), peer: address.into() }), until))
+    let caller = Caller { principal: known.principal.clone(), peer: address.into() };
+    Ok(Verdict { caller: Some(caller), until, sources: known.sources.clone() })
 }
 
 /// Whose call it is, and when that credential ends.

@@ -12,6 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::show_rejected;
 use super::snapshot::{self, Gathering};
+use crate::api::access::layer::Feeds;
 use crate::api::parse::feed::{Content, FeedMessage, message};
 use crate::api::parse::snapshot::SnapshotPart;
 use crate::api::parse::{Path, names};
@@ -38,6 +39,7 @@ const REJECTED_PER_ANSWER: usize = 4_096;
 /// One stream.
 pub(super) struct FeedStream {
     api: Api,
+    feeds: Feeds,
     /// Who sends: what the first message said.
     source: Option<SourceId>,
     /// The snapshot of which not all parts are there.
@@ -48,8 +50,8 @@ pub(super) struct FeedStream {
 }
 
 impl FeedStream {
-    pub(super) fn new(api: Api, out: Out<v1::StreamBalancesResponse>) -> Self {
-        Self { api, source: None, gathering: None, waiting: FuturesOrdered::new(), out }
+    pub(super) fn new(api: Api, feeds: Feeds, out: Out<v1::StreamBalancesResponse>) -> Self {
+        Self { api, feeds, source: None, gathering: None, waiting: FuturesOrdered::new(), out }
     }
 
     /// Serves the stream to its end. What was handed in before the end is answered before it.
@@ -95,6 +97,7 @@ impl FeedStream {
         let FeedMessage { source, first_sequence, content, watermark } =
             message(request).map_err(|wrong| End::Refused(wrong.into()))?;
         self.same_source(&source)?;
+        self.feeds.check(&source).map_err(End::Refused)?;
         let events = match content {
             Content::Events(events) if self.gathering.is_none() => events,
             Content::Events(_) => {
