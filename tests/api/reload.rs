@@ -284,6 +284,60 @@ async fn a_ledger_that_is_bound_to_sources_feeds_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_go_after_their_time_and_who_has_called_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("identity.toml");
+    std::fs::write(&file, identity(&[Role::Reader])).unwrap();
+    let top = format!("[identity]\nfile = \"{}\"", file.display());
+    let limits = "max_strangers = 2\nmax_strangers_per_address = 2\nfirst_call_timeout_ms = 1000";
+    let toml = Setup::new().top(&top).limits(limits).pool("atom", "").toml(&folder.path().join("data"), 0);
+    let node = Node::start(Config::from_toml(&toml).unwrap()).await.unwrap();
+    let options = Options { token: Some(BearerToken::new(token(Role::Reader))), ..Options::default() };
+    let client = Client::connect(&format!("http://{}", node.address), options).await.unwrap();
+    let mut watched = client.watch_pool("pools/atom");
+    assert!(watched.next().await.unwrap().is_some());
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(tokio::net::TcpStream::connect(node.address.to_string()).await.unwrap());
+    }
+    // A health check, which anyone may make, makes nobody known.
+    let probe = Endpoint::from_shared(format!("http://{}", node.address)).unwrap().connect().await.unwrap();
+    attempt(&probe, "/grpc.health.v1.Health/Check", None, false).await.unwrap();
+    for stranger in &mut strangers {
+        let mut said = Vec::new();
+        let ended = stranger.read_to_end(&mut said);
+        drop(tokio::time::timeout(Duration::from_secs(30), ended).await.expect("a stranger stays"));
+    }
+    let counted = async |of: &str| {
+        let metrics = scrape(node.metrics_address).await;
+        metrics.lines().find_map(|line| line.strip_prefix(of)?.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    let refused = |limit: &str| format!("softstake_transport_refused_total{{limit=\"{limit}\"}}");
+    let (crowded, late) = (refused("max_strangers_per_address"), refused("first_call_timeout_ms"));
+    let in_time = tokio::time::timeout(Duration::from_secs(30), async {
+        while counted("softstake_transport_connections").await > 1 {
+            tokio::task::yield_now().await;
+        }
+    });
+    in_time.await.expect("the probe's connection goes too");
+    assert_eq!((counted(&crowded).await, counted(&late).await), (2, 2));
+    let goes_on = tokio::time::timeout(Duration::from_millis(100), watched.next()).await;
+    assert!(goes_on.is_err(), "{goes_on:?}");
+    assert_eq!(counted(&late).await, 2, "its connection was never cut");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_without_an_identity_file_is_never_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = "[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n[identity]\nfile = \"c\"";
+    let toml = Setup::new().top(top).pool("atom", "").toml(&folder.path().join("data"), 0);
+    let config = Config { identity: None, ..Config::from_toml(&toml).unwrap() };
+    let Err(error) = Node::start(config).await else { panic!("it started") };
+    assert!(error.to_string().starts_with("identity.file: it is not set"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_file_stops_the_start_by_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let top = format!("[identity]\nfile = \"{}/none.toml\"", folder.path().display());
