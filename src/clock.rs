@@ -320,6 +320,14 @@ impl TimeFile {
     }
 }
 
+/// The clock file's reader, opened to `fuzz/`: a time has one form.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz_time_file(input: &[u8]) {
+    if let Ok(time_ms) = TimeFile::parse(input) {
+        assert_eq!(TimeFile::render(time_ms).as_bytes(), input);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -9,6 +9,8 @@
 
 mod access;
 mod check;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod keys;
 mod limits;
 mod raw;
@@ -372,7 +374,7 @@ impl fmt::Display for Problem {
 }
 
 /// Why there are no settings.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file or the variables could not be read.
     #[error("the settings can't be read: {0}")]

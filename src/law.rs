@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &[]),
     ("domain", &[]),
+    ("fuzzing", &["api", "book", "chain", "cli", "clock", "config", "domain", "node", "pb", "store"]),
     ("law", &[]),
     ("main", &["cli"]),
     ("node", &["api", "app", "book", "chain", "client", "clock", "config", "domain", "pb", "store", "telemetry"]),

@@ -9,6 +9,8 @@ mod credentials;
 mod custody;
 pub mod dev_certs;
 mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod host;
 mod listener;
 mod refusals;

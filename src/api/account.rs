@@ -163,14 +163,14 @@ fn no_token() -> Violation {
 }
 
 /// Where a page of payouts ended, from its token.
-fn read_place(place: &[u8]) -> Parsed<HistoryCursor> {
+pub(super) fn read_place(place: &[u8]) -> Parsed<HistoryCursor> {
     let (start, pool) = place.split_first_chunk::<8>().ok_or_else(no_token)?;
     let pool = std::str::from_utf8(pool).ok().and_then(|pool| PoolId::new(pool).ok());
     Ok(HistoryCursor { start: UnixSeconds::new(i64::from_be_bytes(*start)), pool: pool.ok_or_else(no_token)? })
 }
 
 /// The same for a token.
-fn write_place(place: &HistoryCursor) -> Vec<u8> {
+pub(super) fn write_place(place: &HistoryCursor) -> Vec<u8> {
     let mut bytes = place.start.get().to_be_bytes().to_vec();
     bytes.extend_from_slice(place.pool.as_str().as_bytes());
     bytes

@@ -8,6 +8,8 @@ pub mod account;
 pub mod admin;
 pub mod balance_feed;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod parse;
 pub mod payout;
 pub mod pool;

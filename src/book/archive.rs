@@ -54,7 +54,11 @@ pub(crate) fn encode(span: Span, values: &[&[u8]]) -> Vec<Vec<u8>> {
         // It would be longer: random bytes stay as they are.
         _ => (PLAIN, run),
     };
-    let parts = u16::try_from(packed.chunks(PIECE).count()).unwrap_or(u16::MAX);
+    cut(span, method, size, &packed, PIECE)
+}
+
+fn cut(span: Span, method: u8, size: u32, packed: &[u8], piece: usize) -> Vec<Vec<u8>> {
+    let parts = u16::try_from(packed.chunks(piece).count()).unwrap_or(u16::MAX);
     let part = |(part, piece): (u16, &[u8])| {
         let mut value = Vec::with_capacity(piece.len() + MAX_VALUE_BYTES - PIECE);
         value.u8(VERSION);
@@ -68,7 +72,17 @@ pub(crate) fn encode(span: Span, values: &[&[u8]]) -> Vec<Vec<u8>> {
         value.bytes(piece);
         seal(value)
     };
-    (0..parts).zip(packed.chunks(PIECE)).map(part).collect()
+    (0..parts).zip(packed.chunks(piece)).map(part).collect()
+}
+
+/// The parts of an archive whose first four bytes say its size and whose others are the run as it was packed, for
+/// `fuzz/`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn of_run(method: u8, pieces: u8, run: &[u8]) -> Vec<Vec<u8>> {
+    let span = Span { first: 7, last: 9, latest: UnixSeconds::new(1_795_305_700) };
+    let Some((size, packed)) = run.split_first_chunk() else { return Vec::new() };
+    let piece = packed.len().div_ceil(usize::from(pieces) + 1).max(1);
+    cut(span, method, u32::from_le_bytes(*size), packed, piece)
 }
 
 fn read(value: &[u8]) -> Option<Part<'_>> {

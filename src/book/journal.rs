@@ -161,6 +161,11 @@ pub(crate) fn encode(number: u64, now: UnixSeconds, records: &[Record], chain: &
     body.u32(u32::try_from(records.len()).unwrap_or(u32::MAX));
     let mut before = Before::default();
     records.iter().for_each(|record| write(record, &mut before, &mut body));
+    cut(number, &body, chain)
+}
+
+/// Cuts the body of a group into the values of its parts, and moves the chain on.
+pub(super) fn cut(number: u64, body: &[u8], chain: &mut Chain) -> Vec<Vec<u8>> {
     let parts = body.chunks(BODY).count();
     let part = |(index, bytes): (usize, &[u8])| {
         let mut value = Vec::with_capacity(HEADER + bytes.len() + CHAIN);

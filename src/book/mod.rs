@@ -20,6 +20,8 @@ mod committer;
 mod compare;
 mod finish;
 mod frozen;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hash;
 mod history;
 mod journal;

@@ -5,6 +5,12 @@ mod bench;
 mod child;
 mod demo;
 mod dev_certs;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing {
+    //! The commands' readers of files, opened to `fuzz/`.
+
+    pub use super::demo::fuzzing::files;
+}
 mod health;
 mod restore;
 #[cfg(feature = "seeded-bugs")]

@@ -18,7 +18,7 @@ use crate::store::sled::{SledOptions, SledStore};
 use super::NodeError;
 
 /// The form of an export; a reader refuses another one.
-const FORM: u32 = 1;
+pub(super) const FORM: u32 = 1;
 
 /// What became of one chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl std::str::FromStr for NotedEntry {
     }
 }
 
-fn noted(entries: &[NotedEntry]) -> Vec<Noted> {
+pub(super) fn noted(entries: &[NotedEntry]) -> Vec<Noted> {
     entries.iter().map(|entry| entry.0.clone()).collect()
 }
 
@@ -94,7 +94,7 @@ pub async fn verify(data_dir: &Path, entries: &[NotedEntry]) -> Result<Vec<Chain
 /// A line of an export.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Line {
+pub(super) enum Line {
     /// The first one: which chains there are.
     AuditLog { form: u32, logs: Vec<String> },
     /// An entry.
@@ -106,7 +106,7 @@ enum Line {
 /// An entry as a line has it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ExportedEntry {
+pub(super) struct ExportedEntry {
     log: String,
     sequence: u64,
     /// Seconds since the Unix epoch.
@@ -127,7 +127,7 @@ struct ExportedEntry {
 }
 
 impl ExportedEntry {
-    fn of(log: &Log, entry: &AuditEntry) -> Self {
+    pub(super) fn of(log: &Log, entry: &AuditEntry) -> Self {
         let (refusal_reason, refused_count) = entry.act.refused_fields();
         let refusal_reason = refusal_reason.to_owned();
         let Act { principal, peer, method, request_id, request_hash, note, refused: _ } = entry.act.clone();
@@ -205,7 +205,7 @@ async fn export_store(store: &dyn Store, out: &mut impl Write) -> Result<u64, No
     Ok(count)
 }
 
-fn write(out: &mut impl Write, line: &Line) -> Result<(), NodeError> {
+pub(super) fn write(out: &mut impl Write, line: &Line) -> Result<(), NodeError> {
     let failed = failed("writing the export");
     let text = serde_json::to_string(line).map_err(std::io::Error::from);
     match text.and_then(|text| writeln!(out, "{text}")) {
@@ -228,7 +228,8 @@ struct Walked {
     any: bool,
 }
 
-fn check_export(lines: impl BufRead, path: &Path, noted: &[Noted]) -> Result<Vec<ChainReport>, NodeError> {
+/// Walks every chain of the lines of an export, which `path` names in what is told.
+pub(super) fn check_export(lines: impl BufRead, path: &Path, noted: &[Noted]) -> Result<Vec<ChainReport>, NodeError> {
     let wrong = |line: usize, what: &str| NodeError::Failed(format!("{} line {line}: {what}", path.display()));
     let mut chains: BTreeMap<Log, Walked> = BTreeMap::new();
     for (index, text) in lines.lines().enumerate() {

@@ -77,7 +77,12 @@ fn read(key: &str, path: &Path) -> Result<SecretSlice<u8>, NodeError> {
     Ok(std::fs::read(path).map_err(|error| setting(key, path, error))?.into())
 }
 
-fn certificates(key: &str, path: &Path, pem: &SecretSlice<u8>) -> Result<Vec<CertificateDer<'static>>, NodeError> {
+/// The certificates of a file in PEM, of which there is at least one.
+pub(super) fn certificates(
+    key: &str,
+    path: &Path,
+    pem: &SecretSlice<u8>,
+) -> Result<Vec<CertificateDer<'static>>, NodeError> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret()).collect();
     let chain = parsed.map_err(|error| setting(key, path, format!("it is no PEM file: {error}")))?;
     if chain.is_empty() {

@@ -1,5 +1,7 @@
 //! From the configuration's plain values to the types of the rooms.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rust_decimal::Decimal;
@@ -106,7 +108,13 @@ struct ValidatorLine {
 
 /// Validators from a CSV file: operator_address,moniker,status,jailed,tokens_base_units,commission_rate.
 fn validators(key: &str, path: &Path) -> Result<Vec<ChainValidator>, NodeError> {
-    let mut reader = csv::Reader::from_path(path).map_err(at(key))?;
+    let file = File::open(path).map_err(at(key))?;
+    read_validators(key, path, file)
+}
+
+/// The same of bytes that come from anywhere.
+pub(super) fn read_validators(key: &str, path: &Path, file: impl Read) -> Result<Vec<ChainValidator>, NodeError> {
+    let mut reader = csv::Reader::from_reader(file);
     let mut validators = Vec::new();
     for (index, line) in reader.deserialize::<ValidatorLine>().enumerate() {
         let place = |name: &str| format!("{key}: {} line {}, {name}", path.display(), index + 2);

@@ -183,6 +183,16 @@ macro_rules! keys {
 
             parse!($parse, tag::$TAG, $($kind),*);
         )*
+
+        /// The tags of all kinds of keys that `key` reads as, for `fuzz/`.
+        #[cfg(any(test, feature = "fuzzing"))]
+        pub(super) fn kinds(key: &[u8]) -> Vec<u8> {
+            let mut kinds = Vec::new();
+            $(if super::fuzzing::Found::is_found(&$parse(key)) {
+                kinds.push(tag::$TAG);
+            })*
+            kinds
+        }
     };
 }
 

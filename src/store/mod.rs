@@ -3,6 +3,8 @@
 //! `app/` and `book/` talk to the [`Store`] trait only; `node.rs` alone names an engine.
 
 pub mod contract;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod keys;
 pub mod limits;
 pub mod migrations;

@@ -34,6 +34,8 @@ mod archive;
 mod backup;
 mod committer;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod guards;
 mod open;
 #[cfg(test)]

@@ -176,7 +176,7 @@ fn write_mark(mark: &File, number: u64) -> std::io::Result<()> {
     mark.write_all_at(&bytes, 0)
 }
 
-fn frame(number: u64, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(number: u64, payload: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEADER_BYTES + payload.len() + TRAILER_BYTES);
     record.extend_from_slice(&MAGIC);
     // The length is at most MAX_PAYLOAD_BYTES.
@@ -210,7 +210,7 @@ fn read_record(bytes: &[u8]) -> Option<(u64, &[u8], usize)> {
 }
 
 /// All records and the length of the good part, or what is wrong.
-fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), String> {
+pub(super) fn scan(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, usize), String> {
     let mut records: Vec<Vec<u8>> = Vec::new();
     let mut place = 0;
     while place < bytes.len() {

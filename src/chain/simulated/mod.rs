@@ -24,6 +24,8 @@ mod config;
 mod core;
 mod execute;
 mod faults;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod input;
 mod log;
 pub mod presets;

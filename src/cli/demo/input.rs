@@ -1,6 +1,8 @@
 //! The files that a run can be fed with: balances and validators. Whatever is wrong is told with its line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
@@ -27,9 +29,14 @@ pub(super) type Balances = BTreeMap<&'static str, Vec<(String, u128)>>;
 
 /// Reads `account,asset,base_units`.
 pub(super) fn balances(path: &Path) -> Result<Balances, InputError> {
+    read_balances(path, open(path)?)
+}
+
+/// The same of bytes that come from anywhere.
+pub(super) fn read_balances(path: &Path, file: impl Read) -> Result<Balances, InputError> {
     let mut out = Balances::new();
     let mut seen = BTreeSet::new();
-    for (line, row) in rows(path, &["account", "asset", "base_units"])? {
+    for (line, row) in rows(path, file, &["account", "asset", "base_units"])? {
         let wrong = |problem: String| InputError::Line { path: path.to_owned(), line, problem };
         let (account, asset) = (field(&row, 0), field(&row, 1));
         if account.is_empty() || account.len() > 64 || !account.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
@@ -54,9 +61,14 @@ pub(super) fn balances(path: &Path) -> Result<Balances, InputError> {
 /// Checks `operator_address,moniker,status,jailed,tokens_base_units,commission_rate`, which the server reads itself, and
 /// counts its validators.
 pub(super) fn check_validators(path: &Path) -> Result<usize, InputError> {
+    read_validators(path, open(path)?)
+}
+
+/// The same of bytes that come from anywhere.
+pub(super) fn read_validators(path: &Path, file: impl Read) -> Result<usize, InputError> {
     let header = ["operator_address", "moniker", "status", "jailed", "tokens_base_units", "commission_rate"];
     let mut seen = BTreeSet::new();
-    for (line, row) in rows(path, &header)? {
+    for (line, row) in rows(path, file, &header)? {
         let wrong = |problem: String| InputError::Line { path: path.to_owned(), line, problem };
         let address = field(&row, 0);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte);
@@ -87,9 +99,13 @@ pub(super) fn check_validators(path: &Path) -> Result<usize, InputError> {
     Ok(seen.len())
 }
 
-fn rows(path: &Path, header: &[&str]) -> Result<Vec<(u64, StringRecord)>, InputError> {
+fn open(path: &Path) -> Result<File, InputError> {
+    File::open(path).map_err(|error| InputError::Unreadable { path: path.to_owned(), problem: error.to_string() })
+}
+
+fn rows(path: &Path, file: impl Read, header: &[&str]) -> Result<Vec<(u64, StringRecord)>, InputError> {
     let unreadable = |problem: String| InputError::Unreadable { path: path.to_owned(), problem };
-    let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut reader = csv::Reader::from_reader(file);
     let found = reader.headers().map_err(|error| unreadable(error.to_string()))?;
     if found.iter().ne(header.iter().copied()) {
         let problem = format!("the columns have to be {}", header.join(","));

@@ -5,6 +5,8 @@ mod amounts;
 mod checks;
 mod custody;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod input;
 mod ledger;
 mod market;

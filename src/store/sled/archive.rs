@@ -259,7 +259,16 @@ pub(super) fn read(
     mut each: impl FnMut(Change) -> Result<(), ArchiveError>,
 ) -> Result<Whole, ArchiveError> {
     let file = File::open(path).map_err(ArchiveError::io(path))?;
-    let mut reader = Reader { path, file: BufReader::new(file), hasher: blake3::Hasher::new(), at: 0 };
+    read_from(path, BufReader::new(file), &mut each)
+}
+
+/// The same of bytes that come from anywhere.
+pub(super) fn read_from(
+    path: &Path,
+    file: impl Read,
+    each: &mut impl FnMut(Change) -> Result<(), ArchiveError>,
+) -> Result<Whole, ArchiveError> {
+    let mut reader = Reader { path, file, hasher: blake3::Hasher::new(), at: 0 };
     if reader.take::<16>()? != *MAGIC {
         return Err(reader.damaged("it does not begin as a backup of softstake does"));
     }
@@ -320,14 +329,14 @@ pub(super) fn read(
     Ok(Whole { origin, summary: trailer.summary, bytes: reader.at, hash: *reader.hasher.finalize().as_bytes() })
 }
 
-struct Reader<'a> {
+struct Reader<'a, R> {
     path: &'a Path,
-    file: BufReader<File>,
+    file: R,
     hasher: blake3::Hasher,
     at: u64,
 }
 
-impl Reader<'_> {
+impl<R: Read> Reader<'_, R> {
     fn damaged(&self, what: &str) -> ArchiveError {
         ArchiveError::Damaged { path: self.path.to_owned(), at: self.at, what: what.to_owned() }
     }
@@ -349,6 +358,25 @@ impl Reader<'_> {
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// A backup with these blocks, whatever they hold, as it would be written, for `fuzz/`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn of_blocks(blocks: &[&[u8]], changes: u64) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.push(VERSION);
+    for (number, payload) in (0..).zip(blocks) {
+        bytes.push(BLOCK);
+        bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(&block_checksum(number, payload).to_be_bytes());
+        bytes.extend_from_slice(payload);
+    }
+    bytes.push(END);
+    let trailer = Trailer { blocks: blocks.len() as u64, changes, summary: Summary::default() };
+    bytes.extend_from_slice(&trailer.encode());
+    let hash = *blake3::hash(&bytes).as_bytes();
+    bytes.extend_from_slice(&hash);
+    bytes
 }
 
 fn next_change(rest: &mut &[u8]) -> Option<Change> {

@@ -156,7 +156,7 @@ pub fn unfence(directory: &Path) -> io::Result<()> {
 pub(super) struct Mark(File);
 
 impl Mark {
-    const BYTES: usize = 12;
+    pub(super) const BYTES: usize = 12;
 
     /// The mark of a store, and the number it has; `None` where it has none that can be read.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, Option<u64>)> {
@@ -175,7 +175,7 @@ impl Mark {
         Ok((Self(file), number))
     }
 
-    fn decode(bytes: &[u8; Self::BYTES]) -> Option<u64> {
+    pub(super) fn decode(bytes: &[u8; Self::BYTES]) -> Option<u64> {
         let (number, crc) = bytes.split_first_chunk()?;
         (crc32fast::hash(number).to_le_bytes() == *crc).then_some(u64::from_be_bytes(*number))
     }

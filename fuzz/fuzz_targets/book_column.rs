@@ -1,0 +1,3 @@
+#![no_main]
+
+softstake_fuzz::target!("book_column");
