@@ -127,10 +127,10 @@ fn field(row: &StringRecord, index: usize) -> &str {
 }
 
 fn base_units(text: &str) -> Result<u128, String> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     match text.parse::<u128>() {
         Ok(units) if plain && units <= MAX_BASE_UNITS => Ok(units),
-        _ => Err(format!("`{text}` is no amount: whole base units in digits, at most {MAX_BASE_UNITS}")),
+        _ => Err(format!("`{text}` is no amount: base units in digits, no leading zero, at most {MAX_BASE_UNITS}")),
     }
 }
 
@@ -168,6 +168,8 @@ mod tests {
             ("account,asset,base_units\nalice,ATOM,-7\n", 2, "-7"),
             ("account,asset,base_units\nalice,ATOM,+7\n", 2, "+7"),
             ("account,asset,base_units\nalice,ATOM,1.5\n", 2, "1.5"),
+            ("account,asset,base_units\nalice,ATOM,07\n", 2, "leading zero"),
+            ("account,asset,base_units\nalice,ATOM,\n", 2, "``"),
             ("account,asset,base_units\nalice,ATOM,170141183460469231731687303715884105728\n", 2, "at most"),
             ("account,asset,base_units\na b,ATOM,7\n", 2, "a b"),
             ("account,asset,base_units\nalice,ATOM,7\nalice,ATOM,8\n", 3, "earlier"),
@@ -190,6 +192,7 @@ mod tests {
             ("valoper2,C,SLEEPING,false,1,0\n", "SLEEPING"),
             ("valoper2,C,BONDED,no,1,0\n", "true or false"),
             ("valoper2,C,BONDED,false,x,0\n", "`x`"),
+            ("valoper2,C,BONDED,false,0999,0\n", "leading zero"),
             ("valoper2,C,BONDED,false,1,1.1\n", "1.1"),
         ] {
             let (told, problem) = line_of(check_validators(file(&format!("{header}{good}{row}")).path()));
