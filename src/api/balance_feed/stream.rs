@@ -46,12 +46,38 @@ pub(super) struct FeedStream {
     gathering: Option<Gathering>,
     /// Batches on their way, in the order they came.
     waiting: FuturesOrdered<BoxFuture<'static, Result<FeedOutcome, AppError>>>,
+    rejected: Rejected,
     out: Out<v1::StreamBalancesResponse>,
+}
+
+/// What was rejected of a stream so far. It is logged each time that the batches are twice as many, so that a source which
+/// goes wrong for long does not fill the log; the metrics count every event.
+#[derive(Default)]
+struct Rejected {
+    batches: u64,
+    events: u64,
+}
+
+impl Rejected {
+    /// One more batch with rejected events: whether it is to be logged.
+    fn count(&mut self, events: usize) -> bool {
+        self.batches = self.batches.saturating_add(1);
+        self.events = self.events.saturating_add(u64::try_from(events).unwrap_or(u64::MAX));
+        self.batches.is_power_of_two()
+    }
 }
 
 impl FeedStream {
     pub(super) fn new(api: Api, feeds: Feeds, out: Out<v1::StreamBalancesResponse>) -> Self {
-        Self { api, feeds, source: None, gathering: None, waiting: FuturesOrdered::new(), out }
+        Self {
+            api,
+            feeds,
+            source: None,
+            gathering: None,
+            waiting: FuturesOrdered::new(),
+            rejected: Rejected::default(),
+            out,
+        }
     }
 
     /// Serves the stream to its end. What was handed in before the end is answered before it.
@@ -206,9 +232,10 @@ impl FeedStream {
             }
         };
         let Some(source) = &self.source else { return Ok(()) };
-        if !outcome.rejected.is_empty() {
-            let (count, through) = (outcome.rejected.len(), outcome.durable_sequence);
-            tracing::warn!(rejected = count, through_sequence = through, "events were rejected");
+        let count = outcome.rejected.len();
+        if count > 0 && self.rejected.count(count) {
+            let (through, Rejected { batches, events }) = (outcome.durable_sequence, &self.rejected);
+            tracing::warn!(rejected = count, through_sequence = through, batches, events, "events were rejected");
         }
         for response in responses(&self.api.app, source, outcome)? {
             self.out.send(response).await?;
@@ -297,5 +324,13 @@ mod tests {
             let Err(ApiError::Invalid(wrong)) = check_count(&request, 11, 10) else { panic!("one too many") };
             assert_eq!((wrong[0].field.as_str(), wrong[0].reason), (path, "BATCH_TOO_LARGE"));
         }
+    }
+
+    #[test]
+    fn a_source_that_goes_wrong_for_long_is_logged_ever_more_rarely() {
+        let mut rejected = Rejected::default();
+        let logged = (0..1_000).filter(|_| rejected.count(3)).count();
+        assert_eq!((logged, rejected.batches, rejected.events), (10, 1_000, 3_000));
+        assert!(Rejected::default().count(1), "the first one is, at once");
     }
 }
