@@ -132,7 +132,7 @@ impl BalanceFeedService for BalanceFeed {
                 names::optional_pool(&Path::of("pool"), &body.pool),
                 decided,
                 code("terms_version", &body.terms_version, with(v1::EnrolmentDecision::OptIn)),
-                code("jurisdiction", &body.jurisdiction, 0),
+                code("jurisdiction", &body.jurisdiction, with(v1::EnrolmentDecision::Locate)),
                 code("reason_code", &body.reason_code, with(v1::EnrolmentDecision::Restrict)),
             )
                 .together()?;
@@ -142,7 +142,12 @@ impl BalanceFeedService for BalanceFeed {
                 v1::EnrolmentDecision::OptOut => Decision::OptOut,
                 v1::EnrolmentDecision::Restrict => Decision::Restrict,
                 v1::EnrolmentDecision::Unrestrict => Decision::Unrestrict,
+                v1::EnrolmentDecision::Locate => Decision::Locate,
             };
+            if decision == Decision::Locate && pool.is_some() {
+                let description = "is for no pool alone with LOCATE: a customer is in one place; leave it empty";
+                return Err(Path::of("pool").wrong("FIELD_NOT_ALLOWED", description).into());
+            }
             let app = &*api.app;
             let request = request("BalanceFeedService/SetEnrolment", id, caller, &body);
             let enrolment = Enrol { account, pool, decision, terms_version, jurisdiction, reason_code };

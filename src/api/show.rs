@@ -46,5 +46,6 @@ pub const fn decision(decision: Decision) -> v1::EnrolmentDecision {
         Decision::OptOut => v1::EnrolmentDecision::OptOut,
         Decision::Restrict => v1::EnrolmentDecision::Restrict,
         Decision::Unrestrict => v1::EnrolmentDecision::Unrestrict,
+        Decision::Locate => v1::EnrolmentDecision::Locate,
     }
 }

@@ -50,7 +50,10 @@ impl App {
         }
         let _guard = self.service_lock.lock().await;
         if let Some(repeated) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            let last = self.enrolment(&enrol.account, enrol.pool.as_ref()).await?;
+            let last = match enrol.decision {
+                Decision::Locate => self.located(&enrol.account).await?,
+                _ => self.enrolment(&enrol.account, enrol.pool.as_ref()).await?,
+            };
             let last = last.ok_or_else(|| AppError::Broken(format!("request {} has left no decision", request.id)))?;
             return Ok((repeated, last));
         }
@@ -69,7 +72,10 @@ impl App {
         };
         let mut batch = Batch::new(PartitionId::SERVICE);
         let restricted = self.decide_with_jurisdiction(&mut batch, &entry).await?;
-        let before = self.enrolment(&entry.account, entry.pool.as_ref()).await?;
+        let before = match entry.decision {
+            Decision::Locate => self.located(&entry.account).await?,
+            _ => self.enrolment(&entry.account, entry.pool.as_ref()).await?,
+        };
         let resource = match &entry.pool {
             Some(pool) => format!("accounts/{}/positions/{pool}", entry.account),
             None => format!("accounts/{}", entry.account),

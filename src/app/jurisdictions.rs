@@ -73,11 +73,9 @@ fn stands(last: Option<&EnrolmentEntry>) -> bool {
 }
 
 impl App {
-    /// Where the ledger last said that an account is; empty where it never did.
-    async fn jurisdiction(&self, account: &AccountId) -> Result<String, AppError> {
-        let key = keys::account_enrolment(account, SCOPE);
-        let named: Option<EnrolmentEntry> = self.read(PartitionId::SERVICE, &key).await?;
-        Ok(named.map(|named| named.jurisdiction).unwrap_or_default())
+    /// The last decision on an account that named a jurisdiction, if one did.
+    pub(super) async fn located(&self, account: &AccountId) -> Result<Option<EnrolmentEntry>, AppError> {
+        self.read(PartitionId::SERVICE, &keys::account_enrolment(account, SCOPE)).await
     }
 
     /// The decisions that follow from `entry` by themselves, for the same commit: with it, all are in `batch`.
@@ -90,7 +88,7 @@ impl App {
         let named = !entry.jurisdiction.is_empty();
         let jurisdiction = match named {
             true => entry.jurisdiction.clone(),
-            false => self.jurisdiction(&entry.account).await?,
+            false => self.located(&entry.account).await?.map(|last| last.jurisdiction).unwrap_or_default(),
         };
         let mut last_of_scope = entry.clone();
         let mut followed = 0;
@@ -115,9 +113,12 @@ impl App {
                 batch.put(keys::account_enrolment(&entry.account, pool.id().as_str()), restricted.encode());
             }
         }
-        let scope = entry.pool.as_ref().map_or("*", PoolId::as_str);
+        let scope = match entry.decision {
+            Decision::Locate => SCOPE,
+            _ => entry.pool.as_ref().map_or("*", PoolId::as_str),
+        };
         batch.put(keys::account_enrolment(&entry.account, scope), last_of_scope.encode());
-        if named {
+        if named && scope != SCOPE {
             batch.put(keys::account_enrolment(&entry.account, SCOPE), entry.encode());
         }
         Ok(followed)

@@ -101,6 +101,28 @@ async fn an_account_that_moves_is_restricted_with_the_decision_that_says_so() {
     assert_eq!(eligible(&rig, "alice").await, units(0));
 }
 
+/// Where a customer is says nothing of what was decided.
+#[tokio::test]
+async fn an_account_is_located_without_a_decision() {
+    let mut rig = Rig::new(1, ReleaseLimits::default()).await;
+    restrict(&mut rig, &["US"]).await;
+    for name in ["alice", "bob"] {
+        rig.put(name, 1_000, 0).await;
+    }
+    decide(&mut rig, "alice", None, Decision::OptIn, "").await;
+    decide(&mut rig, "bob", None, Decision::Restrict, "").await;
+    for name in ["alice", "bob", "nobody"] {
+        decide(&mut rig, name, None, Decision::Locate, "DE").await;
+    }
+    assert_eq!((eligible(&rig, "alice").await, eligible(&rig, "bob").await), (units(1_000), units(0)));
+    let last_of_all = rig.app.enrolment(&account("alice"), None).await.unwrap().unwrap();
+    assert_eq!((last_of_all.decision, last_of_all.terms_version.as_str()), (Decision::OptIn, "v1"));
+    assert_eq!(rig.app.located(&account("nobody")).await.unwrap().unwrap().decision, Decision::Locate);
+    assert!(rig.app.position(&rig.pool, &account("nobody")).await.is_err(), "it makes no position");
+    decide(&mut rig, "alice", None, Decision::Locate, "US").await;
+    assert_eq!((eligible(&rig, "alice").await, last(&rig, "alice").await), (units(0), barred()));
+}
+
 #[tokio::test]
 async fn many_accounts_are_looked_through_a_part_at_a_time() {
     let mut rig = Rig::new(1, ReleaseLimits::default()).await;

@@ -19,6 +19,8 @@ pub enum Decision {
     Restrict,
     /// The account may earn again.
     Unrestrict,
+    /// Nothing, but where the customer is.
+    Locate,
 }
 
 stable_names!(
@@ -29,12 +31,13 @@ stable_names!(
         Self::OptOut => "OPT_OUT",
         Self::Restrict => "RESTRICT",
         Self::Unrestrict => "UNRESTRICT",
+        Self::Locate => "LOCATE",
     }
 );
 
 impl Decision {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Self; 4] = [Self::OptIn, Self::OptOut, Self::Restrict, Self::Unrestrict];
+    pub const ALL: [Self; 5] = [Self::OptIn, Self::OptOut, Self::Restrict, Self::Unrestrict, Self::Locate];
 
     /// What it does to the standing in one pool; `everywhere` says whether it was made for all pools. An opt-out of one
     /// pool outlives an opt-in to all, and the other way round.
@@ -46,6 +49,7 @@ impl Decision {
             (Self::OptOut, true) => StandingChange::OPT_OUT_OF_ALL,
             (Self::Restrict, _) => StandingChange::RESTRICT,
             (Self::Unrestrict, _) => StandingChange::LIFT_RESTRICTION,
+            (Self::Locate, _) => StandingChange { set: Standing::NONE, clear: Standing::NONE },
         }
     }
 }
@@ -202,9 +206,10 @@ impl LogEntry {
         }
     }
 
-    /// Whether it concerns a pool.
+    /// Whether it changes anything in a pool.
     pub fn concerns(&self, pool: &PoolId) -> bool {
         match self {
+            Self::Decision(entry) if entry.decision == Decision::Locate => false,
             Self::Decision(entry) => entry.pool.as_ref().is_none_or(|of| of == pool),
             Self::Carried(entry) => entry.pool == *pool,
         }

@@ -2,7 +2,7 @@
 
 use softstake::client::ClientError;
 use softstake::pb::v1;
-use v1::EnrolmentDecision::{OptIn, OptOut, Restrict};
+use v1::EnrolmentDecision::{Locate, OptIn, OptOut, Restrict};
 
 use crate::harness::{DAY, FIRST, HOUR, Server, Setup};
 
@@ -73,6 +73,11 @@ async fn who_is_in_a_restricted_jurisdiction_earns_nothing_from_then_on_and_is_p
     let last = listed(&server, "alice", 50).await.remove(0);
     assert_eq!((last.decision(), last.reason_code.as_str()), (Restrict, "RESTRICTED_JURISDICTION"));
     assert_eq!((last.pool.as_str(), last.principal.as_str()), ("pools/atom", "softstake"));
+    // Where a customer is can be said without a decision; a customer who lives there now earns no more.
+    server.enrol("carol", "", Locate).await;
+    server.put("carol", "ATOM", 1_000_000).await;
+    let carol = server.position("carol", "atom").await;
+    assert_eq!((carol.eligibility(), carol.enrolment()), (v1::Eligibility::Restricted, Restrict));
     server.close(DAY).await;
     let (alice, bob) = (server.paid("atom", FIRST, "alice").await, server.paid("atom", FIRST, "bob").await);
     assert!(alice > 0 && alice.abs_diff(bob / 2) < bob / 100, "{alice} of {bob}");
@@ -92,6 +97,26 @@ async fn a_jurisdiction_that_is_no_code_is_refused_with_its_path() {
         let ClientError::Refused(refusal) = &refused else { panic!("{refused}") };
         assert_eq!((refusal.code, refusal.reason.as_str()), (tonic::Code::InvalidArgument, reason));
         assert!(refused.to_string().contains("restricted_jurisdictions"), "{refused}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_is_located_by_a_jurisdiction_and_in_all_pools() {
+    let server = Setup::new().pool("atom", "").start().await;
+    for (pool, jurisdiction, field) in [("", "", "jurisdiction"), ("pools/atom", "DE", "pool")] {
+        let request = v1::SetEnrolmentRequest {
+            request_id: format!("locate-{field}"),
+            account: "alice".to_owned(),
+            pool: pool.to_owned(),
+            decision: Locate as i32,
+            jurisdiction: jurisdiction.to_owned(),
+            ..v1::SetEnrolmentRequest::default()
+        };
+        let refused = server.client.set_enrolment(request).await.unwrap_err();
+        let ClientError::Refused(refusal) = &refused else { panic!("{refused}") };
+        assert_eq!(refusal.code, tonic::Code::InvalidArgument);
+        assert!(refused.to_string().contains(field), "{refused}");
     }
     server.stop().await;
 }

@@ -18,6 +18,7 @@ impl Record for EnrolmentEntry {
             Decision::OptOut => 1,
             Decision::Restrict => 2,
             Decision::Unrestrict => 3,
+            Decision::Locate => 4,
         };
         pb::EnrolmentEntry {
             sequence: self.sequence,
