@@ -166,6 +166,8 @@ fn an_operators_week_goes_as_the_runbook_says() {
     let log = std::fs::read_to_string(at("work/log")).unwrap_or_default();
     let tail: Vec<&str> = log.lines().rev().take(20).collect();
     assert!(ran.status.success() && said.contains("== the end"), "{said}\n{tail:#?}");
+    // The last entries of the audit log: who lifted the fence, and who let the pool go on.
+    assert!(said.contains("\"principal\": \"host:") && said.contains("restored from a backup"), "{said}");
     assert_eq!(said.matches("\n== ").count() + 1, blocks.len() + 1, "every block was run: {said}");
 }
 
