@@ -1,13 +1,13 @@
 //! The service as a child process: its settings, its start, its sudden death, and what it takes of the machine.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
-use crate::client::{Client, ClientError, Options};
+use crate::client::{Client, ClientError, Options, Tls};
 use crate::config::{Config, ConfigError};
 use crate::pb::sim::v1 as sim;
 
@@ -39,6 +39,8 @@ pub(super) enum ServerError {
 pub(super) struct Server {
     folder: PathBuf,
     port: u16,
+    /// How it is called where its settings have it speak TLS.
+    tls: Option<Tls>,
     child: Option<Child>,
 }
 
@@ -49,7 +51,7 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(ServerError::Port)?;
         let port = listener.local_addr().map_err(ServerError::Port)?.port();
         drop(listener);
-        let server = Self { folder: folder.to_owned(), port, child: None };
+        let server = Self { folder: folder.to_owned(), port, tls: None, child: None };
         let text = settings(&server.data(), port);
         // Refused here it is told at once, and not through a child that dies.
         Config::from_toml(&text)?;
@@ -57,9 +59,20 @@ impl Server {
         Ok(server)
     }
 
+    /// The same, called with TLS, which its settings have it speak.
+    pub(super) fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
     /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// The same as a client is told it.
     pub(super) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
     }
 
     /// Where it logs to.
@@ -94,10 +107,10 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(Stdio::from(errors)).kill_on_drop(true);
         // A Ctrl-C at the terminal is the parent's: it ends the child itself.
         command.process_group(0);
-        let endpoint = self.endpoint();
+        let (endpoint, tls) = (self.endpoint(), self.tls.clone());
         let child = self.child.insert(command.spawn().map_err(ServerError::Process)?);
         let answered = tokio::select! {
-            answered = connect(&endpoint) => answered.map_err(|error| error.to_string()),
+            answered = connect(&endpoint, tls) => answered.map_err(|error| error.to_string()),
             status = child.wait() => {
                 let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 Err(format!("it ended while it started, {how}"))
@@ -125,7 +138,7 @@ impl Server {
     }
 }
 
-async fn connect(endpoint: &str) -> Result<Client, ClientError> {
+async fn connect(endpoint: &str, tls: Option<Tls>) -> Result<Client, ClientError> {
     let options = Options {
         deadline: Duration::from_secs(START_SECONDS),
         attempts: 4_000,
@@ -133,7 +146,7 @@ async fn connect(endpoint: &str) -> Result<Client, ClientError> {
         longest_pause: Duration::from_millis(100),
         stall: Duration::from_secs(START_SECONDS),
         token: None,
-        tls: None,
+        tls,
     };
     let client = Client::connect(endpoint, options.clone()).await?;
     client.get_time(sim::GetTimeRequest {}).await?;

@@ -5,6 +5,7 @@ mod bench;
 mod child;
 mod demo;
 mod dev_certs;
+pub mod floods;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing {
     //! The commands' readers of files, opened to `fuzz/`.

@@ -91,7 +91,8 @@ impl Tls {
         Self { identity: Some((cert.into(), key.into())), ..self }
     }
 
-    pub(super) fn config(&self) -> ClientTlsConfig {
+    /// The same for a channel that is made elsewhere.
+    pub fn config(&self) -> ClientTlsConfig {
         let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.server_ca));
         if let Some((cert, key)) = &self.identity {
             config = config.identity(Identity::from_pem(cert, key.expose_secret()));

@@ -3,17 +3,16 @@
 //!
 //! The counts are those of an ordinary run of the tests; `.ci/long floods` multiplies them (`SOFTSTAKE_FLOODS`).
 
-mod attack;
 mod target;
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
+use softstake::cli::floods::{self as attack, Door, Held};
 use softstake::client::{Client, Options, Tls};
 use softstake::node::dev_certs::DevCerts;
 
-use self::attack::Held;
 use self::target::{Target, now};
 use crate::harness::{DAY, Setup, time};
 
@@ -86,38 +85,40 @@ async fn floods_are_bounded_in_memory_and_time_and_honest_callers_are_answered()
     pay(&client).await;
     assert_eq!(read_payouts(&client).await, ACCOUNTS);
     target.is_quiet();
-    let (address, times) = (target.address(), scale());
+    let (door, times) = (Door::of(target.address()), scale());
+    let door = &door;
     let mut held = Held::default();
 
-    let flood = attack::streams(address, 10_000, 0);
-    let streams = target.beside_honest_calls("streams", flood).await;
+    let flood = attack::streams(door, 10_000, 0);
+    let streams = target.beside_honest_calls("streams", flood).await.unwrap();
     target.kept_its_memory("10,000 streams");
     assert!(target.refused("max_open_streams").await > 0);
     drop(streams);
 
-    let (resets, enough) = target.beside_honest_calls("resets", attack::rapid_resets(address, 20_000 * times)).await;
+    let flood = attack::rapid_resets(door, 20_000 * times);
+    let (resets, enough) = target.beside_honest_calls("resets", flood).await.unwrap();
     println!("{enough} connections were closed for their resets");
     target.kept_its_memory("rapid resets");
     held.and(resets);
 
     const MOST_HEADERS: usize = 4 << 20;
-    let floods: FuturesUnordered<_> = (0..50 * times).map(|_| attack::continuation(address, MOST_HEADERS)).collect();
-    let sent: Vec<usize> = target.beside_honest_calls("continuation", floods.collect()).await;
+    let floods: FuturesUnordered<_> = (0..50 * times).map(|_| attack::continuation(door, MOST_HEADERS)).collect();
+    let sent: Vec<usize> = target.beside_honest_calls("continuation", floods.try_collect()).await.unwrap();
     target.kept_its_memory("headers without an end");
     let most = sent.iter().max().copied().unwrap_or_default();
     println!("at most {most} bytes of headers without an end were taken");
     assert!(most < MOST_HEADERS, "headers went on without an end");
 
-    let floods: FuturesUnordered<_> = (0..10).map(|_| attack::empty_data(address, 20_000 * times)).collect();
-    let open: Vec<Held> = target.beside_honest_calls("empty data", floods.collect()).await;
+    let floods: FuturesUnordered<_> = (0..10).map(|_| attack::empty_data(door, 20_000 * times)).collect();
+    let open: Vec<Held> = target.beside_honest_calls("empty data", floods.try_collect()).await.unwrap();
     target.kept_its_memory("empty frames");
     for mut open in open {
         assert!(attack::is_closed(&mut open.connections[0]).await, "empty frames went on without an end");
     }
 
     // The stated length is a gibibyte, or nothing is said that is true.
-    let floods: FuturesUnordered<_> = (0..32).map(|n| attack::huge(address, (1 << 30) >> (n % 2 * 9))).collect();
-    let taken: Vec<(Held, usize)> = target.beside_honest_calls("huge messages", floods.collect()).await;
+    let floods: FuturesUnordered<_> = (0..32).map(|n| attack::huge(door, (1 << 30) >> (n % 2 * 9))).collect();
+    let taken: Vec<(Held, usize)> = target.beside_honest_calls("huge messages", floods.try_collect()).await.unwrap();
     target.kept_its_memory("messages of 1 GiB");
     for (open, taken) in taken {
         assert!(taken <= 8 << 20, "{taken} bytes of one message were taken");
@@ -126,8 +127,8 @@ async fn floods_are_bounded_in_memory_and_time_and_honest_callers_are_answered()
     assert!(target.refused("max_message_bytes").await > 0);
 
     // Two batches of a megabyte each for every stream, which nobody reads.
-    let flood = attack::streams(address, 300 * times.min(3), ACCOUNTS as i32 / 2);
-    let slow = target.beside_honest_calls("slow readers", flood).await;
+    let flood = attack::streams(door, 300 * times.min(3), ACCOUNTS as i32 / 2);
+    let slow = target.beside_honest_calls("slow readers", flood).await.unwrap();
     let reading = async {
         let honest = target.client().await;
         let began = now();
@@ -143,14 +144,14 @@ async fn floods_are_bounded_in_memory_and_time_and_honest_callers_are_answered()
     drop(slow);
     assert!(target.refused("unread_timeout_ms").await > 0);
 
-    let flood = attack::tiny_pages(address, 10_000 * times, 20, 100);
-    let (answered, refused) = target.beside_honest_calls("tiny pages", flood).await;
+    let flood = attack::tiny_pages(door, 10_000 * times, 20, 100);
+    let (answered, refused) = target.beside_honest_calls("tiny pages", flood).await.unwrap();
     println!("{answered} pages were answered and {refused} refused");
     target.kept_its_memory("tiny pages");
 
     // What of it is still connected does not hold the end up, nor do those who never said a word.
-    held.and(attack::streams(address, 200, ACCOUNTS as i32 / 2).await);
-    held.and(attack::silence(address, 100).await);
+    held.and(attack::streams(door, 200, ACCOUNTS as i32 / 2).await.unwrap());
+    held.and(attack::silence(door, 100).await);
     target.stop(folder.path(), Duration::from_secs(3) + DRAIN_MARGIN).await;
     drop(held);
 }
@@ -179,10 +180,10 @@ async fn silent_handshakes_keep_nobody_out() {
     ));
     let mut target = Target::start(folder.path(), Some(options), |data, port| setup.toml(data, port)).await;
     target.is_quiet();
-    let address = target.address();
+    let door = Door::of(target.address());
     let mut silent = target
         .beside_honest_calls("silent handshakes", async {
-            let silent = attack::silence(address, 2_000).await;
+            let silent = attack::silence(&door, 2_000).await;
             // Whoever comes new is let in all the same.
             drop(target.client().await);
             tokio::time::sleep(Duration::from_secs(4)).await;
@@ -194,7 +195,7 @@ async fn silent_handshakes_keep_nobody_out() {
         assert!(attack::is_closed(stream).await, "a silent connection is kept");
     }
     assert!(target.refused("handshake_timeout_ms").await + target.refused("max_handshakes").await > 0);
-    let held = attack::silence(address, 100).await;
+    let held = attack::silence(&door, 100).await;
     target.stop(folder.path(), Duration::from_secs(3) + DRAIN_MARGIN).await;
     drop(held);
 }

@@ -16,6 +16,10 @@ impl Latencies {
         self.0.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn join(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }

@@ -6,6 +6,7 @@
 #[cfg(feature = "postgres")]
 mod compared;
 mod feed;
+mod flood;
 mod life;
 mod load;
 mod measure;
@@ -82,6 +83,10 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
 
+    /// Measures instead what an honest client notices of floods: each for `--seconds`, after as many that are quiet.
+    #[arg(long)]
+    flood: bool,
+
     /// Keeps the folder with the server's data, settings and log.
     #[arg(long)]
     keep: bool,
@@ -115,6 +120,9 @@ pub(super) enum BenchError {
     #[cfg(feature = "postgres")]
     #[error("{0}")]
     Postgres(String),
+    /// A flood can't be sent, or the folder not be written to.
+    #[error("the floods: {0}")]
+    Flood(std::io::Error),
     /// The figures can't be written.
     #[error("{}: {error}", path.display())]
     Json { path: PathBuf, error: std::io::Error },
@@ -138,7 +146,7 @@ pub(super) async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     let parent = args.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = folder(&parent, "bench")?;
     let outcome = tokio::select! {
-        outcome = measured(&args, &folder) => outcome,
+        outcome = shown(&args, &folder) => outcome,
         signal = stop.received() => Err(BenchError::Interrupted(signal)),
     };
     if args.keep || matches!(&outcome, Err(error) if !matches!(error, BenchError::Interrupted(_))) {
@@ -146,14 +154,24 @@ pub(super) async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     } else {
         let _ = std::fs::remove_dir_all(&folder);
     }
-    let figures = outcome?;
+    let (tables, json) = outcome?;
     if let Some(path) = &args.json {
         let problem = |error| BenchError::Json { path: path.clone(), error };
-        std::fs::write(path, figures.json(&args)).map_err(problem)?;
+        std::fs::write(path, json).map_err(problem)?;
     }
     // Whoever closed the pipe still gets the exit status.
-    let _ = writeln!(std::io::stdout(), "{}", figures.tables(&args));
+    let _ = writeln!(std::io::stdout(), "{tables}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The figures as tables, and as JSON.
+async fn shown(args: &BenchArgs, folder: &Path) -> Result<(String, String), BenchError> {
+    if args.flood {
+        let floods = flood::run(args, folder).await?;
+        return Ok((floods.table(args), floods.json(args)));
+    }
+    let figures = measured(args, folder).await?;
+    Ok((figures.tables(args), figures.json(args)))
 }
 
 async fn measured(args: &BenchArgs, folder: &Path) -> Result<report::Figures, BenchError> {

@@ -64,12 +64,13 @@ impl Row {
     }
 }
 
-fn thousandths(value: u64) -> String {
+/// A number of thousandths.
+pub(super) fn thousandths(value: u64) -> String {
     format!("{}.{:03}", value / 1_000, value % 1_000)
 }
 
 /// A number with its thousands apart.
-fn grouped(value: u64) -> String {
+pub(super) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {

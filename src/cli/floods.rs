@@ -1,16 +1,63 @@
-//! What a client does that means harm: below the typed client, with frames of HTTP/2 by hand where need be.
+//! What a client does that means harm, below the typed client and with frames of HTTP/2 by hand where need be: for
+//! `softstake bench --flood`, and for the tests that bound what it does.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use prost::Message;
-use softstake::pb::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+
+use crate::pb::v1;
+use v1::pool_service_client::PoolServiceClient;
+
+/// How long a flood waits for a server that says nothing more.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The server that a flood goes to, and where it seems to come from.
+#[derive(Debug)]
+pub struct Door {
+    address: SocketAddr,
+    /// How many connections came from an address of their own, where each does.
+    sources: Option<AtomicU32>,
+}
+
+impl Door {
+    /// All connections come from the same address.
+    pub fn of(address: SocketAddr) -> Self {
+        Self { address, sources: None }
+    }
+
+    /// Each connection comes from another address of the loopback, as if from a machine of its own.
+    pub fn from_many(address: SocketAddr) -> Self {
+        Self { address, sources: Some(AtomicU32::new(0)) }
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        let number = self.sources.as_ref()?.fetch_add(1, Ordering::Relaxed);
+        let [_, _, high, low] = (number % 62_500).to_be_bytes();
+        let place = u16::from_be_bytes([high, low]);
+        // Neither 0 nor 255 is a machine's last number.
+        Some(Ipv4Addr::new(127, 1, (place / 250) as u8, (place % 250) as u8 + 1).into())
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let Some(source) = self.source() else { return TcpStream::connect(self.address).await };
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        socket.connect(self.address).await
+    }
+}
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -19,7 +66,7 @@ fn headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     let literal = |block: &mut Vec<u8>, index: u8, value: &str| {
         block.push(index);
-        block.push(u8::try_from(value.len()).unwrap());
+        block.push(value.len() as u8);
         block.extend_from_slice(value.as_bytes());
     };
     literal(&mut block, 0x04, path);
@@ -33,7 +80,7 @@ fn headers(path: &str) -> Vec<u8> {
 
 /// A frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     bytes.extend_from_slice(&[kind, flags]);
     bytes.extend_from_slice(&stream.to_be_bytes());
     bytes.extend_from_slice(payload);
@@ -50,26 +97,32 @@ const END_HEADERS: u8 = 0x4;
 fn grpc(message: &impl Message) -> Bytes {
     let body = message.encode_to_vec();
     let mut bytes = vec![0];
-    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
     bytes.extend_from_slice(&body);
     bytes.into()
 }
 
-fn request(path: &str) -> Request<()> {
-    let request = Request::post(format!("http://localhost{path}"));
-    request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap()
+fn request(path: &'static str) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(path);
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    request
 }
 
 /// What stays connected after a flood, and reads nothing.
 #[derive(Default)]
 pub struct Held {
+    /// Connections without a client of HTTP/2.
     pub connections: Vec<TcpStream>,
-    pub senders: Vec<SendRequest<Bytes>>,
-    pub answers: Vec<Response<RecvStream>>,
+    senders: Vec<SendRequest<Bytes>>,
+    answers: Vec<Response<RecvStream>>,
     drivers: Vec<JoinHandle<()>>,
 }
 
 impl Held {
+    /// Holds those of another flood too.
     pub fn and(&mut self, other: Self) {
         self.connections.extend(other.connections);
         self.senders.extend(other.senders);
@@ -82,29 +135,30 @@ impl Held {
         self.drivers.iter().filter(|driver| driver.is_finished()).count()
     }
 
-    async fn connect(&mut self, address: SocketAddr) -> SendRequest<Bytes> {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = h2::client::Builder::new().handshake::<_, Bytes>(stream).await.unwrap();
+    async fn connect(&mut self, door: &Door) -> io::Result<SendRequest<Bytes>> {
+        let stream = door.connect().await?;
+        let handshake = h2::client::Builder::new().handshake::<_, Bytes>(stream).await;
+        let (sender, connection) = handshake.map_err(io::Error::other)?;
         self.drivers.push(tokio::spawn(async move {
             // The server may close it whenever it likes.
             drop(connection.await);
         }));
         self.senders.push(sender.clone());
-        sender
+        Ok(sender)
     }
 }
 
 /// Opens `count` streams of payouts that nothing is read of.
-pub async fn streams(address: SocketAddr, count: usize, batch: i32) -> Held {
+pub async fn streams(door: &Door, count: usize, batch: i32) -> io::Result<Held> {
     const PER_CONNECTION: usize = 100;
     let mut held = Held::default();
     let open = grpc(&v1::StreamPayoutsRequest { max_batch_size: batch, ..Default::default() });
     for first in (0..count).step_by(PER_CONNECTION) {
-        let mut sender = held.connect(address).await;
+        let mut sender = held.connect(door).await?;
         let mut waiting = Vec::new();
         for _ in first..count.min(first + PER_CONNECTION) {
             let Ok(mut ready) = sender.ready().await else { break };
-            let path = "/softstake.v1.PayoutService/StreamPayouts";
+            let path = "http://localhost/softstake.v1.PayoutService/StreamPayouts";
             let Ok((answer, mut body)) = ready.send_request(request(path), false) else { break };
             drop(body.send_data(open.clone(), true));
             waiting.push(answer);
@@ -114,18 +168,18 @@ pub async fn streams(address: SocketAddr, count: usize, batch: i32) -> Held {
             held.answers.extend(answer.await);
         }
     }
-    held
+    Ok(held)
 }
 
 /// Begins `count` calls and takes each back at once. Tells how often the server had enough of a connection.
-pub async fn rapid_resets(address: SocketAddr, count: usize) -> (Held, usize) {
+pub async fn rapid_resets(door: &Door, count: usize) -> io::Result<(Held, usize)> {
     let (mut held, mut sent, mut enough) = (Held::default(), 0, 0);
     while sent < count {
         let mut last = Held::default();
-        let mut sender = last.connect(address).await;
+        let mut sender = last.connect(door).await?;
         while sent < count {
             let Ok(mut ready) = sender.ready().await else { break };
-            let path = "/softstake.v1.AdminService/PausePool";
+            let path = "http://localhost/softstake.v1.AdminService/PausePool";
             let Ok((_, mut body)) = ready.send_request(request(path), false) else { break };
             body.send_reset(Reason::CANCEL);
             sender = ready;
@@ -137,19 +191,19 @@ pub async fn rapid_resets(address: SocketAddr, count: usize) -> (Held, usize) {
             held.and(last);
         }
     }
-    (held, enough)
+    Ok((held, enough))
 }
 
-async fn raw(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(PREFACE).await.unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-    stream
+async fn raw(door: &Door) -> io::Result<TcpStream> {
+    let mut stream = door.connect().await?;
+    stream.write_all(PREFACE).await?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    Ok(stream)
 }
 
 /// Sends headers that never end, on a connection. Tells how many bytes went out before the server closed it.
-pub async fn continuation(address: SocketAddr, most_bytes: usize) -> usize {
-    let mut stream = raw(address).await;
+pub async fn continuation(door: &Door, most_bytes: usize) -> io::Result<usize> {
+    let mut stream = raw(door).await?;
     let mut sent = 0;
     let mut next = frame(HEADERS, 0, 1, &headers("/softstake.v1.PoolService/GetPool"));
     // A header that is never indexed, again and again.
@@ -159,12 +213,12 @@ pub async fn continuation(address: SocketAddr, most_bytes: usize) -> usize {
         sent += next.len();
         next = frame(CONTINUATION, 0, 1, &more);
     }
-    sent
+    Ok(sent)
 }
 
 /// Sends `count` frames of data with nothing in them, for one call that stays open.
-pub async fn empty_data(address: SocketAddr, count: usize) -> Held {
-    let mut stream = raw(address).await;
+pub async fn empty_data(door: &Door, count: usize) -> io::Result<Held> {
+    let mut stream = raw(door).await?;
     let (mut reading, mut writing) = stream.split();
     let path = headers("/softstake.v1.BalanceFeedService/StreamBalances");
     let frames: Vec<u8> = frame(DATA, 0, 1, &[]).repeat(1_000);
@@ -181,15 +235,15 @@ pub async fn empty_data(address: SocketAddr, count: usize) -> Held {
         _ended = write => {}
         () = read => {}
     }
-    Held { connections: vec![stream], ..Held::default() }
+    Ok(Held { connections: vec![stream], ..Held::default() })
 }
 
 /// Connects `count` times and says nothing.
-pub async fn silence(address: SocketAddr, count: usize) -> Held {
+pub async fn silence(door: &Door, count: usize) -> Held {
     let mut held = Held::default();
     for _ in 0..count {
         // The server's queue may be full for a moment.
-        held.connections.extend(TcpStream::connect(address).await);
+        held.connections.extend(door.connect().await);
     }
     held
 }
@@ -198,7 +252,7 @@ pub async fn silence(address: SocketAddr, count: usize) -> Held {
 pub async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut told = [0; 4_096];
     loop {
-        match tokio::time::timeout(std::time::Duration::from_millis(1), stream.read(&mut told)).await {
+        match timeout(Duration::from_millis(1), stream.read(&mut told)).await {
             Ok(Ok(0) | Err(_)) => return true,
             Ok(Ok(_)) => {}
             Err(_) => return false,
@@ -208,21 +262,22 @@ pub async fn is_closed(stream: &mut TcpStream) -> bool {
 
 /// A message of 1 GiB: its length is declared as `declared`, and then it is sent until the server has enough. Tells how
 /// many bytes the server took.
-pub async fn huge(address: SocketAddr, declared: u32) -> (Held, usize) {
+pub async fn huge(door: &Door, declared: u32) -> io::Result<(Held, usize)> {
     let mut held = Held::default();
-    let sender = held.connect(address).await;
-    let path = "/softstake.v1.BalanceFeedService/PutBalance";
-    let (answer, mut body) = sender.ready().await.unwrap().send_request(request(path), false).unwrap();
+    let sender = held.connect(door).await?;
+    let path = "http://localhost/softstake.v1.BalanceFeedService/PutBalance";
+    let mut ready = sender.ready().await.map_err(io::Error::other)?;
+    let (answer, mut body) = ready.send_request(request(path), false).map_err(io::Error::other)?;
     let mut head = vec![0];
     head.extend_from_slice(&declared.to_be_bytes());
-    body.send_data(head.into(), false).unwrap();
+    body.send_data(head.into(), false).map_err(io::Error::other)?;
     let chunk = Bytes::from(vec![0; 16_384]);
     let mut sent = 0;
     while sent < 1 << 30 {
         body.reserve_capacity(chunk.len());
         // No more room, for ever or for a while: the server does not read on.
         let room = std::future::poll_fn(|context| body.poll_capacity(context));
-        match tokio::time::timeout(std::time::Duration::from_millis(500), room).await {
+        match timeout(PATIENCE, room).await {
             Ok(Some(Ok(room))) if room > 0 => {
                 if body.send_data(chunk.slice(..room.min(chunk.len())), false).is_err() {
                     break;
@@ -232,20 +287,19 @@ pub async fn huge(address: SocketAddr, declared: u32) -> (Held, usize) {
             _ => break,
         }
     }
-    drop(tokio::time::timeout(std::time::Duration::from_millis(500), answer).await);
-    (held, sent)
+    drop(timeout(PATIENCE, answer).await);
+    Ok((held, sent))
 }
 
 /// Asks for `count` pages of one line each, `at_once` at a time on each of `connections`. Tells how many were answered and
 /// how many were refused.
-pub async fn tiny_pages(address: SocketAddr, count: usize, connections: usize, at_once: usize) -> (usize, usize) {
-    use futures::StreamExt;
-    use v1::pool_service_client::PoolServiceClient;
+pub async fn tiny_pages(door: &Door, count: usize, connections: usize, at_once: usize) -> io::Result<(usize, usize)> {
     let each = count.div_ceil(connections);
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..connections {
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let client = PoolServiceClient::new(endpoint.connect().await.unwrap());
+        let endpoint = Endpoint::from_shared(format!("http://{}", door.address)).map_err(io::Error::other)?;
+        let channel = endpoint.local_address(door.source()).connect().await.map_err(io::Error::other)?;
+        let client = PoolServiceClient::new(channel);
         all.spawn(async move {
             let page = |_| {
                 let mut client = client.clone();
@@ -255,10 +309,15 @@ pub async fn tiny_pages(address: SocketAddr, count: usize, connections: usize, a
                     client.list_validators(request).await.is_ok()
                 }
             };
-            let pages = futures::stream::iter(0..each).map(page).buffer_unordered(at_once);
+            let pages = stream::iter(0..each).map(page).buffer_unordered(at_once);
             pages.fold((0, 0), |(ok, no), one| async move { if one { (ok + 1, no) } else { (ok, no + 1) } }).await
         });
     }
-    let each = all.join_all().await;
-    each.into_iter().fold((0, 0), |(ok, no), (some, others)| (ok + some, no + others))
+    let (mut answered, mut refused) = (0, 0);
+    while let Some(each) = all.join_next().await {
+        let (some, others) = each.map_err(io::Error::other)?;
+        answered += some;
+        refused += others;
+    }
+    Ok((answered, refused))
 }
