@@ -23,8 +23,11 @@ macro_rules! readers {
     ($($record:ty),* $(,)?) => { &[$((<$record as Record>::NAME, read::<$record>)),*] };
 }
 
+/// Reads a record, and asserts what has to hold.
+pub type Reader = fn(&[u8]);
+
 /// The reader of every kind of record, by its name.
-pub const READERS: &[(&str, fn(&[u8]))] = readers![
+pub const READERS: &[(&str, Reader)] = readers![
     ApprovalRecord,
     AuditEntry,
     AuditHead,
