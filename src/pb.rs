@@ -58,7 +58,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 5 + 9 + 24 + 6));
+        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 6 + 9 + 24 + 6));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl BalanceFeedService for BalanceFeed {
             let (once, approval) = app.correct_balance(&request, named, balance, at, &reason).await?;
             let present = async {
                 let waits = approval.state == ApprovalState::Pending;
-                let pool = app.pool(&approval.correction.pool)?;
+                let pool = app.pool(&approval.pool)?;
                 let position = app.position(&pool, &account).await?;
                 Ok(v1::CorrectBalanceResponse {
                     approval: if waits { names::show::approval(approval.number) } else { String::new() },

@@ -6,9 +6,10 @@
 //! customer pays for it.
 
 use crate::domain::amount::BaseUnits;
+use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::Note;
 use crate::domain::booking;
-use crate::domain::ledger::AssetAccount;
+use crate::domain::ledger::{Account, AssetAccount};
 use crate::domain::reconciliation::Compared;
 use crate::store::keys;
 use crate::store::records::ChainMark;
@@ -27,7 +28,8 @@ fn broken(error: impl std::fmt::Display) -> AppError {
 
 impl App {
     /// Books everything that ledger and chain differ in as the chain has it, once. `hash` is that of the differences that
-    /// were looked at; two readings must have shown the same. Outflows stay stopped until the pool is resumed.
+    /// were looked at; two readings must have shown the same. It waits for a second person where it is about more than the
+    /// pool's limit for one. Outflows stay stopped until the pool is resumed.
     pub async fn accept_differences(
         &self,
         request: &Request,
@@ -56,11 +58,9 @@ impl App {
             tracing::warn!(pool = %pool.id(), height = mark.booked_height, evidence, mismatch = mark.mismatch,
                 "what the chain has was accepted");
             let (mut lost, mut grown) = (Vec::new(), Vec::new());
-            for difference in found.differences.iter().filter(|difference| !difference.tolerated) {
+            let untolerated = || found.differences.iter().filter(|difference| !difference.tolerated);
+            for difference in untolerated() {
                 let (Some(account), apart) = (account(&difference.of), difference.apart()) else { continue };
-                if let Compared::Unbonding(validator) = &difference.of {
-                    slash::unbonding_changed(change, validator, apart).await?;
-                }
                 let missing = difference.ledger.saturating_sub(difference.chain);
                 match missing.is_zero() {
                     true => grown.push((account, apart.positive_part())),
@@ -68,6 +68,19 @@ impl App {
                 }
             }
             covered(change, &lost)?;
+            let apart = BaseUnits::sum(lost.iter().chain(&grown).map(|(_, amount)| *amount)).map_err(broken)?;
+            let does = format!("takes the chain's word on what differs: {}. {evidence}", shown(&lost, &grown));
+            let what = (format!("pools/{}", pool.id()), does);
+            let proposal = || Proposal::AcceptDifferences { hash, evidence: evidence.to_owned() };
+            let at_stake = AtStake::Amount(apart);
+            if let Some(note) = self.second_person(change, (pool, request), at_stake, what, proposal).await? {
+                return Ok(note);
+            }
+            for difference in untolerated() {
+                if let Compared::Unbonding(validator) = &difference.of {
+                    slash::unbonding_changed(change, validator, difference.apart()).await?;
+                }
+            }
             change.post(&booking::differences_accepted(first.height, &lost, &grown).map_err(broken)?, first.at)?;
             (mark.reconciled_height, mark.reconciled_at) = (mark.booked_height, mark.booked_at);
             let mismatch = mark.mismatch.take();
@@ -79,6 +92,16 @@ impl App {
         })
         .await
     }
+}
+
+/// What differs, for whoever approves it.
+fn shown(lost: &[(AssetAccount, BaseUnits)], grown: &[(AssetAccount, BaseUnits)]) -> String {
+    let lost =
+        lost.iter().map(|(account, amount)| format!("{} has {amount} base units less", Account::from(account.clone())));
+    let grown = grown
+        .iter()
+        .map(|(account, amount)| format!("{} has {amount} base units more", Account::from(account.clone())));
+    lost.chain(grown).collect::<Vec<_>>().join(", ")
 }
 
 /// The account of the ledger that is another one on the chain; `None` where nothing of it is booked.

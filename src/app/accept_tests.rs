@@ -42,6 +42,9 @@ async fn what_no_rule_explains_is_accepted_by_its_hash_once_two_readings_have_sh
     let request = Request::new("Accept", RequestId::new("accept").unwrap(), Caller::service(), b"");
     assert_eq!(app.accept_differences(&request, &pool, hash, "seen").await.unwrap(), Once::First);
     assert!(matches!(app.accept_differences(&request, &pool, hash, "seen").await, Ok(Once::Repeated { .. })));
+    assert!(app.chain_mark(&pool).await.unwrap().mismatch.is_some(), "a second person has not approved it");
+    rig.set_time(200);
+    app.approve_waiting().await;
     let mark = app.chain_mark(&pool).await.unwrap();
     assert_eq!((mark.mismatch, mark.reconciled_height), (None, mark.booked_height));
     let view = app.ledger_view(&pool).await.unwrap();

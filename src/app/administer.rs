@@ -1,6 +1,7 @@
 //! What operators change: pools, policies, sources, validators, pauses. Each once, by its request id.
 
 use crate::book::{HandOver, MAX_PARTITIONS, MAX_SOURCES, Overloaded};
+use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::{Log, Note};
 use crate::domain::feed::SourceNumber;
 use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
@@ -43,16 +44,28 @@ fn refuse_policy(field: &'static str) -> impl FnOnce(PolicyRefusal) -> AppError 
 }
 
 /// What is written down of a change of policy or settings: the fields that have another value, and nothing else.
-fn updated(pool: &Pool, before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &PoolPolicy)) -> Note {
-    let changes = changes(before, after);
+fn updated(pool: &Pool, changes: &[FieldChange]) -> Note {
     let (mut was, mut is) = (Vec::new(), Vec::new());
-    for FieldChange { field, before, after, .. } in &changes {
+    for FieldChange { field, before, after, .. } in changes {
         was.push(format!("{field}={before}"));
         is.push(format!("{field}={after}"));
     }
     let lowered = changes.iter().filter(|change| change.lowers).count();
     let summary = format!("updated: {} fields, {lowered} of them guards that are lowered", changes.len());
-    Note::of(format!("pools/{}", pool.id()), summary).changed(was.join(", "), is.join(", "))
+    Note::of(resource(pool), summary).changed(was.join(", "), is.join(", "))
+}
+
+/// The changes that lower a guard, for whoever approves them, with the rest counted.
+fn lowered(changes: &[FieldChange]) -> String {
+    let lowered = changes.iter().filter(|change| change.lowers);
+    let shown: Vec<String> =
+        lowered.map(|FieldChange { field, before, after, .. }| format!("{field} from {before} to {after}")).collect();
+    let rest = changes.len() - shown.len();
+    format!("lowers {}; changes {rest} other fields", shown.join(", "))
+}
+
+fn resource(pool: &Pool) -> String {
+    format!("pools/{}", pool.id())
 }
 
 impl App {
@@ -61,6 +74,10 @@ impl App {
     pub async fn create_pool(&self, request: &Request, new: NewPool) -> Result<Once, AppError> {
         new.policy.check().map_err(refuse_policy("policy"))?;
         new.settings.check(new.policy.period_seconds).map_err(refuse_policy("settings"))?;
+        if !new.settings.approval.single_person_limit.is_zero() {
+            let message = "a pool begins without one; UpdatePool raises it, with a second person";
+            return Err(AppError::invalid("settings.approval.single_person_limit", message));
+        }
         if new.partitions == 0 || new.partitions > MAX_PARTITIONS {
             return Err(AppError::invalid("partition_count", format!("it has to be from 1 to {MAX_PARTITIONS}")));
         }
@@ -146,7 +163,7 @@ impl App {
     }
 
     /// Changes a pool's policy from the next period on that has not begun, or its settings at once, or both. `etag` is
-    /// the version that the change was decided on; `None` takes any.
+    /// the version that the change was decided on; `None` takes any. What lowers a guard waits for a second person.
     pub async fn update_pool(
         &self,
         request: &Request,
@@ -167,10 +184,20 @@ impl App {
                 return Err(AppError::refused(Reason::EtagMismatch, message));
             }
             let period_seconds = policy.as_ref().unwrap_or(&next).period_seconds;
-            if let Some(settings) = settings {
-                state.settings = settings;
+            if let Some(settings) = &settings {
+                state.settings = settings.clone();
             }
             state.settings.check(period_seconds).map_err(refuse_policy("pool.settings"))?;
+            let changes = changes((&before.0, &before.1), (&state.settings, policy.as_ref().unwrap_or(&next)));
+            if changes.iter().any(|change| change.lowers) {
+                let what = (resource(pool), lowered(&changes));
+                let proposal =
+                    || Proposal::UpdatePool { policy: policy.clone().map(Box::new), settings: settings.map(Box::new) };
+                let waits = self.second_person(change, (pool, request), AtStake::Guard, what, proposal).await?;
+                if let Some(note) = waits {
+                    return Ok(note);
+                }
+            }
             if let Some(policy) = &policy {
                 let last: Option<PeriodRecord> = self.last_period(pool).await?;
                 let from_period = last.map_or(0, |period| period.index.next().0);
@@ -178,28 +205,43 @@ impl App {
             }
             state.version += 1;
             change.put(keys::pool_state(), &state);
-            let after = (&state.settings, policy.as_ref().unwrap_or(&next));
-            Ok(updated(pool, (&before.0, &before.1), after))
+            Ok(updated(pool, &changes))
         })
         .await
     }
 
-    /// Stops a pool's outflows for `reason`, beside what they are stopped for already, or with `None` lets them go on.
-    pub async fn set_paused(&self, request: &Request, pool: &Pool, reason: Option<String>) -> Result<Once, AppError> {
+    /// Stops a pool's outflows for `reason`, beside what they are stopped for already. It takes one person.
+    pub async fn pause_pool(&self, request: &Request, pool: &Pool, reason: &str) -> Result<Once, AppError> {
         self.mutate(pool, request, async |change| {
             let mut state = self.pool_state(pool).await?;
             let before = state.shown();
-            let why = reason.as_ref().map_or_else(|| "resumed".to_owned(), |reason| format!("paused: {reason}"));
-            match reason {
-                Some(reason) => state.paused = Some(reconcile::also(state.paused.as_deref(), &reason)),
-                None => {
-                    restored::may_resume(pool, &state)?;
-                    state.resume();
-                }
-            }
+            state.paused = Some(reconcile::also(state.paused.as_deref(), reason));
             state.version += 1;
             change.put(keys::pool_state(), &state);
-            Ok(Note::of(format!("pools/{}", pool.id()), why).changed(before, state.shown()))
+            Ok(Note::of(resource(pool), format!("paused: {reason}")).changed(before, state.shown()))
+        })
+        .await
+    }
+
+    /// Lets a paused pool's outflows go on. It takes two persons, and neither where nothing is stopped.
+    pub async fn resume_pool(&self, request: &Request, pool: &Pool, reason: &str) -> Result<Once, AppError> {
+        self.mutate(pool, request, async |change| {
+            let mut state = self.pool_state(pool).await?;
+            let before = state.shown();
+            let Some(paused) = &state.paused else {
+                return Ok(Note::of(resource(pool), format!("nothing was stopped. {reason}")));
+            };
+            restored::may_resume(pool, &state)?;
+            let what = (resource(pool), format!("resumes it, {reason}. It is paused for: {paused}"));
+            let proposal = || Proposal::ResumePool { reason: reason.to_owned() };
+            let waits = self.second_person(change, (pool, request), AtStake::Guard, what, proposal).await?;
+            if let Some(note) = waits {
+                return Ok(note);
+            }
+            state.resume();
+            state.version += 1;
+            change.put(keys::pool_state(), &state);
+            Ok(Note::of(resource(pool), format!("resumed. {reason}")).changed(before, state.shown()))
         })
         .await
     }

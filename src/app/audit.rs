@@ -306,7 +306,7 @@ impl Posted {
         };
         let bearers = [(ClaimAccount::House, false), (ClaimAccount::SlashReceivable, true)];
         match posting.reason.as_str() {
-            "reward_paid" | "reward_compounded" => {
+            "reward_paid" | "reward_compounded" | "receipt_recorded" => {
                 self.rewards = self.rewards.saturating_add(sum(ClaimAccount::Undistributed, false));
             }
             "slashed" | "unexplained_drop" => {

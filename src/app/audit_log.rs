@@ -30,7 +30,7 @@ const LOOKED_AT: usize = 20_000;
 const MAX_SENT_BYTES: usize = 96;
 
 /// The full name of the RPC of a request; what is no name of one stays as it is.
-fn full_name(method: &str) -> String {
+pub(super) fn full_name(method: &str) -> String {
     if method.starts_with('/') || !method.contains('/') {
         return method.to_owned();
     }

@@ -27,7 +27,12 @@ async fn newest(rig: &Rig, log: &str) -> AuditEntry {
 
 async fn pause(rig: &mut Rig, reason: Option<&str>) {
     let (request, app, pool) = (rig.request(), rig.app.clone(), rig.pool.clone());
-    assert_eq!(app.set_paused(&request, &pool, reason.map(str::to_owned)).await.unwrap(), Once::First);
+    let once = match reason {
+        Some(reason) => app.pause_pool(&request, &pool, reason).await.unwrap(),
+        None => app.resume_pool(&request, &pool, "looked at").await.unwrap(),
+    };
+    assert_eq!(once, Once::First);
+    app.approve_waiting().await;
 }
 
 fn breaks(outcomes: Vec<(Log, Result<Option<AuditHead>, ChainBreak>)>) -> Vec<(String, ChainBreak)> {
@@ -56,7 +61,7 @@ async fn a_request_that_is_repeated_or_refused_leaves_no_second_entry() {
     let before = all(&rig).await.len();
     let (request, app, pool) = (rig.request(), rig.app.clone(), rig.pool.clone());
     for _ in 0..3 {
-        let _ = app.set_paused(&request, &pool, Some("once".to_owned())).await.unwrap();
+        let _ = app.pause_pool(&request, &pool, "once").await.unwrap();
     }
     let request = rig.request();
     let state = app.pool_state(&pool).await.unwrap();
@@ -72,7 +77,7 @@ async fn a_crash_leaves_both_the_change_and_its_entry_or_neither() {
         // The first commit ties the id to the pool.
         rig.die_at(1, after);
         let (request, app, pool) = (rig.request(), rig.app.clone(), rig.pool.clone());
-        assert!(app.set_paused(&request, &pool, Some("cut off".to_owned())).await.is_err());
+        assert!(app.pause_pool(&request, &pool, "cut off").await.is_err());
         let rig = rig.restart().await;
         let paused = rig.app.pool_state(&rig.pool).await.unwrap().paused.is_some();
         assert_eq!(all(&rig).await.len() - before, usize::from(paused), "after {after}");
@@ -251,7 +256,7 @@ async fn whatever_is_done_to_the_stored_chain_is_found_where_it_was_done() {
             |batch, entries| {
                 batch.delete(keys::audit(entries.len() as u64));
             },
-            ChainBreak::CutShort { found: 4, head: 5 },
+            ChainBreak::CutShort { found: 8, head: 9 },
         ),
         (
             "all of it gone",
@@ -268,7 +273,7 @@ async fn whatever_is_done_to_the_stored_chain_is_found_where_it_was_done() {
             |batch, _| {
                 batch.delete(keys::audit_head());
             },
-            ChainBreak::AnotherEnd(5),
+            ChainBreak::AnotherEnd(9),
         ),
     ];
     for (what, tampering, broken) in tamperings {

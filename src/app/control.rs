@@ -12,11 +12,11 @@ use crate::domain::audit_log::{Act, Note};
 use crate::domain::caller::Caller;
 use crate::domain::ledger::{Account, AssetAccount, Entry, Ledger};
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{LedgerRecord, PostingRecord, Record, StakedChange};
+use crate::store::records::{ApprovalRecord, LedgerRecord, PostingRecord, Record, StakedChange};
 use crate::store::{Batch, Expectation, StoreError, keys};
 
 use super::metrics::AppMetrics;
-use super::{App, AppError, Once, Pool, Request, audit_log};
+use super::{App, AppError, Once, Pool, Request, approve, audit_log};
 
 /// A change that is being put together. Dropped without [`Change::commit`], it leaves nothing.
 pub struct Change<'a> {
@@ -66,6 +66,14 @@ impl<'a> Change<'a> {
         match self.writes.get(key) {
             Some(written) => Ok(written.as_deref().map(R::decode).transpose()?),
             None => self.app.read(self.pool.control(), key).await,
+        }
+    }
+
+    /// What stands at `key` as it is, as the change leaves it.
+    pub async fn read_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, AppError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.clone()),
+            None => Ok(self.app.store.get(self.pool.control(), key).await?),
         }
     }
 
@@ -205,9 +213,22 @@ impl App {
             return Ok(repeated);
         }
         self.claim_id(request, pool).await?;
+        if let Some(record) = request.approval.as_deref() {
+            let stored: Option<ApprovalRecord> = change.read(&keys::approval(record.number)).await?;
+            let version = self.pool_state(pool).await?.version;
+            if stored.as_ref() != Some(record) || version != record.config_version {
+                return Err(approve::overtaken());
+            }
+        }
         let note = decide(&mut change).await?;
         // What the service did on the way stands behind what brought it about.
-        change.acts.splice(0..0, request.act(note));
+        let approved = request.approval.as_deref().map(|record| {
+            let (after, note) = approve::approved_by(request, record, change.at);
+            change.put(keys::approval(record.number), &after);
+            note
+        });
+        let notes = approved.into_iter().chain([note]);
+        change.acts.splice(0..0, notes.filter_map(|note| request.act(note)));
         let (key, record) = request.mark(change.at);
         #[cfg(feature = "seeded-bugs")]
         if crate::seeded::on(crate::seeded::Bug::RequestNotMarked) {

@@ -6,31 +6,22 @@
 
 use crate::book::{BookError, Overloaded, PositionCorrection, PositionHistory};
 use crate::domain::amount::BaseUnits;
-use crate::domain::audit_log::Note;
+use crate::domain::approval::Proposal;
 use crate::domain::calendar::Calendar;
-use crate::domain::correction::{Correction, Differences, differences};
+use crate::domain::correction::{AskedCorrection, Correction, Differences, differences};
 use crate::domain::feed::{RejectReason, SourceNumber};
-use crate::domain::ids::{AccountId, AssetId};
+use crate::domain::ids::{AccountId, AssetId, PoolId};
 use crate::domain::period::{OpenPeriod, PeriodIndex};
-use crate::domain::time::{DAY_SECONDS, UnixSeconds};
-use crate::store::records::{ApprovalRecord, ApprovalState, AskedCorrection, CorrectionRecord, Record};
-use crate::store::{Batch, Direction, KeyRange, PartitionId, keys};
+use crate::domain::time::UnixSeconds;
+use crate::store::records::{ApprovalRecord, CorrectionRecord, Record};
+use crate::store::{Batch, KeyRange, PartitionId, keys};
 
-use super::ingest::{book_refusal, rejected};
-use super::query::lists::Listed;
+use super::approve::{approved_by, number_key, proposed};
+use super::ingest::book_refusal;
 use super::{App, AppError, Once, Pool, Reason, Refusal, Request, Work};
-
-/// How long a proposal waits: a second person may be away for a weekend, and not for ever.
-const APPROVAL_SECONDS: i64 = 7 * DAY_SECONDS as i64;
 
 /// How many approved corrections are looked at together.
 const CORRECTIONS_PER_READ: usize = 100;
-
-/// How many approvals one read takes where a filter may pass over some.
-const APPROVALS_PER_READ: usize = 256;
-
-/// The full name of the RPC that proposes corrections.
-const METHOD: &str = "softstake.v1.BalanceFeedService/CorrectBalance";
 
 /// What a correction does at this point of the book.
 struct Effect {
@@ -67,76 +58,50 @@ impl App {
         let pool = self.pool_staking(&asset, "balance.asset")?;
         let _guard = self.approvals.lock().await;
         if let Some(once) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            let bytes = self.store.get(PartitionId::SERVICE, &number_key(request)).await?;
-            let number = bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-            let number = number.ok_or_else(|| AppError::Broken(format!("request {} has no approval", request.id)))?;
-            return Ok((once, self.approval(number).await?));
+            let record = self.proposed_by(request, PartitionId::SERVICE).await?;
+            return Ok((
+                once,
+                record.ok_or_else(|| AppError::Broken(format!("request {} has no approval", request.id)))?,
+            ));
         }
         self.enter_corrections().await?;
-        let asked = AskedCorrection { pool: pool.id().clone(), account, balance, at };
+        let asked = AskedCorrection { account, balance, at };
         let effect = self.effect_of(&pool, &asked).await?;
-        let now = self.now();
-        let last: Option<ApprovalRecord> =
-            self.last(PartitionId::SERVICE, keys::range_of_tag(keys::tag::APPROVAL)).await?;
+        let version = self.pool_state(&pool).await?.version;
+        let (now, summary) = (self.now(), summary(&pool, &asked, &effect, reason));
+        let resource = format!("accounts/{}/positions/{}", asked.account, pool.id());
         let record = ApprovalRecord {
-            number: last.map_or(0, |last| last.number) + 1,
-            method: METHOD.to_owned(),
-            summary: summary(&asked, &effect, reason),
             content_hash: effect.hash,
-            proposed_by: request.caller.principal.to_string(),
-            proposed_at: now,
-            expires_at: now.plus(APPROVAL_SECONDS),
-            state: ApprovalState::Pending,
-            approved_by: String::new(),
-            approved_at: None,
-            correction: asked,
-            sequence: 0,
+            ..self.numbered(self.proposal(
+                request,
+                &pool,
+                version,
+                (resource, summary),
+                Proposal::CorrectBalance(asked),
+            ))
         };
         let mut batch = Batch::new(PartitionId::SERVICE);
         let key = keys::approval(record.number);
         batch.expect_absent(key.clone()).put(key, record.encode());
         batch.put(number_key(request), record.number.to_be_bytes());
-        let note = Note::of(format!("approvals/{}", record.number), format!("proposed: {}", record.summary));
-        self.commit_marked(request, Vec::new(), batch, now, note.changed("", "PENDING")).await?;
-        self.metrics.corrections_proposed.inc();
-        tracing::warn!(approval = record.number, by = %request.caller.principal, summary = record.summary, "a correction was proposed");
+        self.commit_marked(request, Vec::new(), batch, now, proposed(&record)).await?;
+        self.metrics.changes_proposed.inc();
         Ok((Once::First, record))
     }
 
-    /// Approves what another principal proposed under a number, by the hash of what is applied, once, and carries it out.
-    /// What it does is computed again: where that changed, the proposal lapses. Where nobody is asked who they are, nobody
-    /// can be told from another, and the second person is not enforced.
-    pub async fn approve(
+    /// Enters a correction that another principal approved, by the hash of what it does now.
+    pub(super) async fn approve_correction(
         &self,
         request: &Request,
-        number: u64,
-        hash: [u8; 32],
-    ) -> Result<(Once, ApprovalRecord), AppError> {
-        let _guard = self.approvals.lock().await;
-        self.enter_corrections().await?;
-        if let Some(once) = request.seen(&*self.store, PartitionId::SERVICE).await? {
-            return Ok((once, self.approved(number).await?));
-        }
-        let record = self.approval(number).await?;
-        if record.state != ApprovalState::Pending {
-            let message = format!("approval {number} waits no more; ListApprovals says where it stands");
-            return Err(AppError::refused(Reason::WrongState, message));
-        }
-        if record.proposed_by == request.caller.principal.as_str() && !request.caller.is_local() {
-            let message =
-                format!("{} proposed approval {number}; another principal has to approve it", record.proposed_by);
-            return Err(AppError::refused(Reason::OwnProposal, message));
-        }
-        if record.content_hash != hash {
-            let message = "the hash is not the one of what is applied; read the approval again and decide again";
-            return Err(AppError::refused_in("content_hash", Reason::HashMismatch, message));
-        }
-        let pool = self.pool(&record.correction.pool)?;
-        let effect = match self.effect_of(&pool, &record.correction).await {
+        pool: &Pool,
+        record: ApprovalRecord,
+        asked: &AskedCorrection,
+    ) -> Result<Once, AppError> {
+        let effect = match self.effect_of(pool, asked).await {
             Ok(effect) if effect.hash == record.content_hash => effect,
-            Ok(_) => return self.lapse(record).await,
+            Ok(_) => return self.lapse(pool, record).await,
             Err(AppError::Refused(refusal)) if refusal.reason == Reason::NothingToCorrect => {
-                return self.lapse(record).await;
+                return self.lapse(pool, record).await;
             }
             Err(error) => return Err(error),
         };
@@ -146,87 +111,24 @@ impl App {
         let sequence = last.map_or(0, |last| last.sequence) + 1;
         let correction = CorrectionRecord {
             sequence,
-            approval: number,
+            approval: record.number,
             pool: pool.number(),
-            account: record.correction.account.clone(),
+            account: asked.account.clone(),
             correction: effect.correction,
         };
         let mut batch = Batch::new(PartitionId::SERVICE);
-        let key = keys::approval(number);
-        batch.expect_equals(key.clone(), record.encode());
-        let approved = ApprovalRecord {
-            state: ApprovalState::Approved,
-            approved_by: request.caller.principal.to_string(),
-            approved_at: Some(now),
-            sequence,
-            ..record
-        };
-        batch.put(key, approved.encode());
+        let (after, note) = approved_by(request, &record, now);
+        let key = keys::approval(record.number);
+        batch.expect_equals(key.clone(), record.encode()).put(key, ApprovalRecord { sequence, ..after }.encode());
         batch.expect_absent(keys::correction(sequence)).put(keys::correction(sequence), correction.encode());
-        let summary = format!("approved what {} proposed: {}", approved.proposed_by, approved.summary);
-        let note = Note::of(format!("approvals/{number}"), summary).changed("PENDING", "APPROVED");
         self.commit_marked(request, Vec::new(), batch, now, note).await?;
-        tracing::warn!(approval = number, by = %request.caller.principal, summary = approved.summary, "a correction was approved");
         self.enter_corrections().await?;
-        Ok((Once::First, self.approved(number).await?))
+        Ok(Once::First)
     }
 
-    /// What was approved, once it is in the book; refused where the book did not accept it any more.
-    async fn approved(&self, number: u64) -> Result<ApprovalRecord, AppError> {
-        let record = self.approval(number).await?;
-        match self.rejection_of(&record).await? {
-            None => Ok(record),
-            Some(RejectReason::Overtaken) => Err(overtaken()),
-            Some(reason) => Err(rejected(reason)),
-        }
-    }
-
-    /// An approval by its number, as it stands now.
-    pub async fn approval(&self, number: u64) -> Result<ApprovalRecord, AppError> {
-        let record = self.read(PartitionId::SERVICE, &keys::approval(number)).await?;
-        let record = record.ok_or_else(|| {
-            let message = format!("there is no approval {number}; AdminService/ListApprovals lists them");
-            AppError::refused(Reason::UnknownApproval, message)
-        })?;
-        self.as_it_stands(record).await
-    }
-
-    /// A page of approvals, newest first, from before the one numbered `before`. With `states`, only those in one of
-    /// them.
-    pub async fn approvals_page(
-        &self,
-        states: &[ApprovalState],
-        before: Option<u64>,
-        size: usize,
-    ) -> Result<Listed<ApprovalRecord>, AppError> {
-        let all = keys::range_of_tag(keys::tag::APPROVAL);
-        let mut to = before.map_or(all.to, keys::approval);
-        let mut entries = Vec::new();
-        while entries.len() <= size {
-            let range = KeyRange { from: all.from.clone(), to };
-            let found = self.store.scan(PartitionId::SERVICE, range, APPROVALS_PER_READ, Direction::Reverse).await?;
-            let Some((last, _)) = found.last() else { break };
-            to = last.clone();
-            for (_, value) in &found {
-                let record = self.as_it_stands(ApprovalRecord::decode(value)?).await?;
-                if states.is_empty() || states.contains(&record.state) {
-                    entries.push(record);
-                }
-            }
-        }
-        Ok(Listed::cut(entries, size))
-    }
-
-    /// What was not approved in time has lapsed, and so has what the book did not accept any more.
-    async fn as_it_stands(&self, record: ApprovalRecord) -> Result<ApprovalRecord, AppError> {
-        let rejected = self.rejection_of(&record).await?.is_some();
-        let state = if rejected { ApprovalState::Lapsed } else { record.state_at(self.now()) };
-        Ok(ApprovalRecord { state, ..record })
-    }
-
-    /// Why the book did not accept what was approved, if it did not.
-    async fn rejection_of(&self, record: &ApprovalRecord) -> Result<Option<RejectReason>, AppError> {
-        match self.pool(&record.correction.pool) {
+    /// Why the book did not accept a correction that was approved, if it did not.
+    pub(super) async fn rejection_of(&self, record: &ApprovalRecord) -> Result<Option<RejectReason>, AppError> {
+        match self.pool(&record.pool) {
             Ok(pool) if record.sequence > 0 => {
                 Ok(self.book.rejection_of(pool.number(), SourceNumber::CORRECTION, record.sequence).await?)
             }
@@ -234,18 +136,8 @@ impl App {
         }
     }
 
-    /// Lets a proposal lapse that no longer does what it said.
-    async fn lapse<T>(&self, record: ApprovalRecord) -> Result<T, AppError> {
-        let key = keys::approval(record.number);
-        let mut batch = Batch::new(PartitionId::SERVICE);
-        batch.expect_equals(key.clone(), record.encode());
-        batch.put(key, ApprovalRecord { state: ApprovalState::Lapsed, ..record }.encode());
-        self.store.commit(vec![batch]).await?;
-        Err(overtaken())
-    }
-
     /// Enters every approved correction that is not in the book yet, in order.
-    async fn enter_corrections(&self) -> Result<Work, AppError> {
+    pub(super) async fn enter_corrections(&self) -> Result<Work, AppError> {
         let mut work = Work::Idle;
         loop {
             let entered = self.book.source_state(SourceNumber::CORRECTION).unwrap_or_default().durable_sequence;
@@ -325,7 +217,7 @@ impl App {
         }
         let oldest = found.frozen.checked_add(found.oldest).ok_or_else(too_large)?;
         let correction = Correction { at, balance: asked.balance, until, oldest, next: found.next, basis };
-        let hash = hash_of(asked, &correction, before, total);
+        let hash = hash_of(pool.id(), asked, &correction, before, total);
         Ok(Effect { correction, before, found, hash })
     }
 
@@ -360,24 +252,15 @@ pub async fn step(app: &App) -> Result<Work, AppError> {
     app.enter_corrections().await
 }
 
-fn overtaken() -> AppError {
-    let message = "what this does has changed since it was proposed; propose it again";
-    AppError::refused(Reason::WrongState, message)
-}
-
-/// Which approval a request made: beside the request's own mark.
-fn number_key(request: &Request) -> Vec<u8> {
-    keys::request("BalanceFeedService/CorrectBalance/approval", &request.id)
-}
-
-fn summary(asked: &AskedCorrection, effect: &Effect, reason: &str) -> String {
-    let AskedCorrection { pool, account, balance, at } = asked;
+fn summary(pool: &Pool, asked: &AskedCorrection, effect: &Effect, reason: &str) -> String {
+    let AskedCorrection { account, balance, at } = asked;
     let until = effect.correction.until.map_or("on".to_owned(), |until| format!("until {until}"));
     let Differences { frozen, oldest, next } = effect.found;
     format!(
-        "{account} in pools/{pool} held {balance} base units instead of {} from {at} {until} (Unix seconds): weights \
+        "{account} in pools/{} held {balance} base units instead of {} from {at} {until} (Unix seconds): weights \
          change by {frozen} base units x seconds for frozen periods and {} for open ones, less what the balance does \
          from now on. {reason}",
+        pool.id(),
         effect.before,
         oldest.saturating_add(next),
     )
@@ -385,8 +268,14 @@ fn summary(asked: &AskedCorrection, effect: &Effect, reason: &str) -> String {
 
 /// The hash of what is applied. For a correction that ends it is what it changes in all; one of the balance from now on
 /// rests on the position's last event instead, as its effect grows with time.
-fn hash_of(asked: &AskedCorrection, correction: &Correction, before: BaseUnits, total: i128) -> [u8; 32] {
-    let AskedCorrection { pool, account, balance, at } = asked;
+fn hash_of(
+    pool: &PoolId,
+    asked: &AskedCorrection,
+    correction: &Correction,
+    before: BaseUnits,
+    total: i128,
+) -> [u8; 32] {
+    let AskedCorrection { account, balance, at } = asked;
     let mut hasher = blake3::Hasher::new();
     for text in ["softstake correction", pool.as_str(), account.as_str()] {
         hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());

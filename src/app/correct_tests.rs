@@ -1,10 +1,12 @@
 use super::super::distribute::tests::rig::{LENGTH, Rig, account, at, units};
 use super::*;
+use crate::app::approve::{APPROVAL_SECONDS, overtaken};
 use crate::app::ingest::PUT_BALANCE;
 use crate::book::{EventBatch, EventPool, FeedEvent};
 use crate::domain::caller::Caller;
 use crate::domain::ids::Principal;
 use crate::domain::policy::ReleaseLimits;
+use crate::store::records::ApprovalState;
 
 async fn propose(rig: &mut Rig, name: &str, balance: u64, second: i64) -> Result<ApprovalRecord, AppError> {
     let (request, app, asset) = (rig.request(), rig.app.clone(), rig.pool.record.asset.clone());

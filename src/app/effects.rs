@@ -5,6 +5,7 @@
 
 use crate::chain::ChainError;
 use crate::domain::amount::BaseUnits;
+use crate::domain::approval::Reward;
 use crate::domain::booking::{self, Booking, BookingError, EffectContext, Posting};
 use crate::domain::effect::{Effect, EffectKind};
 use crate::domain::fixed_apr::SlashPolicy;
@@ -177,15 +178,27 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         super::transfer::put(change, record);
     }
     if let Some(receipt) = receipt(effect) {
-        change.put_new(keys::receipt(receipt.at, &receipt.key), &receipt);
-        change.put_bytes(keys::unassigned_receipt(receipt.at, &receipt.key), &[]);
+        change.put_new(keys::receipt(receipt.reward.at, &receipt.reward.key), &receipt);
+        change.put_bytes(keys::unassigned_receipt(receipt.reward.at, &receipt.reward.key), &[]);
     }
     if !posting.explained || !posting.suspense.is_zero() {
         tracing::warn!(pool = %pool.id(), transaction = %effect.key.transaction, height = effect.height,
             suspense_base_units = %posting.suspense, "an effect that nothing of ours explains was booked");
     }
-    change.put_bytes(key, &effect.height.to_be_bytes());
+    change.put_bytes(key, &booked_as(effect.height, posting.suspense));
     Ok(Booked::Now)
+}
+
+/// What is kept of an effect that was booked: its height, and how much of it went to suspense where some did.
+fn booked_as(height: u64, suspense: BaseUnits) -> Vec<u8> {
+    let suspense = if suspense.is_zero() { Vec::new() } else { suspense.get().to_be_bytes().to_vec() };
+    [height.to_be_bytes().to_vec(), suspense].concat()
+}
+
+/// How much of an effect that was booked as this went to suspense.
+pub(super) fn suspense_of(booked: &[u8]) -> BaseUnits {
+    let suspense = booked.get(8..).and_then(|bytes| bytes.try_into().ok()).map(u128::from_be_bytes);
+    suspense.and_then(|units| BaseUnits::new(units).ok()).unwrap_or_default()
 }
 
 /// Why a posting can't be made, if it can't: some account has too little for it.
@@ -356,5 +369,5 @@ fn receipt(effect: &Effect) -> Option<ReceiptRecord> {
         _ => return None,
     };
     let (key, at, height) = (effect.key.clone(), effect.at, effect.height);
-    Some(ReceiptRecord { key, validator, amount, at, height, earned_from, earned_to, assigned: None })
+    Some(ReceiptRecord::of(Reward { key, validator, amount, at, height, earned_from, earned_to }))
 }

@@ -69,8 +69,10 @@ pub struct AppMetrics {
     pub events_accepted: Counter,
     /// Balance events rejected.
     pub events_rejected: Counter,
-    /// Corrections proposed.
-    pub corrections_proposed: Counter,
+    /// Changes that wait, or have waited, for a second person.
+    pub changes_proposed: Counter,
+    /// Changes that a second person approved.
+    pub changes_approved: Counter,
     /// Corrections made.
     pub corrections_made: Counter,
     /// Positions that snapshots saw differently.
@@ -161,7 +163,8 @@ impl AppMetrics {
             ("step_failures", "Steps that failed and will be tried again", &self.step_failures),
             ("events_accepted", "Balance events accepted", &self.events_accepted),
             ("events_rejected", "Balance events rejected", &self.events_rejected),
-            ("corrections_proposed", "Corrections of balances proposed", &self.corrections_proposed),
+            ("changes_proposed", "Changes that were proposed to a second person", &self.changes_proposed),
+            ("changes_approved", "Changes that a second person approved", &self.changes_approved),
             ("corrections_made", "Corrections of balances approved and entered", &self.corrections_made),
             ("snapshot_differences", "Positions that snapshots saw differently", &self.snapshot_differences),
             ("snapshot_applied", "Differences that snapshots applied", &self.snapshot_applied),

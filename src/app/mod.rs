@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod administer;
+pub mod approve;
 pub mod audit;
 pub mod audit_log;
 pub mod backup;
@@ -29,6 +30,7 @@ pub mod pay;
 pub mod positions;
 pub mod query;
 pub mod rebalance;
+pub mod receipt;
 pub mod reconcile;
 pub mod request;
 pub mod restored;
@@ -42,6 +44,7 @@ pub mod tick;
 pub mod transfer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
@@ -152,8 +155,10 @@ pub struct App {
     feed: ingest::Feed,
     /// Serialises changes of the service partition.
     service_lock: Mutex<()>,
-    /// Serialises proposals and approvals, up to the book.
+    /// Serialises approvals and corrections, up to the book.
     approvals: Mutex<()>,
+    /// The highest number that an approval was given.
+    last_approval: AtomicU64,
     /// Serialises what is added to the audit log of the service partition.
     audit_log: Mutex<()>,
     /// Where backups are written; unset where the configuration names no folder.
@@ -186,6 +191,7 @@ impl App {
             feed: ingest::Feed::default(),
             service_lock: Mutex::new(()),
             approvals: Mutex::new(()),
+            last_approval: AtomicU64::new(0),
             audit_log: Mutex::new(()),
             archives: OnceLock::new(),
             backups: Mutex::new(()),
@@ -279,7 +285,7 @@ impl App {
             let pool = self.take_in(record).await?;
             self.begin(&pool).await?;
         }
-        Ok(())
+        self.find_last_approval().await
     }
 
     /// Takes a pool in, here and in the book. A pool must not be taken in twice.

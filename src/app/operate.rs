@@ -21,7 +21,6 @@ use super::control::Change;
 use super::metrics::PoolName;
 use super::{App, AppError, Pool, Reason, Work};
 
-pub use self::operator::Resolution;
 use self::settle::{Finding, learn, settle, signed};
 
 /// How many operations one step drives.

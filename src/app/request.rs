@@ -3,7 +3,7 @@
 use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::domain::time::UnixSeconds;
-use crate::store::records::{Record, RequestRecord};
+use crate::store::records::{ApprovalRecord, Record, RequestRecord};
 use crate::store::{Batch, MAX_VALUE_BYTES, PartitionId, Store, StoreError, keys};
 
 use super::{App, AppError, Pool, Reason};
@@ -22,6 +22,8 @@ pub struct Request {
     pub fingerprint: [u8; 32],
     /// Who asks.
     pub caller: Caller,
+    /// What another principal proposed and this request approves: the change is made as it was proposed.
+    pub(super) approval: Option<Box<ApprovalRecord>>,
 }
 
 impl Request {
@@ -29,7 +31,12 @@ impl Request {
     pub fn new(method: &'static str, id: RequestId, caller: Caller, body: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(method.as_bytes()).update(&[0]).update(body);
-        Self { method, id, fingerprint: *hasher.finalize().as_bytes(), caller }
+        Self { method, id, fingerprint: *hasher.finalize().as_bytes(), caller, approval: None }
+    }
+
+    /// The same request as it makes the change that it approves.
+    pub(super) fn approving(&self, record: ApprovalRecord) -> Self {
+        Self { approval: Some(Box::new(record)), ..self.clone() }
     }
 
     /// Where its mark stands.

@@ -57,7 +57,9 @@ impl Rig {
 
     async fn resume(&mut self) -> Result<Once, AppError> {
         let request = self.request();
-        self.app.set_paused(&request, &self.pool, None).await
+        let once = self.app.resume_pool(&request, &self.pool, "looked at").await;
+        self.app.approve_waiting().await;
+        once
     }
 
     async fn rebalance(&mut self) -> Result<(Once, Option<Rebalance>), AppError> {

@@ -82,7 +82,7 @@ impl Note {
     }
 }
 
-fn cut(text: String, most: usize) -> String {
+pub fn cut(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
     }

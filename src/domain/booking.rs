@@ -2,7 +2,7 @@
 
 use super::amount::{AmountError, BaseUnits, SignedUnits};
 use super::distribution::Figures;
-use super::effect::{Effect, EffectKind};
+use super::effect::{Effect, EffectKey, EffectKind};
 use super::fixed_apr::SlashPolicy;
 use super::ids::{OperationId, ValidatorId};
 use super::ledger::{
@@ -353,6 +353,11 @@ pub fn unexplained_increase(
 ) -> Result<Entry, LedgerError> {
     let legs = found.into_iter().flat_map(|(account, amount)| [up(account, amount), up(C::Suspense, amount)]);
     Entry::new(Reason::UnexplainedIncrease(height), legs)
+}
+
+/// A person proves that `amount` of what is in suspense was a reward: the claim is the customers' from now on.
+pub fn receipt_recorded(key: &EffectKey, amount: BaseUnits) -> Result<Entry, LedgerError> {
+    Entry::new(Reason::ReceiptRecorded(key.clone()), [down(C::Suspense, amount), up(C::Undistributed, amount)])
 }
 
 /// What reconciliation found apart, first at `height`, and a person has accepted: `lost` is less on the chain than in the

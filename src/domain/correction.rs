@@ -8,6 +8,7 @@
 use super::amount::BaseUnits;
 use super::eligibility::Standing;
 use super::feed::RejectReason;
+use super::ids::AccountId;
 use super::period::{OpenPeriod, PeriodIndex};
 use super::time::UnixSeconds;
 
@@ -39,6 +40,17 @@ pub struct Basis {
     pub available: BaseUnits,
     /// The standing after the last event.
     pub standing: Standing,
+}
+
+/// A correction as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedCorrection {
+    /// Whose balance.
+    pub account: AccountId,
+    /// The balance that held.
+    pub balance: BaseUnits,
+    /// Since when.
+    pub at: UnixSeconds,
 }
 
 /// A correction with everything that it changes.

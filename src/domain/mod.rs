@@ -4,6 +4,7 @@
 pub mod adjustment;
 pub mod allocation;
 pub mod amount;
+pub mod approval;
 pub mod apr;
 pub mod audit_log;
 pub mod booking;

@@ -4,7 +4,7 @@
 //! chain has proved that the old ones can never take effect. A lost answer is answered by asking, not by sending.
 
 use super::amount::BaseUnits;
-use super::ids::{IdError, OperationId, PoolId, TransferId, ValidatorId};
+use super::ids::{IdError, OperationId, PoolId, TransactionId, TransferId, ValidatorId};
 use super::names::stable_names;
 use super::time::UnixSeconds;
 
@@ -419,6 +419,25 @@ impl OperationBounds {
             Some(E::AttemptsExhausted)
         } else {
             None
+        }
+    }
+}
+
+/// What an operator can prove of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// It took effect, by this transaction, which is final.
+    Done(TransactionId),
+    /// It did not, and never will.
+    Absent,
+}
+
+impl Resolution {
+    /// What it comes to in the table.
+    pub const fn event(&self) -> OperationEvent {
+        match self {
+            Self::Done(_) => OperationEvent::OperatorResolvedDone,
+            Self::Absent => OperationEvent::OperatorResolvedFailed,
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct PoolSettings {
     pub reconcile: ReconcileSettings,
     /// Whose customers may not earn.
     pub restricted: RestrictedJurisdictions,
+    /// What takes a second person.
+    pub approval: ApprovalSettings,
 }
 
 /// How much stays liquid.
@@ -168,6 +170,14 @@ pub struct ReconcileSettings {
     /// By how much a figure of the chain may differ from the ledger's without stopping outflows. Zero by default: both
     /// count whole base units, and what an operation loses by rounding the adapter declares.
     pub tolerance: BaseUnits,
+}
+
+/// What takes a second person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ApprovalSettings {
+    /// A change that moves no more than this is carried out for one person. Zero by default: whatever moves money takes
+    /// two.
+    pub single_person_limit: BaseUnits,
 }
 
 /// Why a policy was refused.

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::eligibility::{EligibilityPolicy, EnrolmentMode};
 use super::fixed_apr::{RewardPolicy, SlashPolicy};
 use super::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits,
+    ReserveSettings,
 };
 
 /// One field that a change gives another value.
@@ -71,7 +72,7 @@ impl Found {
 pub fn changes(before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &PoolPolicy)) -> Vec<FieldChange> {
     let mut found = Found(Vec::new());
     policy(&mut found, before.1, after.1);
-    let PoolSettings { reserve: from, allocation, release, feed, reconcile, restricted } = before.0;
+    let PoolSettings { reserve: from, allocation, release, feed, reconcile, approval, restricted } = before.0;
     let to = after.0;
     reserve(&mut found, from, &to.reserve);
     allocate(&mut found, allocation, &to.allocation);
@@ -89,6 +90,9 @@ pub fn changes(before: (&PoolSettings, &PoolPolicy), after: (&PoolSettings, &Poo
         let (field, lowers) = ("settings.enrolment.restricted_jurisdictions", !to.restricted.cover(restricted));
         found.0.push(FieldChange { field, before, after, lowers });
     }
+    let ApprovalSettings { single_person_limit } = *approval;
+    let limits = (single_person_limit, to.approval.single_person_limit);
+    found.field(Guard::Most, "settings.approval.single_person_limit", limits.0, limits.1);
     found.0
 }
 
@@ -106,7 +110,8 @@ fn policy(found: &mut Found, before: &PoolPolicy, after: &PoolPolicy) {
     found.field(to_automatic, "policy.enrolment_mode", mode(enrolment), mode(after.eligibility.enrolment));
     found.field(Guard::Most, "policy.fee_bps", fee.get(), after.fee.get());
     found.field(Guard::None, "policy.payout_unit", payout_unit.get(), after.payout_unit.get());
-    found.field(Guard::None, "policy.period_seconds", *period_seconds, after.period_seconds);
+    // What a distribution or a run may do at most, it may do as often as there is one.
+    found.field(Guard::Least, "policy.period_seconds", *period_seconds, after.period_seconds);
     // The house pays what a fixed rate says.
     let rate = |reward: &RewardPolicy| match reward {
         RewardPolicy::ProRata => "PRO_RATA".to_owned(),
@@ -164,7 +169,7 @@ fn reserve(found: &mut Found, before: &ReserveSettings, after: &ReserveSettings)
             after.max_outflow_per_day_bps,
         ),
         (
-            Guard::None,
+            Guard::Least,
             "settings.reserve.rebalance_interval_seconds",
             *rebalance_interval_seconds,
             after.rebalance_interval_seconds,

@@ -19,7 +19,8 @@ use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{AssetId, PoolId, ValidatorId};
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits,
+    ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -231,6 +232,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                     .map_err(at(key("reconcile.tolerance_base_units")))?,
             },
             restricted: RestrictedJurisdictions::default(),
+            approval: ApprovalSettings::default(),
         },
     })
 }

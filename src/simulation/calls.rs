@@ -2,7 +2,6 @@
 //! more, to see that the answer is the same.
 
 use crate::app::enrol::Enrol;
-use crate::app::operate::Resolution;
 use crate::app::pay::RejectedAck;
 use crate::app::transfer::Acknowledgement;
 use crate::app::{App, AppError, Failure, Once, Reason, Request};
@@ -10,6 +9,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::caller::Caller;
 use crate::domain::distribution::AfterVoid;
 use crate::domain::ids::{AccountId, OperationId, PoolId, RequestId, SourceId, TransferId};
+use crate::domain::operation::Resolution;
 use crate::domain::payout::SetHash;
 use crate::domain::period::PeriodIndex;
 use crate::domain::policy::{PoolPolicy, PoolSettings};
@@ -88,7 +88,7 @@ pub(super) enum Ask {
         balance: u128,
         at: UnixSeconds,
     },
-    ApproveCorrection {
+    ApproveProposal {
         number: u64,
         hash: [u8; 32],
         /// Whether whoever proposed it approves it, which is always refused.
@@ -138,7 +138,7 @@ impl Ask {
             Self::Retry { .. } => "AdminService/RetryOperation",
             Self::Resolve { .. } => "AdminService/ResolveOperation",
             Self::Correct { .. } => "BalanceFeedService/CorrectBalance",
-            Self::ApproveCorrection { .. } => "AdminService/Approve",
+            Self::ApproveProposal { .. } => "AdminService/Approve",
             Self::Accept { .. } => "AdminService/AcceptDifferences",
             Self::Close { .. } => "AdminService/ClosePeriod",
             Self::Update { .. } => "AdminService/UpdatePool",
@@ -172,7 +172,7 @@ pub(super) struct Call {
 impl Call {
     fn request(&self, body: &Ask) -> Request {
         let caller = match self.ask {
-            Ask::ApproveCorrection { own: false, .. } => Caller::local("the second person"),
+            Ask::ApproveProposal { own: false, .. } => Caller::local("the second person"),
             _ => Caller::service(),
         };
         Request::new(self.ask.method(), self.id.clone(), caller, format!("{body:?}").as_bytes())
@@ -211,7 +211,8 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
         Ask::Void { pool: of, period, revision, mode } => {
             app.void_distribution(request, &*pool(of)?, period, revision, mode, "simulated").await
         }
-        Ask::Pause { pool: of, reason } => app.set_paused(request, &*pool(of)?, reason).await,
+        Ask::Pause { pool: of, reason: Some(reason) } => app.pause_pool(request, &*pool(of)?, &reason).await,
+        Ask::Pause { pool: of, reason: None } => app.resume_pool(request, &*pool(of)?, "looked at").await,
         Ask::Retry { pool: of, id } => app.retry_operation(request, &*pool(of)?, &id).await,
         Ask::Resolve { pool: of, id, resolution } => {
             app.resolve_operation(request, &*pool(of)?, &id, &resolution, "looked up on the chain").await
@@ -221,7 +222,7 @@ async fn send(app: &App, world: &Names, request: &Request, ask: &Ask) -> Result<
             let balance = BaseUnits::new(balance).unwrap_or(BaseUnits::MAX);
             app.correct_balance(request, what, balance, at, "simulated").await.map(|(once, _)| once)
         }
-        Ask::ApproveCorrection { number, hash, own } => match app.approve(request, number, hash).await? {
+        Ask::ApproveProposal { number, hash, own } => match app.approve(request, number, hash).await? {
             _ if own => Err(AppError::Broken(format!("approval {number} was given by whoever proposed it"))),
             (once, _) => Ok(once),
         },

@@ -306,7 +306,7 @@ async fn distribution(app: &App, pool: &Pool, record: &DistributionRecord) -> Re
     let mut receipts = None;
     if live {
         let taken = app.receipts_of(pool, record).await?;
-        receipts = Some(taken.iter().map(|receipt| receipt.key.to_string()).collect());
+        receipts = Some(taken.iter().map(|receipt| receipt.reward.key.to_string()).collect());
     }
     let mut payouts = None;
     if record.state.is_released() {

@@ -12,7 +12,8 @@ use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::PoolId;
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits,
+    ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -100,7 +101,7 @@ pub(super) fn settings(rng: &mut Rng, config: &SimulatedConfig) -> Result<PoolSe
                 _ => config.descriptor().custody_address,
             },
             house_float_target: units(float)?,
-            house_float_floor: units(float / 400 * [40, 40, 40, 390][rng.index(4)])?,
+            house_float_floor: units(float / 400 * [40, 40, 390, 390][rng.index(4)])?,
             rebalance_interval_seconds: u32::try_from([60, 300, 600, 1_200][rng.index(4)]).unwrap_or(600),
         },
         allocation: AllocationSettings {
@@ -117,6 +118,7 @@ pub(super) fn settings(rng: &mut Rng, config: &SimulatedConfig) -> Result<PoolSe
         },
         reconcile: ReconcileSettings::default(),
         restricted: RestrictedJurisdictions::default(),
+        approval: ApprovalSettings { single_person_limit: units(token * [0, 50, 1_000_000][rng.index(3)])? },
     })
 }
 
@@ -145,7 +147,8 @@ pub(super) fn pool(
         first_period_start: Some(UnixSeconds::new(START)),
         partitions: partitions.unwrap_or(drawn),
         policy: policy(rng, config)?,
-        settings: settings(rng, config)?,
+        // A pool begins without a limit for one person.
+        settings: PoolSettings { approval: ApprovalSettings::default(), ..settings(rng, config)? },
     })
 }
 

@@ -64,6 +64,7 @@ impl World {
             self.operate(pool).await?;
             self.accept(pool).await?;
             self.decide(pool, true).await?;
+            self.approve_proposals(true).await?;
             self.work_custody(pool, true).await?;
             self.take_payouts(pool).await?;
         }

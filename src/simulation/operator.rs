@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::app::enrol::Enrol;
-use crate::app::operate::Resolution;
 use crate::app::{App, Request};
 use crate::domain::amount::BaseUnits;
+use crate::domain::approval::Proposal;
 use crate::domain::caller::Caller;
+use crate::domain::correction::AskedCorrection;
 use crate::domain::distribution::{AfterVoid, DistributionState};
 use crate::domain::effect::EffectKind;
 use crate::domain::enrolment::Decision;
-use crate::domain::ids::{OperatorGroup, RequestId};
-use crate::domain::operation::OperationState;
+use crate::domain::ids::{OperatorGroup, PoolId, RequestId};
+use crate::domain::operation::{OperationState, Resolution};
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{ApprovalState, OperationRecord, ValidatorChoice};
@@ -46,7 +47,7 @@ const ACTIONS: &[(&str, u64)] = &[
     ("update_pool", 20),
     ("put_validator", 20),
     ("correct_balance", 12),
-    ("approve_correction", 12),
+    ("approve", 30),
     ("rebalance", 15),
     ("plan_rebalance", 15),
     ("reconcile", 12),
@@ -57,6 +58,9 @@ const ACTIONS: &[(&str, u64)] = &[
     ("chain_restarts", 3),
     ("clock", 12),
 ];
+
+/// What may be proposed to a second person.
+const PROPOSING: &[&str] = &["operate", "approve_or_void", "pause_or_resume", "update_pool"];
 
 impl World {
     /// One drawn action, after some time.
@@ -74,7 +78,9 @@ impl World {
         }
         self.note(|| format!("-- {action}"));
         self.coverage.hit("action", action);
-        self.carry_out(action).await
+        self.carry_out(action).await?;
+        // Mostly the second person is at hand.
+        if PROPOSING.contains(&action) && self.rng.below(4) > 0 { self.approve_proposals(false).await } else { Ok(()) }
     }
 
     async fn carry_out(&mut self, action: &str) -> Result<(), Stop> {
@@ -103,7 +109,7 @@ impl World {
             "update_pool" => self.update_pool(pool).await,
             "put_validator" => self.put_validator(pool).await,
             "correct_balance" => self.correct().await,
-            "approve_correction" => self.approve_corrections().await,
+            "approve" => self.approve_proposals(false).await,
             "rebalance" => self.ask(Ask::Rebalance { pool }).await.map(|_| ()),
             "plan_rebalance" => self.plan(pool).await,
             "reconcile" => self.reconcile(pool).await,
@@ -273,32 +279,44 @@ impl World {
     }
 
     /// Approves what was proposed, sometimes with a hash that is not that of what is applied, or as its own proposer.
-    async fn approve_corrections(&mut self) -> Result<(), Stop> {
-        if !self.book.archive_for_ever {
-            return Ok(());
-        }
-        let states = [ApprovalState::Pending];
-        let waiting = self.ask_app("approvals", async move |app| app.approvals_page(&states, None, 4).await).await?;
-        let Some(waiting) = waiting else { return Ok(()) };
+    /// `faithful`: always as it should be, and no corrections, which change what is owed.
+    pub(super) async fn approve_proposals(&mut self, faithful: bool) -> Result<(), Stop> {
+        let (states, size) = ([ApprovalState::Pending], if faithful { 64 } else { 6 });
+        let waiting = async move |app: Arc<App>| app.approvals_page(&states, None, size).await;
+        let Some(waiting) = self.ask_app("approvals", waiting).await? else { return Ok(()) };
         for record in waiting.entries {
-            let asked = &record.correction;
-            let pool = self.names.pools.iter().position(|pool| *pool == asked.pool);
-            let account = self.names.accounts.iter().position(|account| *account == asked.account);
-            let (Some(pool), Some(account)) = (pool, account) else { continue };
-            let (hash, own) = match self.rng.below(8) {
+            let (hash, own) = match if faithful { 9 } else { self.rng.below(8) } {
                 0 => ([0; 32], false),
                 drawn => (record.content_hash, drawn == 1),
             };
-            let Some(holding) = self.ledger.holding(pool, account) else { continue };
-            // Of two corrections that were proposed, the one of the later time counts, whichever is approved first.
-            let before = holding.corrected;
-            if before.is_none_or(|(at, _)| at <= asked.at) {
-                holding.corrected = Some((asked.at, asked.balance.get()));
+            let approve = Ask::ApproveProposal { number: record.number, hash, own };
+            match &record.proposal {
+                Proposal::CorrectBalance(_) if faithful || !self.book.archive_for_ever => {}
+                Proposal::CorrectBalance(asked) => self.approve_correction(&record.pool, asked, approve).await?,
+                _ => {
+                    let state = self.ask(approve).await?;
+                    if state == CallState::Done {
+                        self.coverage.hit("action", format!("approved {}", record.method));
+                    }
+                }
             }
-            let state = self.ask(Ask::ApproveCorrection { number: record.number, hash, own }).await?;
-            if let (CallState::Refused(_), Some(holding)) = (state, self.ledger.holding(pool, account)) {
-                holding.corrected = before;
-            }
+        }
+        Ok(())
+    }
+
+    async fn approve_correction(&mut self, pool: &PoolId, asked: &AskedCorrection, approve: Ask) -> Result<(), Stop> {
+        let pool = self.names.pools.iter().position(|there| there == pool);
+        let account = self.names.accounts.iter().position(|account| *account == asked.account);
+        let (Some(pool), Some(account)) = (pool, account) else { return Ok(()) };
+        let Some(holding) = self.ledger.holding(pool, account) else { return Ok(()) };
+        // Of two corrections that were proposed, the one of the later time counts, whichever is approved first.
+        let before = holding.corrected;
+        if before.is_none_or(|(at, _)| at <= asked.at) {
+            holding.corrected = Some((asked.at, asked.balance.get()));
+        }
+        let state = self.ask(approve).await?;
+        if let (CallState::Refused(_), Some(holding)) = (state, self.ledger.holding(pool, account)) {
+            holding.corrected = before;
         }
         Ok(())
     }
@@ -422,7 +440,7 @@ impl World {
                 Ask::AckTransfer { pool, id, word: Acknowledgement::Rejected("unknown".to_owned()) }
             }
             3 => Ask::Approve { pool, period, revision: 1, hash },
-            4 if self.rng.below(2) == 0 => Ask::ApproveCorrection { number: 9_999, hash: [0; 32], own: false },
+            4 if self.rng.below(2) == 0 => Ask::ApproveProposal { number: 9_999, hash: [0; 32], own: false },
             4 => Ask::Close { pool, index: period },
             5 => {
                 let id = ValidatorId::new("nobody").map_err(Problem::of)?;

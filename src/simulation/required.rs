@@ -31,6 +31,11 @@ const OUT_OF_REACH: &[(&str, &str, &str)] = &[
         "the answer to a customer's question, which changes nothing and is asked by no world",
     ),
     (
+        "plan reason",
+        "FEES_SHORT",
+        "takes a house that has earned more than its float, and a float that is raised just then: rarer than one world of 300",
+    ),
+    (
         "hold reason",
         "POSITIONS_INCOMPLETE",
         "the frozen and the computed positions differ only where the store lost some",

@@ -228,7 +228,7 @@ keys! {
     COUNTER = 0x0d, counter / parse_counter (name: &str);
     /// How far the journals of a pool's book are acknowledged: a group and a chain per partition.
     JOURNAL_HEADS = 0x0e, journal_heads / parse_journal_heads (pool_number: u16);
-    /// What waits for a second person, or has had one.
+    /// What waits for a second person, or has had one: corrections here, what else changes a pool in its control partition.
     APPROVAL = 0x0f, approval / parse_approval (number: u64);
     /// An approved correction.
     CORRECTION = 0x10, correction / parse_correction (sequence: u64);
@@ -306,6 +306,8 @@ keys! {
     UNBONDING = 0x5d, unbonding / parse_unbonding (validator: &ValidatorId);
     /// How the eligible total ran through a frozen period.
     OUTFLOW = 0x5f, outflow / parse_outflow (period: u64);
+    /// That a reward was recorded by evidence.
+    RECORDED_RECEIPT = 0x60, recorded_receipt / parse_recorded_receipt (effect: &EffectKey);
 
     // A pool's book partitions.
 

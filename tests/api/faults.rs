@@ -62,7 +62,10 @@ async fn an_operator_resolves_what_nobody_can_ask_the_chain_about() {
         let request = resolve(one, v1::OperationResolution::Done);
         let answer = server.client.resolve_operation(request.clone()).await.unwrap();
         assert_eq!(server.client.resolve_operation(request).await.unwrap(), answer);
-        let done = answer.operation.unwrap();
+        assert_eq!(answer.operation.unwrap().state(), v1::OperationState::NeedsOperator);
+        server.approve_waiting().await;
+        let operations = server.operations("atom").await;
+        let done = operations.iter().find(|there| there.name == one.name).unwrap();
         assert_eq!(
             (done.state(), done.evidence.as_str()),
             (v1::OperationState::Confirmed, "the explorer shows it final")

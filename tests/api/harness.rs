@@ -362,7 +362,21 @@ impl Server {
     pub async fn resume(&mut self, pool: &str) -> v1::Pool {
         let (request_id, name) = (self.request_id(), format!("pools/{pool}"));
         let request = v1::ResumePoolRequest { request_id, name, reason: "a test".to_owned() };
-        self.client.resume_pool(request).await.unwrap().pool.unwrap()
+        self.client.resume_pool(request).await.unwrap();
+        self.approve_waiting().await;
+        self.pool(pool).await
+    }
+
+    /// Approves everything that waits for a second person, newest first.
+    pub async fn approve_waiting(&mut self) {
+        let states = vec![v1::ApprovalState::Pending.into()];
+        let list = v1::ListApprovalsRequest { states, ..Default::default() };
+        for waits in self.client.list_approvals(list).await.unwrap().approvals {
+            let (request_id, name, content_hash) = (self.request_id(), waits.name, waits.content_hash);
+            let approve = v1::ApproveRequest { request_id, name, content_hash };
+            let approved = self.client.approve(approve).await.unwrap().approval.unwrap();
+            assert_eq!(approved.state(), v1::ApprovalState::Approved);
+        }
     }
 
     /// Changes what `paths` name of a pool's policy and settings.
@@ -371,7 +385,13 @@ impl Server {
         let update_mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
         let request_id = self.request_id();
         let request = v1::UpdatePoolRequest { request_id, pool: Some(pool), update_mask: Some(update_mask) };
-        self.client.update_pool(request).await.unwrap().pool.unwrap()
+        let changed = self.client.update_pool(request).await.unwrap();
+        if changed.approval.is_empty() {
+            return changed.pool.unwrap();
+        }
+        self.approve_waiting().await;
+        let name = changed.pool.unwrap().name;
+        self.client.get_pool(v1::GetPoolRequest { name }).await.unwrap().pool.unwrap()
     }
 }
 

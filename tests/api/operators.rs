@@ -165,8 +165,10 @@ async fn a_distribution_waits_for_its_approval_and_is_recomputed_after_a_void() 
         mode: v1::VoidMode::Recompute.into(),
         reason: "looked at once more".to_owned(),
     };
-    let voided = server.client.void_distribution(void).await.unwrap().distribution.unwrap();
-    assert_eq!(voided.state(), v1::DistributionState::Voided);
+    let waits = server.client.void_distribution(void).await.unwrap();
+    assert_eq!((waits.distribution.unwrap().state(), waits.approval.as_str()), (held.state(), "approvals/1"));
+    server.approve_waiting().await;
+    assert_eq!(server.distribution("atom", "2026-11-22").await.state(), v1::DistributionState::Voided);
     server.at(DAY + 4 * HOUR).await;
     let again = server.distribution("atom", "2026-11-22").await;
     assert_eq!((again.revision, again.state()), (2, v1::DistributionState::Held));
@@ -314,6 +316,15 @@ async fn a_pool_is_created_on_a_connected_chain_alone_and_watched() {
         name: "pools/atom".to_owned(),
         reason: "done".to_owned(),
     };
-    assert_eq!(server.client.resume_pool(resume).await.unwrap().pool.unwrap().state(), v1::PoolState::Active);
+    let waits = server.client.resume_pool(resume.clone()).await.unwrap();
+    assert_eq!((waits.pool.as_ref().unwrap().state(), waits.approval.as_str()), (paused.state(), "approvals/1"));
+    let audit = v1::ListAuditEventsRequest { resource: waits.approval.clone(), ..Default::default() };
+    server.approve_waiting().await;
+    assert_eq!(server.client.resume_pool(resume).await.unwrap(), waits, "a repeat gets the first answer");
+    assert_eq!(server.pool("atom").await.state(), v1::PoolState::Active);
+    let events = server.client.list_audit_events(audit).await.unwrap().audit_events;
+    let told: Vec<_> = events.iter().map(|event| (event.method.as_str(), event.after.as_str())).collect();
+    let (approve, resume) = ("softstake.v1.AdminService/Approve", "softstake.v1.AdminService/ResumePool");
+    assert_eq!(told, [(approve, "APPROVED"), (resume, "PENDING")]);
     server.stop().await;
 }

@@ -72,9 +72,10 @@ fn void(held: &v1::Distribution, id: &str, mode: v1::VoidMode) -> v1::VoidDistri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recomputed_distribution_is_the_same_and_only_one_revision_is_released() {
-    let (server, mut raw, held) = held().await;
-    let voided = answer(raw.admin.void_distribution(void(&held, "void", v1::VoidMode::Recompute)).await);
-    assert_eq!(voided.distribution.unwrap().state(), v1::DistributionState::Voided);
+    let (mut server, mut raw, held) = held().await;
+    answer(raw.admin.void_distribution(void(&held, "void", v1::VoidMode::Recompute)).await);
+    server.approve_waiting().await;
+    assert_eq!(server.distribution("atom", FIRST).await.state(), v1::DistributionState::Voided);
     server.at(DAY + 1_200).await;
     let second = server.distribution("atom", FIRST).await;
     assert_eq!((second.revision, second.state()), (2, v1::DistributionState::Held));
@@ -101,8 +102,9 @@ async fn a_recomputed_distribution_is_the_same_and_only_one_revision_is_released
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_carried_distribution_goes_to_the_next_one() {
-    let (server, mut raw, held) = held().await;
+    let (mut server, mut raw, held) = held().await;
     answer(raw.admin.void_distribution(void(&held, "carry", v1::VoidMode::Carry)).await);
+    server.approve_waiting().await;
     let ledger = server.ledger("atom").await;
     assert_eq!(signed(&ledger.in_distribution), 0, "a void reverses exactly");
     server.reconciled("atom").await;

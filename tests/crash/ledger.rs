@@ -172,6 +172,7 @@ pub enum Change {
     Enrolment(v1::SetEnrolmentRequest),
     Pause(v1::PausePoolRequest),
     Resume(v1::ResumePoolRequest),
+    Approve(v1::ApproveRequest),
     Ack(v1::AckPayoutsRequest),
     Transfer(v1::AckTransferRequest),
     Send(softstake::pb::sim::v1::SendFromCustodyRequest),

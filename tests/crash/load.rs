@@ -41,6 +41,7 @@ pub async fn send(client: &Client, change: &Change) -> Option<Vec<u8>> {
         Change::Enrolment(request) => client.set_enrolment(request).await.map(|answer| answer.encode_to_vec()),
         Change::Pause(request) => client.pause_pool(request).await.map(|answer| answer.encode_to_vec()),
         Change::Resume(request) => client.resume_pool(request).await.map(|answer| answer.encode_to_vec()),
+        Change::Approve(request) => client.approve(request).await.map(|answer| answer.encode_to_vec()),
         Change::Ack(request) => client.ack_payouts(request).await.map(|answer| answer.encode_to_vec()),
         Change::Transfer(request) => client.ack_transfer(request).await.map(|answer| answer.encode_to_vec()),
         Change::Send(request) => client.send_from_custody(request).await.map(|answer| answer.encode_to_vec()),
@@ -270,6 +271,21 @@ pub fn deliver(world: &mut World, pool: usize, batch: &v1::StreamPayoutsResponse
     }
 }
 
+/// Proposes to resume a pool, and approves that.
+async fn resume_pool(shared: &Shared, client: &Client, name: String) -> Option<()> {
+    let id = shared.world().id("resume");
+    let resume = v1::ResumePoolRequest { request_id: id.clone(), name, reason: "a test".to_owned() };
+    change(shared, client, &id, Change::Resume(resume)).await?;
+    let states = vec![v1::ApprovalState::Pending.into()];
+    let waiting =
+        client.list_approvals(v1::ListApprovalsRequest { states, ..Default::default() }).await.ok()?.approvals;
+    // What a life that ended had proposed lapses with this one.
+    let v1::Approval { name, content_hash, .. } = waiting.into_iter().next().expect("it was proposed just now");
+    let id = shared.world().id("approve");
+    let approve = v1::ApproveRequest { request_id: id.clone(), name, content_hash };
+    change(shared, client, &id, Change::Approve(approve)).await
+}
+
 /// A life may have ended between a pause and its end.
 pub async fn resume(shared: &Shared, client: &Client) -> Option<()> {
     for (pool, _) in POOLS {
@@ -277,9 +293,7 @@ pub async fn resume(shared: &Shared, client: &Client) -> Option<()> {
         let found = client.get_pool(v1::GetPoolRequest { name: name.clone() }).await.ok()?.pool.unwrap();
         if found.state() == v1::PoolState::Paused {
             assert_eq!(found.pause_reason, "a test");
-            let id = shared.world().id("resume");
-            let request = v1::ResumePoolRequest { request_id: id.clone(), name, reason: "a test".to_owned() };
-            change(shared, client, &id, Change::Resume(request)).await?;
+            resume_pool(shared, client, name).await?;
         }
     }
     Some(())
@@ -328,9 +342,7 @@ async fn administer(shared: Shared, client: Client, mut numbers: Numbers) -> Opt
             _ => {
                 let pause = v1::PausePoolRequest { request_id, name: name.clone(), reason: "a test".to_owned() };
                 change(&shared, &client, &id, Change::Pause(pause)).await?;
-                let id = shared.world().id("resume");
-                let resume = v1::ResumePoolRequest { request_id: id.clone(), name, reason: "a test".to_owned() };
-                change(&shared, &client, &id, Change::Resume(resume)).await?;
+                resume_pool(&shared, &client, name).await?;
                 continue;
             }
         };

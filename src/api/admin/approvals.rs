@@ -9,6 +9,7 @@ use crate::api::status::ApiError;
 use crate::api::{answer, show};
 use crate::app::records::{ApprovalRecord, ApprovalState};
 use crate::app::{App, AppError, Reason};
+use crate::domain::approval::Proposal;
 use crate::domain::caller::Caller;
 use crate::pb::v1;
 
@@ -47,7 +48,15 @@ pub async fn approve(app: Arc<App>, caller: Caller, body: v1::ApproveRequest) ->
     let number: u64 = name.parse().map_err(unknown)?;
     let request = request("AdminService/Approve", id, caller, &body);
     let (once, record) = app.approve(&request, number, hash).await?;
-    answer(&app, &request, None, once, async { Ok(v1::ApproveResponse { approval: Some(approval(&record)) }) }).await
+    // A correction is marked where its log is, everything else with its pool.
+    let pool = match record.proposal {
+        Proposal::CorrectBalance(_) => None,
+        _ => Some(app.pool(&record.pool)?),
+    };
+    answer(&app, &request, pool.as_deref(), once, async {
+        Ok(v1::ApproveResponse { approval: Some(approval(&record)) })
+    })
+    .await
 }
 
 fn approval(record: &ApprovalRecord) -> v1::Approval {
@@ -59,10 +68,10 @@ fn approval(record: &ApprovalRecord) -> v1::Approval {
     v1::Approval {
         name: names::show::approval(record.number),
         method: record.method.clone(),
-        resource: names::show::position(&record.correction.account, &record.correction.pool),
+        resource: record.resource.clone(),
         summary: record.summary.clone(),
         content_hash: record.content_hash.to_vec(),
-        config_version: 0,
+        config_version: record.config_version,
         state: state.into(),
         proposed_by: record.proposed_by.clone(),
         approved_by: record.approved_by.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{change, id, reason, request};
+use super::{change, id, reason, request, waits_for};
 use crate::api::parse::names::PeriodName;
 use crate::api::parse::{Path, Together, field, names};
 use crate::api::pool::shown_distribution;
@@ -139,7 +139,8 @@ pub async fn void(
     let voided = app.void_distribution(&request, &pool, period.index, revision, mode, &reason);
     let present = async {
         let distribution = distribution(&app, &pool, &period, Some(revision)).await?;
-        Ok(v1::VoidDistributionResponse { distribution: Some(distribution) })
+        let approval = waits_for(&app, &request, &pool).await?;
+        Ok(v1::VoidDistributionResponse { distribution: Some(distribution), approval })
     };
     change(&app, &request, &pool, voided, present).await
 }

@@ -6,21 +6,21 @@ mod backups;
 mod distributions;
 mod operations;
 mod pools;
+mod receipts;
 mod sources;
 mod validators;
 
 use std::future::Future;
-use std::sync::Arc;
 
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::parse::Path;
-use super::parse::field;
+use super::parse::names::show;
+use super::parse::{Path, field};
 use super::status::ApiError;
 use super::{Api, answer, caller_of, detached, reading, request};
+use crate::app::records::ApprovalState;
 use crate::app::{App, AppError, Once, Pool};
-use crate::domain::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
@@ -28,6 +28,9 @@ use crate::pb::v1::admin_service_server::AdminService;
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Admin(pub Api);
+
+/// The longest evidence, in bytes.
+const MAX_EVIDENCE_BYTES: usize = 2_000;
 
 /// The id of a change.
 fn id(request_id: &str) -> super::parse::Parsed<RequestId> {
@@ -37,6 +40,15 @@ fn id(request_id: &str) -> super::parse::Parsed<RequestId> {
 /// Why a pool was paused or resumed, or a distribution voided.
 fn reason(text: &str) -> super::parse::Parsed<String> {
     field::text(&Path::of("reason"), text, 1..=500)
+}
+
+/// The proof of what an operator says, so long that it fits the records that keep it.
+fn evidence(text: &str) -> super::parse::Parsed<String> {
+    let path = Path::of("evidence");
+    if text.len() > MAX_EVIDENCE_BYTES {
+        return Err(path.wrong("TEXT_LENGTH", format!("is at most {MAX_EVIDENCE_BYTES} bytes; name where it is kept")));
+    }
+    field::text(&path, text, 1..=MAX_EVIDENCE_BYTES)
 }
 
 /// A change of one pool: carried out once, and answered from the state of things after it.
@@ -49,6 +61,13 @@ async fn change<R: Message + Default>(
 ) -> Result<R, ApiError> {
     let once = carried_out.await?;
     answer(app, request, Some(pool), once, present).await
+}
+
+/// The approval that a change of a pool waits for, by name; empty where it was made.
+async fn waits_for(app: &App, request: &crate::app::Request, pool: &Pool) -> Result<String, ApiError> {
+    let proposed = app.proposed_by(request, pool.control()).await?;
+    let waits = proposed.filter(|record| record.state != ApprovalState::Approved);
+    Ok(waits.map(|record| show::approval(record.number)).unwrap_or_default())
 }
 
 /// Which change each call is. A change runs to its end though its caller hangs up.
@@ -132,20 +151,7 @@ changes! {
         distributions::void;
     resolve_operation(ResolveOperationRequest) -> ResolveOperationResponse = "AdminService/ResolveOperation",
         operations::resolve;
-    record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "AdminService/RecordReceipt", record_receipt;
+    record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "AdminService/RecordReceipt", receipts::record;
     approve(ApproveRequest) -> ApproveResponse = "AdminService/Approve", approvals::approve;
     backup(BackupRequest) -> BackupResponse = "AdminService/Backup", backups::back_up;
-}
-
-/// Calls whose messages are final and whose work is not offered yet.
-macro_rules! not_offered {
-    ($($handler:ident($request:ident) -> $response:ident = $what:literal;)*) => {$(
-        async fn $handler(_app: Arc<App>, _caller: Caller, _body: v1::$request) -> Result<v1::$response, ApiError> {
-            Err(ApiError::not_offered($what))
-        }
-    )*};
-}
-
-not_offered! {
-    record_receipt(RecordReceiptRequest) -> RecordReceiptResponse = "RecordReceipt";
 }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{change, id, request};
+use super::{change, evidence, id, request, waits_for};
 use crate::api::answer;
 use crate::api::failure::broken;
 use crate::api::parse::{Parsed, Path, Together, field, names};
 use crate::api::render;
 use crate::api::show;
 use crate::api::status::{ApiError, Problem};
-use crate::app::operate;
 use crate::app::rebalance::Rebalance;
 use crate::app::reconcile::Resolution;
 use crate::app::{App, Pool};
 use crate::domain::amount::BaseUnits;
 use crate::domain::caller::Caller;
 use crate::domain::ids::ValidatorId;
+use crate::domain::operation::Resolution as OperationWord;
 use crate::pb::v1;
 
 async fn plan(app: &App, pool: &Pool, rebalance: &Rebalance) -> Result<v1::RebalancePlan, ApiError> {
@@ -78,7 +78,7 @@ pub async fn resolve(
         id(&body.request_id),
         names::operation(&Path::of("name"), &body.name),
         resolution(&body),
-        field::text(&Path::of("evidence"), &body.evidence, 1..=2_000),
+        evidence(&body.evidence),
     )
         .together()?;
     let pool = app.pool(&pool)?;
@@ -87,7 +87,7 @@ pub async fn resolve(
         let record = app.operation(&pool, &operation).await?;
         let age = app.operation_age(&pool, &record);
         let operation = Some(render::operation::operation(&pool, &record, age));
-        Ok(v1::ResolveOperationResponse { approval: String::new(), operation })
+        Ok(v1::ResolveOperationResponse { approval: waits_for(&app, &request, &pool).await?, operation })
     };
     let resolved = app.resolve_operation(&request, &pool, &operation, &resolution, &evidence);
     change(&app, &request, &pool, resolved, present).await
@@ -103,26 +103,27 @@ pub async fn accept(
         id(&body.request_id),
         names::pool(&Path::of("name"), &body.name),
         field::hash(&Path::of("differences_hash"), &body.differences_hash),
-        field::text(&Path::of("evidence"), &body.evidence, 1..=2_000),
+        evidence(&body.evidence),
     )
         .together()?;
     let pool = app.pool(&pool)?;
     let request = request("AdminService/AcceptDifferences", id, caller, &body);
     let present = async {
         let mark = app.chain_mark(&pool).await?;
-        Ok(v1::AcceptDifferencesResponse { reconciled_height: mark.reconciled_height })
+        let approval = waits_for(&app, &request, &pool).await?;
+        Ok(v1::AcceptDifferencesResponse { reconciled_height: mark.reconciled_height, approval })
     };
     change(&app, &request, &pool, app.accept_differences(&request, &pool, hash, &evidence), present).await
 }
 
 /// What the evidence proves.
-fn resolution(body: &v1::ResolveOperationRequest) -> Parsed<operate::Resolution> {
+fn resolution(body: &v1::ResolveOperationRequest) -> Parsed<OperationWord> {
     use v1::OperationResolution as Proved;
     let transaction = Path::of("transaction");
     match field::known(&Path::of("resolution"), body.resolution)? {
         Proved::Unspecified => Err(Path::of("resolution").missing()),
-        Proved::Done => Ok(operate::Resolution::Done(field::transaction(&transaction, &body.transaction)?)),
-        Proved::Absent if body.transaction.is_empty() => Ok(operate::Resolution::Absent),
+        Proved::Done => Ok(OperationWord::Done(field::transaction(&transaction, &body.transaction)?)),
+        Proved::Absent if body.transaction.is_empty() => Ok(OperationWord::Absent),
         Proved::Absent => {
             Err(transaction.wrong("TRANSACTION_UNEXPECTED", "is for DONE: of what is ABSENT there is none"))
         }

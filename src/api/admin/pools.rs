@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{change, id, reason, request};
+use super::{change, id, reason, request, waits_for};
 use crate::api::answer;
 use crate::api::parse::policy::{self, ChainDefaults};
 use crate::api::parse::{Path, Together, field, names};
@@ -92,7 +92,10 @@ pub async fn update(
         None => None,
     };
     let request = request("AdminService/UpdatePool", id, caller, &body);
-    let present = async { Ok(v1::UpdatePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
+    let present = async {
+        let approval = waits_for(&app, &request, &pool).await?;
+        Ok(v1::UpdatePoolResponse { pool: Some(shown(&app, &pool).await?), approval })
+    };
     change(&app, &request, &pool, app.update_pool(&request, &pool, etag, policy, settings), present).await
 }
 
@@ -107,7 +110,7 @@ pub async fn pause(
     let pool = app.pool(&pool)?;
     let request = request("AdminService/PausePool", id, caller, &body);
     let present = async { Ok(v1::PausePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
-    change(&app, &request, &pool, app.set_paused(&request, &pool, Some(reason)), present).await
+    change(&app, &request, &pool, app.pause_pool(&request, &pool, &reason), present).await
 }
 
 /// ResumePool.
@@ -120,7 +123,9 @@ pub async fn resume(
         (id(&body.request_id), names::pool(&Path::of("name"), &body.name), reason(&body.reason)).together()?;
     let pool = app.pool(&pool)?;
     let request = request("AdminService/ResumePool", id, caller, &body);
-    tracing::info!(pool = %pool.id(), reason, "resumed");
-    let present = async { Ok(v1::ResumePoolResponse { pool: Some(shown(&app, &pool).await?) }) };
-    change(&app, &request, &pool, app.set_paused(&request, &pool, None), present).await
+    let present = async {
+        let approval = waits_for(&app, &request, &pool).await?;
+        Ok(v1::ResumePoolResponse { pool: Some(shown(&app, &pool).await?), approval })
+    };
+    change(&app, &request, &pool, app.resume_pool(&request, &pool, &reason), present).await
 }

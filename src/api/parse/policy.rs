@@ -12,10 +12,10 @@ use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::AssetId;
 use crate::domain::period::MAX_PERIOD_SECONDS;
 use crate::domain::policy::{
-    AllocationSettings, DEFAULT_FORECAST_CEILING_BPS, DEFAULT_FORECAST_PERCENTILE_BPS, DEFAULT_FORECAST_WINDOWS,
-    DEFAULT_MAX_APR_BPS, DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS, DEFAULT_OUTFLOW_PER_DAY_BPS,
-    DEFAULT_OUTFLOW_PER_RUN_BPS, FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS, MIN_REBALANCE_SECONDS,
-    PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, DEFAULT_FORECAST_CEILING_BPS, DEFAULT_FORECAST_PERCENTILE_BPS,
+    DEFAULT_FORECAST_WINDOWS, DEFAULT_MAX_APR_BPS, DEFAULT_MAX_APR_CHANGE_BPS, DEFAULT_MAX_RECEIPTS_BPS,
+    DEFAULT_OUTFLOW_PER_DAY_BPS, DEFAULT_OUTFLOW_PER_RUN_BPS, FeedSettings, MAX_FORECAST_WINDOWS, MIN_PERIOD_SECONDS,
+    MIN_REBALANCE_SECONDS, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit, WHOLE_BPS};
 use crate::domain::time::DAY_SECONDS;
@@ -140,6 +140,7 @@ pub fn with_defaults(asset: &AssetId, chain: &ChainDefaults<'_>, given: Option<&
         feed: Some(given.feed.unwrap_or_default()),
         reconcile: Some(given.reconcile.unwrap_or_default()),
         enrolment: Some(given.enrolment.unwrap_or_default()),
+        approval: Some(given.approval.unwrap_or_default()),
     }
 }
 
@@ -174,6 +175,7 @@ pub fn settings(
         feed: feed(&feed_path, settings.feed.as_ref().ok_or_else(|| feed_path.missing())?, period_seconds)?,
         reconcile: reconcile(&path.field("reconcile"), asset, settings.reconcile.as_ref())?,
         restricted: restricted(&path.field("enrolment"), settings.enrolment.as_ref())?,
+        approval: approval(&path.field("approval"), asset, settings.approval.as_ref())?,
     })
 }
 
@@ -187,6 +189,12 @@ fn restricted(path: &Path<'_>, given: Option<&v1::EnrolmentSettings>) -> Parsed<
         };
         path.wrong(reason, error.to_string())
     })
+}
+
+fn approval(path: &Path<'_>, asset: &AssetId, given: Option<&v1::ApprovalSettings>) -> Parsed<ApprovalSettings> {
+    let limit = given.and_then(|given| given.single_person_limit.as_ref());
+    let limit = amount::optional_amount_of(&path.field("single_person_limit"), asset, limit)?;
+    Ok(ApprovalSettings { single_person_limit: limit.unwrap_or_default() })
 }
 
 fn reconcile(path: &Path<'_>, asset: &AssetId, given: Option<&v1::ReconcileSettings>) -> Parsed<ReconcileSettings> {
@@ -358,7 +366,7 @@ fn set_policy(field: &str, from: &v1::Policy, to: &mut v1::Policy) -> bool {
 
 fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings) -> bool {
     let Some((group, field)) = field.split_once('.') else {
-        return copy_field!(field, from => to; reserve allocation release_limits feed reconcile enrolment);
+        return copy_field!(field, from => to; reserve allocation release_limits feed reconcile approval enrolment);
     };
     match group {
         "reserve" => {
@@ -394,6 +402,11 @@ fn set_settings(field: &str, from: &v1::PoolSettings, to: &mut v1::PoolSettings)
             let from = from.enrolment.clone().unwrap_or_default();
             let to = to.enrolment.get_or_insert_default();
             copy_field!(field, from => to; restricted_jurisdictions)
+        }
+        "approval" => {
+            let from = from.approval.clone().unwrap_or_default();
+            let to = to.approval.get_or_insert_default();
+            copy_field!(field, from => to; single_person_limit)
         }
         _ => false,
     }

@@ -95,17 +95,17 @@ fn hold(hold: &Hold) -> v1::HoldReason {
 
 /// A reward as the chain paid it; `distribution` is the name of the period of the distribution that takes it.
 pub fn receipt(pool: &Pool, receipt: &ReceiptRecord, distribution: &str) -> v1::RewardReceipt {
-    let validator = receipt.validator.as_ref().map(|validator| names::show::validator(pool.id(), validator));
+    let validator = receipt.reward.validator.as_ref().map(|validator| names::show::validator(pool.id(), validator));
     v1::RewardReceipt {
         chain: pool.record.chain.to_string(),
-        transaction: receipt.key.transaction.to_string(),
-        index: receipt.key.index,
-        amount: Some(show::amount(&pool.record.asset, receipt.amount)),
-        chain_time: Some(show::time(receipt.at)),
-        height: receipt.height,
+        transaction: receipt.reward.key.transaction.to_string(),
+        index: receipt.reward.key.index,
+        amount: Some(show::amount(&pool.record.asset, receipt.reward.amount)),
+        chain_time: Some(show::time(receipt.reward.at)),
+        height: receipt.reward.height,
         validator: validator.unwrap_or_default(),
-        earned_start_time: Some(show::time(receipt.earned_from)),
-        earned_end_time: Some(show::time(receipt.earned_to)),
+        earned_start_time: Some(show::time(receipt.reward.earned_from)),
+        earned_end_time: Some(show::time(receipt.reward.earned_to)),
         distribution: names::show::distribution(pool.id(), distribution),
     }
 }

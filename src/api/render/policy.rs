@@ -48,7 +48,7 @@ fn decimal_text(numerator: u128, denominator: u128) -> String {
 
 /// Settings.
 pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
-    let PoolSettings { reserve, allocation, release, feed, reconcile, restricted } = settings;
+    let PoolSettings { reserve, allocation, release, feed, reconcile, approval, restricted } = settings;
     let amount = |units| Some(show::amount(asset, units));
     let rate = |rate: Option<Decimal>| rate.map(|rate| rate.normalize().to_string()).unwrap_or_default();
     v1::PoolSettings {
@@ -93,6 +93,10 @@ pub fn settings(asset: &AssetId, settings: &PoolSettings) -> v1::PoolSettings {
         }),
         enrolment: Some(v1::EnrolmentSettings {
             restricted_jurisdictions: restricted.codes().map(str::to_owned).collect(),
+        }),
+        approval: Some(v1::ApprovalSettings {
+            single_person_limit: (!approval.single_person_limit.is_zero())
+                .then(|| show::amount(asset, approval.single_person_limit)),
         }),
     }
 }

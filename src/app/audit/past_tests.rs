@@ -102,6 +102,7 @@ async fn live(mut rig: Rig, period: u64, choice: u16) -> Rig {
     };
     if let Some(then) = voided {
         let _ = app.void_distribution(&request, &pool, held.period, held.revision, then, "a test").await.unwrap();
+        app.approve_waiting().await;
         same(&rig).await;
         rig.run().await.unwrap();
         same(&rig).await;

@@ -1,5 +1,6 @@
 //! What operators decide on a revision that is not released: approve it in spite of what holds it, or void it.
 
+use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::Note;
 use crate::domain::booking;
 use crate::domain::distribution::{AfterVoid, DistributionEvent, DistributionRefusal, DistributionState};
@@ -87,7 +88,7 @@ impl App {
     }
 
     /// Undoes a distribution that is not released, once: what it posted is reversed at once, and the steps give its
-    /// receipts back. For `AdminService/VoidDistribution`.
+    /// receipts back. It waits for a second person where that is about more than the pool's limit for one. For `AdminService/VoidDistribution`.
     pub async fn void_distribution(
         &self,
         request: &Request,
@@ -101,9 +102,24 @@ impl App {
             let mut record = named(change, pool, period, revision).await?;
             let before = record.state;
             record.state = record.state.after(&DistributionEvent::Void(mode)).map_err(refused)?;
+            // Before it is sealed its payouts are not known.
+            let sealed = record.progress == Progress::Sealed;
+            let at_stake = if sealed { AtStake::Amount(record.figures.payouts) } else { AtStake::Guard };
+            let what = if mode == AfterVoid::Carry { "carried" } else { "recomputed" };
+            let hash = if sealed { format!("sealed with {}", record.hash) } else { "not sealed yet".to_owned() };
+            let payouts = record.figures.payouts;
+            let does = format!(
+                "voids revision {revision}, {}, {hash}, {payouts} base units of payouts, to be {what}: {reason}",
+                before.name()
+            );
+            let name = resource(change, pool, period).await?;
+            let proposal = || Proposal::VoidDistribution { period, revision, mode, reason: reason.to_owned() };
+            if let Some(note) = self.second_person(change, (pool, request), at_stake, (name, does), proposal).await? {
+                return Ok(note);
+            }
             record.void_reason = reason.to_owned();
             // Before it is sealed nothing of it is posted.
-            if record.progress == Progress::Sealed {
+            if sealed {
                 let entry = booking::void(record.reference(), &record.figures).map_err(unbookable)?;
                 change.post(&entry, change.at())?;
             }
@@ -113,7 +129,6 @@ impl App {
             }
             change.put(keys::distribution(period.0, revision), &record);
             tracing::info!(pool = %pool.id(), period = period.0, revision, ?mode, reason, "distribution voided");
-            let what = if mode == AfterVoid::Carry { "carried" } else { "recomputed" };
             note(change, pool, &record, &format!("voided, to be {what}: {reason}"), before).await
         })
         .await

@@ -90,10 +90,10 @@ fn take(record: &mut DistributionRecord, receipt: &ReceiptRecord) -> Result<(), 
     let TakenReceipts { count, first_at, last_at } = record.receipts;
     record.receipts = TakenReceipts {
         count: count + 1,
-        first_at: if count == 0 { receipt.at } else { first_at.min(receipt.at) },
-        last_at: if count == 0 { receipt.at } else { last_at.max(receipt.at) },
+        first_at: if count == 0 { receipt.reward.at } else { first_at.min(receipt.reward.at) },
+        last_at: if count == 0 { receipt.reward.at } else { last_at.max(receipt.reward.at) },
     };
-    record.figures.receipts = record.figures.receipts.checked_add(receipt.amount).map_err(broken)?;
+    record.figures.receipts = record.figures.receipts.checked_add(receipt.reward.amount).map_err(broken)?;
     Ok(())
 }
 
@@ -213,8 +213,8 @@ pub(super) async fn free(
     let receipts = if crate::seeded::on(crate::seeded::Bug::ReceiptsKeptByVoid) { Vec::new() } else { receipts };
     for mut receipt in receipts.into_iter().take(PORTION) {
         receipt.assigned = None;
-        change.put(keys::receipt(receipt.at, &receipt.key), &receipt);
-        change.put_bytes(keys::unassigned_receipt(receipt.at, &receipt.key), &[]);
+        change.put(keys::receipt(receipt.reward.at, &receipt.reward.key), &receipt);
+        change.put_bytes(keys::unassigned_receipt(receipt.reward.at, &receipt.reward.key), &[]);
     }
     if last {
         finish_void(app, pool, &mut change, &mut record).await?;

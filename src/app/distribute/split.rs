@@ -303,9 +303,9 @@ async fn finish(
     let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
     let limits = state.ok_or_else(|| broken(format!("pool {} has no state record", pool.id())))?.settings.release;
     let earned = receipts.iter().map(|receipt| EarnedOver {
-        from: receipt.earned_from,
-        to: receipt.earned_to,
-        height: receipt.height,
+        from: receipt.reward.earned_from,
+        to: receipt.reward.earned_to,
+        height: receipt.reward.height,
     });
     let hold_limits = HoldLimits {
         period_seconds: period.bounds.seconds(),

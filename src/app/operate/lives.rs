@@ -11,6 +11,7 @@ use crate::chain::ChainAdapter;
 use crate::chain::simulated::SimulatedFault as Fault;
 use crate::domain::ids::{TransactionId, TransferId, ValidatorId};
 use crate::domain::ledger::AssetAccount as Held;
+use crate::domain::operation::Resolution;
 use crate::domain::policy::ReleaseLimits;
 use crate::domain::transfer::{Purpose, TransferState};
 
@@ -68,7 +69,9 @@ impl Rig {
 
     async fn resolve(&mut self, id: &str, word: &Resolution) -> Result<Once, crate::app::AppError> {
         let request = self.request();
-        self.app.resolve_operation(&request, &self.pool, &name(id), word, "seen in the explorer").await
+        let once = self.app.resolve_operation(&request, &self.pool, &name(id), word, "seen in the explorer").await;
+        self.app.approve_waiting().await;
+        once
     }
 
     /// A delegation that was sent, of which nothing can be learnt, and that a person has to look at.
@@ -111,6 +114,7 @@ async fn what_was_done_by_an_operators_word_stays_in_flight_until_it_is_booked()
     assert_eq!(once, Once::First);
     let again = rig.app.resolve_operation(&request, &rig.pool, &name("op"), &word, "seen").await.unwrap();
     assert!(matches!(again, Once::Repeated { .. }));
+    rig.app.approve_waiting().await;
     rig.operate(60 + 701).await;
     assert_eq!(rig.of("op").await.state, OperationState::Confirmed);
     assert_eq!((rig.held(Held::InFlight).await, rig.held(Held::Liquid).await), (400, i128::from(FUNDED) - 400));

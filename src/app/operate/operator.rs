@@ -3,10 +3,11 @@
 use crate::app::control::Change;
 use crate::app::reconcile;
 use crate::app::{App, AppError, Once, Pool, Reason, Request, Work};
+use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::Note;
-use crate::domain::ids::{OperationId, TransactionId};
+use crate::domain::ids::OperationId;
 use crate::domain::operation::{
-    OperationAction, OperationEvent, OperationRefusal, OperationState, Transition, transition,
+    OperationAction, OperationEvent, OperationRefusal, OperationState, Resolution, Transition, transition,
 };
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
@@ -17,27 +18,27 @@ use super::settle::{end, learn, look_up, settle};
 /// How often an operation that an operator said was done is compared with the books, in seconds.
 const COMPARE_SECONDS: i64 = 60;
 
-/// What an operator can prove of an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// It took effect, by this transaction, which is final.
-    Done(TransactionId),
-    /// It did not, and never will.
-    Absent,
+fn resource(pool: &Pool, id: &OperationId) -> String {
+    format!("pools/{}/operations/{id}", pool.id())
 }
 
-impl Resolution {
-    const fn event(&self) -> OperationEvent {
-        match self {
-            Self::Done(_) => OperationEvent::OperatorResolvedDone,
-            Self::Absent => OperationEvent::OperatorResolvedFailed,
-        }
-    }
+/// What a word on an operation is about, for whoever approves it: tried again, it is another attempt with other evidence.
+fn basis(operation: &OperationRecord) -> String {
+    let asked = operation.kind.asked().map(|asked| format!(" of {asked} base units"));
+    let signed = operation.signed.as_ref().map(|kept| format!(", signed as {}", kept.transaction));
+    format!(
+        "this {}{}, {} since {} (Unix seconds){}",
+        operation.kind.name(),
+        asked.unwrap_or_default(),
+        operation.state.name(),
+        operation.since,
+        signed.unwrap_or_default()
+    )
 }
 
 /// What is written down of an operator's word on an operation that comes to `after`.
 fn note(pool: &Pool, operation: &OperationRecord, summary: &str, after: OperationState) -> Note {
-    let note = Note::of(format!("pools/{}/operations/{}", pool.id(), operation.id), summary);
+    let note = Note::of(resource(pool, &operation.id), summary);
     note.changed(operation.state.name(), after.name())
 }
 
@@ -72,7 +73,8 @@ impl App {
     }
 
     /// Takes an operator's word, with proof from elsewhere, on what became of an operation that needs one, once. The
-    /// chain is asked first: what it proves to be final counts, and a word against it is refused.
+    /// chain is asked first: what it proves to be final counts, and a word against it is refused. What it does not prove
+    /// waits for a second person.
     pub async fn resolve_operation(
         &self,
         request: &Request,
@@ -108,6 +110,16 @@ impl App {
             };
             let done = transaction.is_some();
             let shown = transaction.as_ref().map_or_else(|| "ABSENT".to_owned(), |it| format!("DONE by {it}"));
+            let at_stake = operation.kind.asked().map_or(AtStake::Guard, AtStake::Amount);
+            let what = (resource(pool, id), format!("resolves {} as {shown}. {evidence}", basis(&operation)));
+            let proposal = || Proposal::ResolveOperation {
+                operation: id.clone(),
+                resolution: resolution.clone(),
+                evidence: evidence.to_owned(),
+            };
+            if let Some(note) = self.second_person(change, (pool, request), at_stake, what, proposal).await? {
+                return Ok(note);
+            }
             let note = note(pool, &operation, &format!("resolved as {shown}. {evidence}"), state);
             self.metrics.operation_met(operation.state, resolution.event());
             operation.word = Some(OperatorWord { done, transaction, evidence: evidence.to_owned(), at: change.at() });

@@ -146,6 +146,7 @@ async fn what_is_above_a_cap_leaves_where_nothing_can_be_moved() {
     settings.reserve.reserve_ratio_bps = 6_000;
     let request = world.rig.request();
     let _ = world.rig.drive(app.update_pool(&request, &pool, None, None, Some(settings))).await.unwrap();
+    app.approve_waiting().await;
     world.stride(24, 25_920).await;
     let view = world.view().await;
     let cap = view.principal().mul_div_floor(4_000, 10_000).unwrap().mul_div_floor(510, 10_000).unwrap();

@@ -235,6 +235,7 @@ async fn a_slash_counts_by_the_policy_of_the_period_that_it_happened_in() {
     policy.slash = SlashPolicy::RewardsAbsorb;
     let (request, app, pool) = (rig.request(), rig.app.clone(), rig.pool.clone());
     let _ = rig.drive(app.update_pool(&request, &pool, None, Some(policy), None)).await.unwrap();
+    app.approve_waiting().await;
     for hour in 1..=4 {
         rig.set_time(hour * LENGTH + 700);
         rig.run().await.unwrap();

@@ -42,10 +42,13 @@ async fn an_outflow_of_nobody_s_stops_the_pool_and_no_booking_after_it() {
     let request = rig.request();
     let once = app.accept_differences(&request, &pool, found.differences_hash(), "signed by hand").await;
     assert_eq!(once.unwrap(), crate::app::Once::First);
+    rig.set_time(240);
+    app.approve_waiting().await;
     assert_eq!(rig.claim(ClaimAccount::House).await, -5);
     let request = rig.request();
-    let _ = app.set_paused(&request, &pool, None).await.unwrap();
-    rig.set_time(240);
+    let _ = app.resume_pool(&request, &pool, "looked at").await.unwrap();
+    app.approve_waiting().await;
+    rig.set_time(300);
     assert!(read(&rig).await.unwrap().agrees());
     assert_eq!(paused(&rig).await, None);
     assert_eq!(app.ledger_view(&pool).await.unwrap().asset(AssetAccount::Liquid), units(1_000_002));
@@ -139,7 +142,7 @@ async fn a_reason_to_pause_that_comes_in_a_pause_is_told_beside_it() {
     let (mut rig, teller) = Teller::new().await;
     let (app, pool) = (rig.app.clone(), rig.pool.clone());
     let request = rig.request();
-    let _ = app.set_paused(&request, &pool, Some("maintenance".to_owned())).await.unwrap();
+    let _ = app.pause_pool(&request, &pool, "maintenance").await.unwrap();
     let validator = rig.simulated.observe().await.unwrap().validators[0].id.clone();
     let id = OperationId::new("atom:delegate:1:0").unwrap();
     let kind = OperationKind::Delegate { validator: validator.clone(), amount: units(100) };
@@ -157,11 +160,12 @@ async fn a_reason_to_pause_that_comes_in_a_pause_is_told_beside_it() {
     // Nor does an operator's pause take the place of the service's.
     for _ in 0..2 {
         let request = rig.request();
-        let _ = app.set_paused(&request, &pool, Some("I am looking".to_owned())).await.unwrap();
+        let _ = app.pause_pool(&request, &pool, "I am looking").await.unwrap();
     }
     assert_eq!(paused(&rig).await.unwrap(), format!("{reason}; I am looking"));
     let request = rig.request();
-    let _ = app.set_paused(&request, &pool, None).await.unwrap();
+    let _ = app.resume_pool(&request, &pool, "looked at").await.unwrap();
+    app.approve_waiting().await;
     assert_eq!(paused(&rig).await, None);
 }
 

@@ -138,7 +138,8 @@ impl World {
 
     pub async fn resume(&mut self) {
         let (request, app, pool) = (self.rig.request(), self.rig.app.clone(), self.rig.pool.clone());
-        let _ = app.set_paused(&request, &pool, None).await.unwrap();
+        let _ = app.resume_pool(&request, &pool, "looked at").await.unwrap();
+        app.approve_waiting().await;
     }
 
     /// The validator with the most of our stake.

@@ -74,6 +74,8 @@ pub enum Reason {
     UnexplainedDrop(u64, ValidatorId),
     /// A person accepted what reconciliation found apart, first at this height.
     DifferencesAccepted(u64),
+    /// A reward was recorded by evidence, out of suspense.
+    ReceiptRecorded(EffectKey),
     /// Reconciliation at this height found a drop within the rounding of the operations that took effect there.
     Rounding(u64, ValidatorId),
 }
@@ -110,6 +112,7 @@ impl Reason {
             Self::UnexplainedIncrease(_) => "unexplained_increase",
             Self::UnexplainedDrop(..) => "unexplained_drop",
             Self::DifferencesAccepted(_) => "differences_accepted",
+            Self::ReceiptRecorded(_) => "receipt_recorded",
             Self::Rounding(..) => "rounding",
         }
     }
@@ -118,7 +121,7 @@ impl Reason {
     pub fn subject(&self) -> String {
         match self {
             Self::OperationPlanned(id) | Self::OperationReleased(id) => id.to_string(),
-            Self::Effect(_, key) => key.to_string(),
+            Self::Effect(_, key) | Self::ReceiptRecorded(key) => key.to_string(),
             Self::FundSent(id) | Self::FundReturned(id) | Self::DefundReceived(id) => id.to_string(),
             Self::DistributionComputed(revision)
             | Self::DistributionReleased(revision)

@@ -2,14 +2,19 @@
 
 use prost::Message;
 
+use super::operation::ReceiptRecord;
+use super::policy::{PolicyRecord, policy_to_pb, settings_from_pb, settings_to_pb};
 use super::{Record, RecordError, field, message, required, signed, units};
-use crate::domain::amount::BaseUnits;
-use crate::domain::correction::{Basis, Correction};
+use crate::domain::approval::Proposal;
+use crate::domain::correction::{AskedCorrection, Basis, Correction};
+use crate::domain::distribution::AfterVoid;
 use crate::domain::eligibility::Standing;
-use crate::domain::ids::{AccountId, PoolId};
+use crate::domain::ids::{AccountId, OperationId, PoolId, TransactionId};
+use crate::domain::operation::Resolution;
 use crate::domain::period::PeriodIndex;
 use crate::domain::time::UnixSeconds;
 use crate::pb::store::v1 as pb;
+use crate::pb::store::v1::proposal_record::Change;
 
 /// Where a proposal stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,30 +27,23 @@ pub enum ApprovalState {
     Lapsed,
 }
 
-/// A correction as it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AskedCorrection {
-    /// In which pool.
-    pub pool: PoolId,
-    /// Whose balance.
-    pub account: AccountId,
-    /// The balance that held.
-    pub balance: BaseUnits,
-    /// Since when.
-    pub at: UnixSeconds,
-}
-
 /// A change that waits for a second person, or has had one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApprovalRecord {
     /// Its number, from 1.
     pub number: u64,
+    /// In which pool.
+    pub pool: PoolId,
     /// The full name of the RPC that proposed it.
     pub method: String,
+    /// What it changes, by name.
+    pub resource: String,
     /// What it does, for people, with the reason that was given.
     pub summary: String,
     /// The hash of what is applied.
     pub content_hash: [u8; 32],
+    /// The version of the pool's configuration that it was proposed on.
+    pub config_version: u64,
     /// Who proposed it.
     pub proposed_by: String,
     /// When.
@@ -58,8 +56,8 @@ pub struct ApprovalRecord {
     pub approved_by: String,
     /// When.
     pub approved_at: Option<UnixSeconds>,
-    /// What it corrects.
-    pub correction: AskedCorrection,
+    /// What is to be done.
+    pub proposal: Proposal,
     /// The sequence of the correction that it became; 0 before.
     pub sequence: u64,
 }
@@ -94,13 +92,11 @@ impl Record for ApprovalRecord {
             state: state.to_owned(),
             approved_by: self.approved_by.clone(),
             approved_at: self.approved_at.map(UnixSeconds::get),
-            correct_balance: Some(pb::AskedCorrectionRecord {
-                pool: self.correction.pool.to_string(),
-                account: self.correction.account.to_string(),
-                base_units: self.correction.balance.to_string(),
-                at: self.correction.at.get(),
-            }),
+            proposal: Some(proposal_to_pb(&self.proposal)),
             sequence: self.sequence,
+            pool: self.pool.to_string(),
+            resource: self.resource.clone(),
+            config_version: self.config_version,
         }
         .encode_to_vec()
     }
@@ -108,35 +104,112 @@ impl Record for ApprovalRecord {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let name = Self::NAME;
         let record: pb::ApprovalRecord = message(name, bytes)?;
-        let length = record.content_hash.len();
-        let hash = record.content_hash.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
         let state = match record.state.as_str() {
             "pending" => ApprovalState::Pending,
             "approved" => ApprovalState::Approved,
             "lapsed" => ApprovalState::Lapsed,
             other => return field(name, "state", Err(format!("{other} is none"))),
         };
-        let asked = required(name, "correct_balance", record.correct_balance)?;
         Ok(Self {
             number: record.number,
             method: record.method,
             summary: record.summary,
-            content_hash: field(name, "content_hash", hash)?,
+            content_hash: hash_of(name, "content_hash", record.content_hash)?,
             proposed_by: record.proposed_by,
             proposed_at: UnixSeconds::new(record.proposed_at),
             expires_at: UnixSeconds::new(record.expires_at),
             state,
             approved_by: record.approved_by,
             approved_at: record.approved_at.map(UnixSeconds::new),
-            correction: AskedCorrection {
-                pool: field(name, "pool", PoolId::new(&asked.pool))?,
-                account: field(name, "account", AccountId::new(&asked.account))?,
-                balance: units(name, "base_units", &asked.base_units)?,
-                at: UnixSeconds::new(asked.at),
-            },
+            proposal: proposal_from_pb(name, record.proposal)?,
             sequence: record.sequence,
+            pool: field(name, "pool", PoolId::new(&record.pool))?,
+            resource: record.resource,
+            config_version: record.config_version,
         })
     }
+}
+
+/// The canonical bytes of what is proposed: what its hash is made of.
+pub fn proposal_bytes(proposal: &Proposal) -> Vec<u8> {
+    proposal_to_pb(proposal).encode_to_vec()
+}
+
+fn proposal_to_pb(proposal: &Proposal) -> pb::ProposalRecord {
+    let change = match proposal {
+        Proposal::CorrectBalance(AskedCorrection { account, balance, at }) => {
+            let (account, base_units) = (account.to_string(), balance.to_string());
+            Change::CorrectBalance(pb::AskedCorrectionRecord { account, base_units, at: at.get() })
+        }
+        Proposal::UpdatePool { policy, settings } => {
+            let policy = policy.as_deref().map(|policy| policy_to_pb(0, policy));
+            let settings = settings.as_deref().map(settings_to_pb);
+            Change::UpdatePool(pb::ProposedUpdateRecord { policy, settings })
+        }
+        Proposal::ResumePool { reason } => Change::ResumePool(reason.clone()),
+        Proposal::ResolveOperation { operation, resolution, evidence } => {
+            let done_by = match resolution {
+                Resolution::Done(transaction) => Some(transaction.to_string()),
+                Resolution::Absent => None,
+            };
+            let (operation, evidence) = (operation.to_string(), evidence.clone());
+            Change::ResolveOperation(pb::ProposedResolutionRecord { operation, done_by, evidence })
+        }
+        Proposal::VoidDistribution { period, revision, mode, reason } => {
+            let recompute = *mode == AfterVoid::Recompute;
+            let (period, revision, reason) = (period.0, *revision, reason.clone());
+            Change::VoidDistribution(pb::ProposedVoidRecord { period, revision, recompute, reason })
+        }
+        Proposal::AcceptDifferences { hash, evidence } => {
+            let (hash, evidence) = (hash.to_vec(), evidence.clone());
+            Change::AcceptDifferences(pb::ProposedAcceptanceRecord { hash, evidence })
+        }
+        Proposal::RecordReceipt { reward, evidence } => {
+            let receipt = Some(ReceiptRecord::of(reward.clone()).to_pb());
+            Change::RecordReceipt(pb::ProposedReceiptRecord { receipt, evidence: evidence.clone() })
+        }
+    };
+    pb::ProposalRecord { change: Some(change) }
+}
+
+fn proposal_from_pb(name: &'static str, record: Option<pb::ProposalRecord>) -> Result<Proposal, RecordError> {
+    let change = required(name, "proposal", record.and_then(|record| record.change))?;
+    Ok(match change {
+        Change::CorrectBalance(asked) => Proposal::CorrectBalance(AskedCorrection {
+            account: field(name, "account", AccountId::new(&asked.account))?,
+            balance: units(name, "base_units", &asked.base_units)?,
+            at: UnixSeconds::new(asked.at),
+        }),
+        Change::UpdatePool(pb::ProposedUpdateRecord { policy, settings }) => Proposal::UpdatePool {
+            policy: policy.map(|policy| PolicyRecord::from_pb(&policy)).transpose()?.map(|it| Box::new(it.policy)),
+            settings: settings.map(|settings| settings_from_pb(name, &settings)).transpose()?.map(Box::new),
+        },
+        Change::ResumePool(reason) => Proposal::ResumePool { reason },
+        Change::ResolveOperation(pb::ProposedResolutionRecord { operation, done_by, evidence }) => {
+            let done_by = done_by.map(|done_by| TransactionId::new(&done_by)).transpose();
+            Proposal::ResolveOperation {
+                operation: field(name, "operation", OperationId::new(&operation))?,
+                resolution: field(name, "done_by", done_by)?.map_or(Resolution::Absent, Resolution::Done),
+                evidence,
+            }
+        }
+        Change::VoidDistribution(pb::ProposedVoidRecord { period, revision, recompute, reason }) => {
+            let mode = if recompute { AfterVoid::Recompute } else { AfterVoid::Carry };
+            Proposal::VoidDistribution { period: PeriodIndex(period), revision, mode, reason }
+        }
+        Change::AcceptDifferences(pb::ProposedAcceptanceRecord { hash, evidence }) => {
+            Proposal::AcceptDifferences { hash: hash_of(name, "hash", hash)?, evidence }
+        }
+        Change::RecordReceipt(pb::ProposedReceiptRecord { receipt, evidence }) => {
+            let receipt = ReceiptRecord::from_pb(required(name, "receipt", receipt)?)?;
+            Proposal::RecordReceipt { reward: receipt.reward, evidence }
+        }
+    })
+}
+
+fn hash_of(name: &'static str, what: &str, bytes: Vec<u8>) -> Result<[u8; 32], RecordError> {
+    let length = bytes.len();
+    field(name, what, bytes.try_into().map_err(|_| format!("{length} bytes where there should be 32")))
 }
 
 /// A correction that was approved: durable before it enters the book.
@@ -208,17 +281,60 @@ impl Record for CorrectionRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::amount::BaseUnits;
+    use crate::domain::approval::Reward;
+    use crate::domain::effect::EffectKey;
+    use crate::domain::ids::ValidatorId;
+
+    fn proposals() -> Vec<Proposal> {
+        let (reason, evidence) = ("looked at".to_owned(), "the explorer".to_owned());
+        let resolve = |resolution| Proposal::ResolveOperation {
+            operation: OperationId::new("atom:delegate:1:0").unwrap(),
+            resolution,
+            evidence: evidence.clone(),
+        };
+        let void = |mode| {
+            let (period, reason) = (PeriodIndex(4), reason.clone());
+            Proposal::VoidDistribution { period, revision: 2, mode, reason }
+        };
+        let transaction = TransactionId::new("0xab").unwrap();
+        let reward = Reward {
+            key: EffectKey { transaction: transaction.clone(), index: 7 },
+            validator: Some(ValidatorId::new("v").unwrap()),
+            amount: BaseUnits::MAX,
+            at: UnixSeconds::new(5),
+            height: u64::MAX,
+            earned_from: UnixSeconds::new(-1),
+            earned_to: UnixSeconds::new(4),
+        };
+        vec![
+            Proposal::UpdatePool { policy: None, settings: None },
+            Proposal::ResumePool { reason: reason.clone() },
+            resolve(Resolution::Absent),
+            resolve(Resolution::Done(transaction)),
+            void(AfterVoid::Carry),
+            void(AfterVoid::Recompute),
+            Proposal::AcceptDifferences { hash: [9; 32], evidence: evidence.clone() },
+            Proposal::RecordReceipt {
+                reward: Reward { validator: None, ..reward.clone() },
+                evidence: evidence.clone(),
+            },
+            Proposal::RecordReceipt { reward, evidence },
+        ]
+    }
 
     #[test]
     fn records_come_back() {
         let correction = AskedCorrection {
-            pool: PoolId::new("atom").unwrap(),
             account: AccountId::new("alice").unwrap(),
             balance: BaseUnits::MAX,
             at: UnixSeconds::new(-5),
         };
         let approval = ApprovalRecord {
             number: 3,
+            pool: PoolId::new("atom").unwrap(),
+            resource: "accounts/alice/positions/atom".to_owned(),
+            config_version: 8,
             method: "softstake.v1.BalanceFeedService/CorrectBalance".to_owned(),
             summary: "what it does".to_owned(),
             content_hash: [7; 32],
@@ -228,10 +344,14 @@ mod tests {
             state: ApprovalState::Pending,
             approved_by: String::new(),
             approved_at: None,
-            correction,
+            proposal: Proposal::CorrectBalance(correction),
             sequence: 0,
         };
         assert_eq!(ApprovalRecord::decode(&approval.encode()), Ok(approval.clone()));
+        for proposal in proposals() {
+            let other = ApprovalRecord { proposal, ..approval.clone() };
+            assert_eq!(ApprovalRecord::decode(&other.encode()), Ok(other));
+        }
         let states = [19, 20].map(|now| approval.state_at(UnixSeconds::new(now)));
         assert_eq!(states, [ApprovalState::Pending, ApprovalState::Lapsed]);
         let approved = ApprovalRecord {

@@ -19,7 +19,7 @@ use ruint::aliases::U256;
 
 use crate::domain::amount::{BaseUnits, SignedUnits};
 
-pub use approval::{ApprovalRecord, ApprovalState, AskedCorrection, CorrectionRecord};
+pub use approval::{ApprovalRecord, ApprovalState, CorrectionRecord, proposal_bytes};
 pub use distribution::{
     DistributionRecord, Hold, PayoutAckRecord, PayoutSeal, Progress, RejectedPayoutRecord, TakenReceipts,
 };

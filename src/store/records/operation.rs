@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::{Record, RecordError, field, message, required, signed, units};
 use crate::domain::amount::{BaseUnits, SignedUnits};
+use crate::domain::approval::Reward;
 use crate::domain::effect::EffectKey;
 use crate::domain::ids::{OperationId, TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::{OPERATION_STATES, OperationKind, OperationState};
@@ -366,20 +367,8 @@ impl Record for CustodyReport {
 /// One reward as the chain paid it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiptRecord {
-    /// Its name on the chain.
-    pub key: EffectKey,
-    /// From whom; `None` where the chain pays for the whole account.
-    pub validator: Option<ValidatorId>,
-    /// How much.
-    pub amount: BaseUnits,
-    /// The chain's time.
-    pub at: UnixSeconds,
-    /// The height.
-    pub height: u64,
-    /// The start of the interval that it was earned over.
-    pub earned_from: UnixSeconds,
-    /// The end of it.
-    pub earned_to: UnixSeconds,
+    /// The reward.
+    pub reward: Reward,
     /// The period and revision of the distribution that took it, if one did.
     pub assigned: Option<(u64, u32)>,
 }
@@ -393,29 +382,31 @@ pub(super) fn effect_key_from_pb(name: &'static str, key: &pb::EffectKeyRecord) 
     Ok(EffectKey { transaction, index: key.index })
 }
 
-impl Record for ReceiptRecord {
-    const NAME: &'static str = "receipt";
+impl ReceiptRecord {
+    /// A receipt that no distribution has taken yet.
+    pub const fn of(reward: Reward) -> Self {
+        Self { reward, assigned: None }
+    }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn to_pb(&self) -> pb::ReceiptRecord {
+        let Reward { key, validator, amount, at, height, earned_from, earned_to } = &self.reward;
         pb::ReceiptRecord {
-            key: Some(effect_key_to_pb(&self.key)),
-            validator: self.validator.as_ref().map(ToString::to_string).unwrap_or_default(),
-            amount: self.amount.to_string(),
-            at: self.at.get(),
-            height: self.height,
-            earned_from: self.earned_from.get(),
-            earned_to: self.earned_to.get(),
+            key: Some(effect_key_to_pb(key)),
+            validator: validator.as_ref().map(ToString::to_string).unwrap_or_default(),
+            amount: amount.to_string(),
+            at: at.get(),
+            height: *height,
+            earned_from: earned_from.get(),
+            earned_to: earned_to.get(),
             period: self.assigned.map(|(period, _)| period),
             revision: self.assigned.map(|(_, revision)| revision),
         }
-        .encode_to_vec()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(super) fn from_pb(record: pb::ReceiptRecord) -> Result<Self, RecordError> {
         let name = Self::NAME;
-        let record: pb::ReceiptRecord = message(name, bytes)?;
         let validator = (!record.validator.is_empty()).then(|| ValidatorId::new(&record.validator)).transpose();
-        Ok(Self {
+        let reward = Reward {
             key: effect_key_from_pb(name, &required(name, "key", record.key)?)?,
             validator: field(name, "validator", validator)?,
             amount: units(name, "amount", &record.amount)?,
@@ -423,8 +414,20 @@ impl Record for ReceiptRecord {
             height: record.height,
             earned_from: UnixSeconds::new(record.earned_from),
             earned_to: UnixSeconds::new(record.earned_to),
-            assigned: record.period.zip(record.revision),
-        })
+        };
+        Ok(Self { reward, assigned: record.period.zip(record.revision) })
+    }
+}
+
+impl Record for ReceiptRecord {
+    const NAME: &'static str = "receipt";
+
+    fn encode(&self) -> Vec<u8> {
+        self.to_pb().encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::from_pb(message(Self::NAME, bytes)?)
     }
 }
 

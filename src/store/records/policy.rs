@@ -10,7 +10,8 @@ use crate::domain::enrolment::RestrictedJurisdictions;
 use crate::domain::fixed_apr::{AnnualRate, RewardPolicy, SlashPolicy};
 use crate::domain::ids::{OperatorGroup, ValidatorId};
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits,
+    ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -27,23 +28,7 @@ pub struct PolicyRecord {
 
 impl PolicyRecord {
     pub(super) fn to_pb(&self) -> pb::PolicyRecord {
-        let policy = &self.policy;
-        let rate = match policy.reward {
-            RewardPolicy::ProRata => None,
-            RewardPolicy::FixedApr(rate) => Some(rate),
-        };
-        pb::PolicyRecord {
-            from_period: self.from_period,
-            minimum: policy.eligibility.minimum.to_string(),
-            cap: policy.eligibility.cap.map(|cap| cap.to_string()),
-            opt_in: policy.eligibility.enrolment == EnrolmentMode::OptIn,
-            fee_bps: policy.fee.get(),
-            payout_unit: policy.payout_unit.get().to_string(),
-            period_seconds: policy.period_seconds,
-            fixed_apr_numerator: rate.map(|rate| rate.numerator().to_string()),
-            fixed_apr_denominator: rate.map(|rate| rate.denominator().to_string()),
-            rewards_absorb_slashes: policy.slash == SlashPolicy::RewardsAbsorb,
-        }
+        policy_to_pb(self.from_period, &self.policy)
     }
 
     pub(super) fn from_pb(record: &pb::PolicyRecord) -> Result<Self, RecordError> {
@@ -75,6 +60,25 @@ impl PolicyRecord {
                 },
             },
         })
+    }
+}
+
+pub(super) fn policy_to_pb(from_period: u64, policy: &PoolPolicy) -> pb::PolicyRecord {
+    let rate = match policy.reward {
+        RewardPolicy::ProRata => None,
+        RewardPolicy::FixedApr(rate) => Some(rate),
+    };
+    pb::PolicyRecord {
+        from_period,
+        minimum: policy.eligibility.minimum.to_string(),
+        cap: policy.eligibility.cap.map(|cap| cap.to_string()),
+        opt_in: policy.eligibility.enrolment == EnrolmentMode::OptIn,
+        fee_bps: policy.fee.get(),
+        payout_unit: policy.payout_unit.get().to_string(),
+        period_seconds: policy.period_seconds,
+        fixed_apr_numerator: rate.map(|rate| rate.numerator().to_string()),
+        fixed_apr_denominator: rate.map(|rate| rate.denominator().to_string()),
+        rewards_absorb_slashes: policy.slash == SlashPolicy::RewardsAbsorb,
     }
 }
 
@@ -140,7 +144,6 @@ impl Record for PoolState {
     const NAME: &'static str = "pool state";
 
     fn encode(&self) -> Vec<u8> {
-        let PoolSettings { reserve, allocation, release, feed, reconcile, restricted } = &self.settings;
         pb::PoolStateRecord {
             paused: self.paused.is_some(),
             pause_reason: self.paused.clone().unwrap_or_default(),
@@ -150,38 +153,7 @@ impl Record for PoolState {
                 last_sequence: restored.last_sequence,
                 agreed_height: restored.agreed_height,
             }),
-            settings: Some(pb::SettingsRecord {
-                reserve_ratio_bps: reserve.reserve_ratio_bps,
-                reserve_floor: reserve.reserve_floor.to_string(),
-                horizon_seconds: reserve.horizon_seconds,
-                custody_share_bps: reserve.custody_share_bps,
-                hysteresis_bps: reserve.hysteresis_bps,
-                min_move: reserve.min_move.to_string(),
-                max_change_per_run: reserve.max_change_per_run.map(|most| most.to_string()),
-                house_float_target: reserve.house_float_target.to_string(),
-                house_float_floor: reserve.house_float_floor.to_string(),
-                rebalance_interval_seconds: reserve.rebalance_interval_seconds,
-                max_share_bps: allocation.max_share_bps,
-                max_group_share_bps: allocation.max_group_share_bps,
-                max_commission: allocation.max_commission.to_string(),
-                max_validators: allocation.max_validators,
-                approval_required: release.approval_required,
-                max_house_in: release.max_house_in.map(|most| most.to_string()),
-                max_skew_seconds: feed.max_skew_seconds,
-                max_lateness_seconds: feed.max_lateness_seconds,
-                close_grace_seconds: feed.close_grace_seconds,
-                forecast_percentile_bps: reserve.forecast_percentile_bps,
-                forecast_windows: reserve.forecast_windows,
-                forecast_ceiling_bps: reserve.forecast_ceiling_bps,
-                max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
-                max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
-                custody_address: reserve.custody_address.clone(),
-                max_apr: release.max_apr.map(|most| most.to_string()),
-                max_apr_change: release.max_apr_change.map(|most| most.to_string()),
-                max_receipts_bps: release.max_receipts_bps,
-                reconcile_tolerance: reconcile.tolerance.to_string(),
-                restricted_jurisdictions: restricted.codes().map(str::to_owned).collect(),
-            }),
+            settings: Some(settings_to_pb(&self.settings)),
         }
         .encode_to_vec()
     }
@@ -189,13 +161,6 @@ impl Record for PoolState {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let name = Self::NAME;
         let record: pb::PoolStateRecord = message(name, bytes)?;
-        let settings = required(name, "settings", record.settings)?;
-        let optional = |what: &str, text: &Option<String>| -> Result<Option<BaseUnits>, RecordError> {
-            text.as_deref().map(|text| units(name, what, text)).transpose()
-        };
-        let rate = |what: &str, text: &Option<String>| -> Result<Option<Decimal>, RecordError> {
-            text.as_deref().map(|text| field(name, what, Decimal::from_str_exact(text))).transpose()
-        };
         // Whoever is restored is paused: what the record does not say so is damage.
         let restored = record.restored.map(|restored| Restored {
             at: UnixSeconds::new(restored.at),
@@ -209,57 +174,103 @@ impl Record for PoolState {
             restored,
             paused: record.paused.then_some(record.pause_reason),
             version: record.version,
-            settings: PoolSettings {
-                reserve: ReserveSettings {
-                    reserve_ratio_bps: settings.reserve_ratio_bps,
-                    reserve_floor: units(name, "reserve_floor", &settings.reserve_floor)?,
-                    forecast_percentile_bps: settings.forecast_percentile_bps,
-                    forecast_windows: settings.forecast_windows,
-                    forecast_ceiling_bps: settings.forecast_ceiling_bps,
-                    horizon_seconds: settings.horizon_seconds,
-                    custody_share_bps: settings.custody_share_bps,
-                    hysteresis_bps: settings.hysteresis_bps,
-                    min_move: units(name, "min_move", &settings.min_move)?,
-                    max_change_per_run: optional("max_change_per_run", &settings.max_change_per_run)?,
-                    max_outflow_per_run_bps: settings.max_outflow_per_run_bps,
-                    max_outflow_per_day_bps: settings.max_outflow_per_day_bps,
-                    custody_address: settings.custody_address.clone(),
-                    house_float_target: units(name, "house_float_target", &settings.house_float_target)?,
-                    house_float_floor: units(name, "house_float_floor", &settings.house_float_floor)?,
-                    rebalance_interval_seconds: settings.rebalance_interval_seconds,
-                },
-                allocation: AllocationSettings {
-                    max_share_bps: settings.max_share_bps,
-                    max_group_share_bps: settings.max_group_share_bps,
-                    max_commission: field(name, "max_commission", Decimal::from_str_exact(&settings.max_commission))?,
-                    max_validators: settings.max_validators,
-                },
-                release: ReleaseLimits {
-                    approval_required: settings.approval_required,
-                    max_house_in: optional("max_house_in", &settings.max_house_in)?,
-                    max_apr: rate("max_apr", &settings.max_apr)?,
-                    max_apr_change: rate("max_apr_change", &settings.max_apr_change)?,
-                    max_receipts_bps: settings.max_receipts_bps,
-                },
-                feed: FeedSettings {
-                    max_skew_seconds: settings.max_skew_seconds,
-                    max_lateness_seconds: settings.max_lateness_seconds,
-                    close_grace_seconds: settings.close_grace_seconds,
-                },
-                reconcile: ReconcileSettings {
-                    tolerance: match settings.reconcile_tolerance.as_str() {
-                        "" => BaseUnits::ZERO,
-                        tolerance => units(name, "reconcile_tolerance", tolerance)?,
-                    },
-                },
-                restricted: field(
-                    name,
-                    "restricted_jurisdictions",
-                    RestrictedJurisdictions::new(settings.restricted_jurisdictions.iter().map(String::as_str)),
-                )?,
-            },
+            settings: settings_from_pb(name, &required(name, "settings", record.settings)?)?,
         })
     }
+}
+
+pub(super) fn settings_to_pb(settings: &PoolSettings) -> pb::SettingsRecord {
+    let PoolSettings { reserve, allocation, release, feed, reconcile, approval, restricted } = settings;
+    pb::SettingsRecord {
+        reserve_ratio_bps: reserve.reserve_ratio_bps,
+        reserve_floor: reserve.reserve_floor.to_string(),
+        horizon_seconds: reserve.horizon_seconds,
+        custody_share_bps: reserve.custody_share_bps,
+        hysteresis_bps: reserve.hysteresis_bps,
+        min_move: reserve.min_move.to_string(),
+        max_change_per_run: reserve.max_change_per_run.map(|most| most.to_string()),
+        house_float_target: reserve.house_float_target.to_string(),
+        house_float_floor: reserve.house_float_floor.to_string(),
+        rebalance_interval_seconds: reserve.rebalance_interval_seconds,
+        max_share_bps: allocation.max_share_bps,
+        max_group_share_bps: allocation.max_group_share_bps,
+        max_commission: allocation.max_commission.to_string(),
+        max_validators: allocation.max_validators,
+        approval_required: release.approval_required,
+        max_house_in: release.max_house_in.map(|most| most.to_string()),
+        max_skew_seconds: feed.max_skew_seconds,
+        max_lateness_seconds: feed.max_lateness_seconds,
+        close_grace_seconds: feed.close_grace_seconds,
+        forecast_percentile_bps: reserve.forecast_percentile_bps,
+        forecast_windows: reserve.forecast_windows,
+        forecast_ceiling_bps: reserve.forecast_ceiling_bps,
+        max_outflow_per_run_bps: reserve.max_outflow_per_run_bps,
+        max_outflow_per_day_bps: reserve.max_outflow_per_day_bps,
+        custody_address: reserve.custody_address.clone(),
+        max_apr: release.max_apr.map(|most| most.to_string()),
+        max_apr_change: release.max_apr_change.map(|most| most.to_string()),
+        max_receipts_bps: release.max_receipts_bps,
+        reconcile_tolerance: reconcile.tolerance.to_string(),
+        single_person_limit: approval.single_person_limit.to_string(),
+        restricted_jurisdictions: restricted.codes().map(str::to_owned).collect(),
+    }
+}
+
+pub(super) fn settings_from_pb(name: &'static str, settings: &pb::SettingsRecord) -> Result<PoolSettings, RecordError> {
+    let optional = |what: &str, text: &Option<String>| -> Result<Option<BaseUnits>, RecordError> {
+        text.as_deref().map(|text| units(name, what, text)).transpose()
+    };
+    let or_zero = |what: &str, text: &str| if text.is_empty() { Ok(BaseUnits::ZERO) } else { units(name, what, text) };
+    let rate = |what: &str, text: &Option<String>| -> Result<Option<Decimal>, RecordError> {
+        text.as_deref().map(|text| field(name, what, Decimal::from_str_exact(text))).transpose()
+    };
+    Ok(PoolSettings {
+        reserve: ReserveSettings {
+            reserve_ratio_bps: settings.reserve_ratio_bps,
+            reserve_floor: units(name, "reserve_floor", &settings.reserve_floor)?,
+            forecast_percentile_bps: settings.forecast_percentile_bps,
+            forecast_windows: settings.forecast_windows,
+            forecast_ceiling_bps: settings.forecast_ceiling_bps,
+            horizon_seconds: settings.horizon_seconds,
+            custody_share_bps: settings.custody_share_bps,
+            hysteresis_bps: settings.hysteresis_bps,
+            min_move: units(name, "min_move", &settings.min_move)?,
+            max_change_per_run: optional("max_change_per_run", &settings.max_change_per_run)?,
+            max_outflow_per_run_bps: settings.max_outflow_per_run_bps,
+            max_outflow_per_day_bps: settings.max_outflow_per_day_bps,
+            custody_address: settings.custody_address.clone(),
+            house_float_target: units(name, "house_float_target", &settings.house_float_target)?,
+            house_float_floor: units(name, "house_float_floor", &settings.house_float_floor)?,
+            rebalance_interval_seconds: settings.rebalance_interval_seconds,
+        },
+        allocation: AllocationSettings {
+            max_share_bps: settings.max_share_bps,
+            max_group_share_bps: settings.max_group_share_bps,
+            max_commission: field(name, "max_commission", Decimal::from_str_exact(&settings.max_commission))?,
+            max_validators: settings.max_validators,
+        },
+        release: ReleaseLimits {
+            approval_required: settings.approval_required,
+            max_house_in: optional("max_house_in", &settings.max_house_in)?,
+            max_apr: rate("max_apr", &settings.max_apr)?,
+            max_apr_change: rate("max_apr_change", &settings.max_apr_change)?,
+            max_receipts_bps: settings.max_receipts_bps,
+        },
+        feed: FeedSettings {
+            max_skew_seconds: settings.max_skew_seconds,
+            max_lateness_seconds: settings.max_lateness_seconds,
+            close_grace_seconds: settings.close_grace_seconds,
+        },
+        reconcile: ReconcileSettings { tolerance: or_zero("reconcile_tolerance", &settings.reconcile_tolerance)? },
+        approval: ApprovalSettings {
+            single_person_limit: or_zero("single_person_limit", &settings.single_person_limit)?,
+        },
+        restricted: field(
+            name,
+            "restricted_jurisdictions",
+            RestrictedJurisdictions::new(settings.restricted_jurisdictions.iter().map(String::as_str)),
+        )?,
+    })
 }
 
 /// A validator as the operators want it.

@@ -65,6 +65,7 @@ async fn what_was_staked_goes_on_after_a_void_of_a_revision_that_was_not_pinned(
     let request = rig.request();
     let carry = AfterVoid::Carry;
     let _ = app.void_distribution(&request, &pool, PeriodIndex(0), 1, carry, "looked at").await.unwrap();
+    app.approve_waiting().await;
     rig.run().await.unwrap();
     assert_eq!(rig.last(0).await.unwrap().staked_at_end, units(900));
     // It leaves in the next period: from nothing it could not.

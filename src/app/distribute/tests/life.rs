@@ -132,6 +132,7 @@ async fn a_void_reverses_exactly_and_says_what_follows() {
     let (app, pool) = (rig.app.clone(), rig.pool.clone());
     let request = rig.request();
     let _ = app.void_distribution(&request, &pool, ZERO, 1, AfterVoid::Recompute, "again").await.unwrap();
+    app.approve_waiting().await;
     assert_eq!(
         (rig.claim(ClaimAccount::InDistribution).await, rig.claim(ClaimAccount::Undistributed).await),
         (0, 1_078)
@@ -143,6 +144,7 @@ async fn a_void_reverses_exactly_and_says_what_follows() {
 
     let request = rig.request();
     let _ = app.void_distribution(&request, &pool, ZERO, 2, AfterVoid::Carry, "never").await.unwrap();
+    app.approve_waiting().await;
     rig.run().await.unwrap();
     assert_eq!(app.period(&pool, ZERO).await.unwrap().unwrap().state, PeriodState::Distributed);
     rig.set_time(2 * LENGTH);
@@ -161,11 +163,12 @@ async fn a_paused_pool_releases_nothing_and_a_wrong_hash_pauses() {
     rig.reconciled(LENGTH).await;
     let (app, pool) = (rig.app.clone(), rig.pool.clone());
     let request = rig.request();
-    let _ = app.set_paused(&request, &pool, Some("look".to_owned())).await.unwrap();
+    let _ = app.pause_pool(&request, &pool, "look").await.unwrap();
     rig.run().await.unwrap();
     assert_eq!(rig.last(0).await.unwrap().state, DistributionState::Approved);
     let request = rig.request();
-    let _ = app.set_paused(&request, &pool, None).await.unwrap();
+    let _ = app.resume_pool(&request, &pool, "looked at").await.unwrap();
+    app.approve_waiting().await;
     rig.run().await.unwrap();
     let last = rig.last(0).await.unwrap();
     assert_eq!(last.state, DistributionState::Released);

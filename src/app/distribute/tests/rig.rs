@@ -24,7 +24,8 @@ use crate::domain::ledger::ClaimAccount;
 use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::period::PeriodIndex;
 use crate::domain::policy::{
-    AllocationSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits, ReserveSettings,
+    AllocationSettings, ApprovalSettings, FeedSettings, PoolPolicy, PoolSettings, ReconcileSettings, ReleaseLimits,
+    ReserveSettings,
 };
 use crate::domain::split::{FeeBps, PayoutUnit};
 use crate::domain::time::UnixSeconds;
@@ -114,6 +115,7 @@ pub fn settings(release: ReleaseLimits) -> PoolSettings {
         feed: FeedSettings { max_skew_seconds: 60, max_lateness_seconds: 10_000, close_grace_seconds: 600 },
         reconcile: ReconcileSettings::default(),
         restricted: RestrictedJurisdictions::default(),
+        approval: ApprovalSettings::default(),
     }
 }
 

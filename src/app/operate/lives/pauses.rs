@@ -1,8 +1,12 @@
 //! What a pause stops: whatever was not sent before it, the very step that it comes in included.
 
 use super::*;
+use crate::app::Request;
 use crate::app::control::Change;
 use crate::app::transfer::{Acknowledgement, request_defund, request_fund};
+use crate::domain::caller::Caller;
+use crate::domain::ids::{Principal, RequestId};
+use crate::domain::operation::Resolution;
 use crate::domain::transfer::Transfer;
 
 impl Rig {
@@ -17,7 +21,11 @@ impl Rig {
 
     async fn pause(&mut self, reason: Option<&str>) {
         let request = self.request();
-        let _ = self.app.set_paused(&request, &self.pool, reason.map(str::to_owned)).await.unwrap();
+        let _ = match reason {
+            Some(reason) => self.app.pause_pool(&request, &self.pool, reason).await.unwrap(),
+            None => self.app.resume_pool(&request, &self.pool, "looked at").await.unwrap(),
+        };
+        self.app.approve_waiting().await;
     }
 }
 
@@ -80,4 +88,25 @@ async fn a_fund_that_bounced_is_back_in_custody() {
     assert_eq!(rig.held(Held::InTransit).await, 0);
     assert_eq!(rig.app.ledger_view(&rig.pool).await.unwrap().custody(), before);
     assert!(rig.app.open_transfers(&rig.pool).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_word_on_an_operation_that_was_tried_again_since_is_not_taken() {
+    let (mut rig, validator) = funded().await;
+    rig.stuck("op", &validator, false).await;
+    let request = rig.request();
+    let _ = rig.app.resolve_operation(&request, &rig.pool, &name("op"), &Resolution::Absent, "seen").await.unwrap();
+    let waits = rig.app.proposed_by(&request, rig.pool.control()).await.unwrap().unwrap();
+    let request = rig.request();
+    let _ = rig.app.retry_operation(&request, &rig.pool, &name("op")).await.unwrap();
+    let tried = rig.of("op").await;
+    let mut change = Change::begin(&rig.app, &rig.pool, rig.app.now()).await.unwrap();
+    let (state, since) = (OperationState::NeedsOperator, tried.since.plus(3_600));
+    change.put(keys::operation(&name("op")), &OperationRecord { state, since, ..tried });
+    change.commit().await.unwrap();
+    let caller = Caller { principal: Principal::new("second").unwrap(), peer: "".into() };
+    let approve = Request::new("AdminService/Approve", RequestId::new("late").unwrap(), caller, b"");
+    let outcome = rig.app.approve(&approve, waits.number, waits.content_hash).await;
+    assert!(matches!(&outcome, Err(AppError::Refused(refusal)) if refusal.reason == Reason::WrongState), "{outcome:?}");
+    assert_eq!(rig.of("op").await.state, OperationState::NeedsOperator);
 }

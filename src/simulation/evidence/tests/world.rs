@@ -287,6 +287,7 @@ impl World {
                 }
                 let (request, app, pool) = (self.rig.request(), self.rig.app.clone(), self.rig.pool.clone());
                 let _ = self.rig.drive(app.update_pool(&request, &pool, None, Some(next), None)).await.unwrap();
+                app.approve_waiting().await;
             }
             Act::Snapshot { balances, ago } => self.snapshot(balances, ago).await,
             Act::Lag { seconds } => self.lag = seconds,
@@ -333,6 +334,7 @@ impl World {
             1 => app.void_distribution(&request, &pool, period, revision, AfterVoid::Carry, "test").await.unwrap(),
             _ => app.approve_distribution(&request, &pool, period, revision, held.hash).await.unwrap(),
         };
+        app.approve_waiting().await;
         self.settle().await;
     }
 
