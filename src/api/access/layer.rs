@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 use tracing::Instrument;
@@ -79,7 +80,7 @@ where
         // Whatever is logged for the call says whose it was.
         let span = tracing::info_span!("caller", %principal, peer = &*caller.peer);
         request.extensions_mut().insert(caller);
-        let (access, headers) = (self.access.clone(), request.headers().clone());
+        let (access, headers) = (self.access.clone(), credentials(request.headers()));
         let (refused, sources) = (Mutex::default(), Mutex::new(admitted.sources.clone()));
         let call = Arc::new(Call { access, principal, path, peer, headers, refused, sources });
         request.extensions_mut().insert(Feeds(call.clone()));
@@ -95,6 +96,16 @@ where
             Ok(called.await?.map(|body| Body::new(Watched { body, watch, refused: false })))
         })
     }
+}
+
+/// Of the headers of a call those that it is judged by, which are kept as long as its streams are open: there may be ten
+/// thousand of them.
+fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let mut shown = HeaderMap::new();
+    for value in headers.get_all(AUTHORIZATION) {
+        shown.append(AUTHORIZATION, value.clone());
+    }
+    shown
 }
 
 /// What a call is judged by.
