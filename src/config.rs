@@ -15,6 +15,8 @@ mod keys;
 mod limits;
 mod raw;
 mod release;
+mod variables;
+
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,5 @@
 //! The settings' reader, opened to `fuzz/`.
 
-use std::collections::BTreeMap;
-
 use super::{Config, ConfigError, check, raw};
 
 /// A settings file, and after a line `---` variables, one `NAME=value` a line. What is taken keeps its rules when it is
@@ -9,13 +7,12 @@ use super::{Config, ConfigError, check, raw};
 pub fn settings(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (file, variables) = text.split_once("\n---\n").unwrap_or((&text, ""));
-    // Names are read without their case, and which of two that differ in it alone would count is not said.
-    let variables: BTreeMap<String, String> = variables
+    let variables: Vec<(String, String)> = variables
         .lines()
         .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (format!("SOFTSTAKE_{}", name.to_uppercase()), value.to_owned()))
+        .map(|(name, value)| (format!("SOFTSTAKE_{name}"), value.to_owned()))
         .collect();
-    let read = || raw::read(Some(file), variables.clone().into_iter()).and_then(check::check);
+    let read = || raw::read(Some(file), variables.iter().cloned()).and_then(check::check);
     match read() {
         Ok(config) => {
             assert_eq!(read().as_ref(), Ok(&config), "the same settings mean the same");

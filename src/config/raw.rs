@@ -6,12 +6,7 @@ use serde_json::Value;
 use super::access::{RawIdentity, RawTls};
 use super::keys::{known_keys, unknown_keys};
 use super::limits::Limits;
-use super::{ConfigError, Preset, Problem};
-
-/// Names of `SOFTSTAKE_` variables that belong to the command line and the tests, not to the settings.
-const NOT_SETTINGS: [&str; 2] = ["SOFTSTAKE_CONFIG", "SOFTSTAKE_REQUIRE_GRPCURL"];
-
-const PREFIX: &str = "SOFTSTAKE_";
+use super::{ConfigError, Preset, variables};
 
 /// A decimal number kept as its text. A TOML number is refused: it would pass through 64 bits or a float.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -460,12 +455,7 @@ pub(super) fn read(text: Option<&str>, variables: impl Iterator<Item = (String, 
         Some(text) => config::Config::builder().add_source(config::File::from_str(text, config::FileFormat::Toml)),
         None => config::Config::builder().add_source(config::Config::try_from(&Raw::simulated()).map_err(unreadable)?),
     };
-    let variables: Vec<(String, String)> =
-        variables.filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str())).collect();
-    if let Some((name, _)) = variables.iter().find(|(name, _)| name.starts_with("SOFTSTAKE_POOLS")) {
-        let problem = "pools are set in the file only, not by a variable; unset it".to_owned();
-        return Err(ConfigError::Refused(vec![Problem { key: name.clone(), problem }]));
-    }
+    let variables = variables::of_settings(variables)?;
     let environment = config::Environment::with_prefix("SOFTSTAKE")
         .prefix_separator("_")
         .separator("__")

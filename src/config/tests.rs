@@ -149,6 +149,23 @@ fn unknown_keys_are_refused_by_their_path() {
 }
 
 #[test]
+fn variables_that_contradict_one_another_are_refused() {
+    for (one, other) in [
+        ("SOFTSTAKE_LISTEN", "SOFTSTAKE_LISTEn"),
+        ("SOFTSTAKE_LOG", "SOFTSTAKE_log__LEVEL"),
+        ("SOFTSTAKE_SOURCES", "SOFTSTAKE_SOURCES__LEVEL"),
+    ] {
+        for pair in [[(one, "a,b"), (other, "info")], [(other, "info"), (one, "a,b")]] {
+            let told = load(None, &pair).unwrap_err().to_string();
+            assert!(told.contains(&format!("what {one} says")) && told.contains(other), "{told}");
+        }
+    }
+    let told = load(None, &[("SOFTSTAKE_SOURCES[0]", "ledger")]).unwrap_err().to_string();
+    assert!(told.contains("SOFTSTAKE_SOURCES[0]: "), "{told}");
+    load(None, &[("SOFTSTAKE_LOG__LEVEL", "info"), ("SOFTSTAKE_LOG__FORMAT", "text")]).unwrap();
+}
+
+#[test]
 fn wrong_types_are_refused_by_their_path() {
     refused(&format!("{POOL}[pools.policy]\nminimum_base_units = 1000\n"), "", "policy.minimum_base_units");
     refused(&format!("{POOL}[pools.policy]\nminimum_base_units = 1000\n"), "", "in quotes");
