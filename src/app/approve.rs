@@ -71,10 +71,7 @@ pub(super) fn approved_by(request: &Request, record: &ApprovalRecord, at: UnixSe
 /// Where an approval stands: in the commit of what it is about, corrections in the log that the book follows, everything
 /// else with its pool.
 fn partition(record: &ApprovalRecord, pool: &Pool) -> PartitionId {
-    match record.proposal {
-        Proposal::CorrectBalance(_) => PartitionId::SERVICE,
-        _ => pool.control(),
-    }
+    if record.proposal.is_correction() { PartitionId::SERVICE } else { pool.control() }
 }
 
 impl App {

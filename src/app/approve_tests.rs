@@ -17,7 +17,7 @@ impl App {
     /// Has a second person approve everything that waits, but for corrections.
     pub(crate) async fn approve_waiting(&self) {
         let waiting = self.approvals_page(&[ApprovalState::Pending], None, 100).await.unwrap();
-        for record in waiting.entries.iter().filter(|it| !matches!(it.proposal, Proposal::CorrectBalance(_))) {
+        for record in waiting.entries.iter().filter(|it| !it.proposal.is_correction()) {
             let request = by("second", &format!("approve-{}", record.number), b"");
             let (once, after) = self.approve(&request, record.number, record.content_hash).await.unwrap();
             assert_eq!(

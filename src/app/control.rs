@@ -63,10 +63,7 @@ impl<'a> Change<'a> {
 
     /// The record at `key` as the change leaves it: what it has written itself, else what is stored.
     pub async fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, AppError> {
-        match self.writes.get(key) {
-            Some(written) => Ok(written.as_deref().map(R::decode).transpose()?),
-            None => self.app.read(self.pool.control(), key).await,
-        }
+        Ok(self.read_bytes(key).await?.as_deref().map(R::decode).transpose()?)
     }
 
     /// What stands at `key` as it is, as the change leaves it.
@@ -79,10 +76,7 @@ impl<'a> Change<'a> {
 
     /// Whether anything stands at `key`, as the change leaves it.
     pub async fn contains(&self, key: &[u8]) -> Result<bool, AppError> {
-        match self.writes.get(key) {
-            Some(written) => Ok(written.is_some()),
-            None => self.app.contains(self.pool.control(), key).await,
-        }
+        Ok(self.read_bytes(key).await?.is_some())
     }
 
     /// Sets `key` to `record`.

@@ -17,7 +17,7 @@ use crate::store::records::{ChainMark, OperationRecord, ReceiptRecord, SlashReco
 
 use super::control::Change;
 use super::metrics::PoolName;
-use super::{App, AppError, Pool, restored, slash};
+use super::{App, AppError, Pool, receipt, restored, slash};
 
 /// How many transactions a transfer lists; a transfer has one, and a few where it comes in parts.
 const MAX_TRANSACTIONS: usize = 16;
@@ -177,9 +177,8 @@ pub(super) async fn book(app: &App, pool: &Pool, change: &mut Change<'_>, effect
         }
         super::transfer::put(change, record);
     }
-    if let Some(receipt) = receipt(effect) {
-        change.put_new(keys::receipt(receipt.reward.at, &receipt.reward.key), &receipt);
-        change.put_bytes(keys::unassigned_receipt(receipt.reward.at, &receipt.reward.key), &[]);
+    if let Some(paid) = receipt_of(effect) {
+        receipt::keep(change, &paid);
     }
     if !posting.explained || !posting.suspense.is_zero() {
         tracing::warn!(pool = %pool.id(), transaction = %effect.key.transaction, height = effect.height,
@@ -358,7 +357,7 @@ fn transfer_of<'a>(effect: &'a Effect, operation: Option<&'a OperationRecord>) -
 }
 
 /// The receipt of a reward effect.
-fn receipt(effect: &Effect) -> Option<ReceiptRecord> {
+fn receipt_of(effect: &Effect) -> Option<ReceiptRecord> {
     let (validator, amount, earned_from, earned_to) = match &effect.kind {
         EffectKind::RewardPaid { validator, amount, earned_from, earned_to } => {
             (validator.clone(), *amount, *earned_from, *earned_to)

@@ -15,6 +15,13 @@ use super::control::Change;
 use super::effects::suspense_of;
 use super::{App, AppError, Once, Pool, Reason, Request};
 
+/// Keeps a new receipt, for the next distribution that takes it.
+pub(super) fn keep(change: &mut Change<'_>, receipt: &ReceiptRecord) {
+    let (at, key) = (receipt.reward.at, &receipt.reward.key);
+    change.put_new(keys::receipt(at, key), receipt);
+    change.put_bytes(keys::unassigned_receipt(at, key), &[]);
+}
+
 /// Refuses a time that no reward of the pool can have.
 fn check_times(pool: &Pool, reward: &Reward, now: UnixSeconds) -> Result<(), AppError> {
     let start = pool.record.first_period_start;
@@ -73,8 +80,7 @@ impl App {
             let entry = booking::receipt_recorded(&reward.key, reward.amount);
             let entry = entry.map_err(|error| AppError::Broken(format!("recording a reward: {error}")))?;
             change.post(&entry, reward.at)?;
-            change.put_new(receipt, &ReceiptRecord::of(reward.clone()));
-            change.put_bytes(keys::unassigned_receipt(reward.at, &reward.key), &[]);
+            keep(change, &ReceiptRecord::of(reward.clone()));
             change.put_bytes(keys::recorded_receipt(&reward.key), &[]);
             let note = Note::of(name, format!("{} base units in suspense were a reward. {evidence}", reward.amount));
             Ok(note.changed("SUSPENSE", "RECEIPT"))

@@ -66,6 +66,13 @@ pub enum Proposal {
     },
 }
 
+impl Proposal {
+    /// Whether it goes into the book, as a correction, and not into the pool's own records.
+    pub const fn is_correction(&self) -> bool {
+        matches!(self, Self::CorrectBalance(_))
+    }
+}
+
 /// A reward that no adapter has told of, as the evidence has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reward {

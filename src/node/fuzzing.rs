@@ -35,16 +35,15 @@ use crate::api::access::{Access, Admission};
 use crate::api::status::refusal_in;
 use crate::api::transport::{Guard, InFlight, Transport, TransportLayer};
 use crate::api::{self, Api};
-use crate::app::simulate::{ChainTotals, SimulatedFault, Simulation};
+use crate::app::simulate::Simulation;
 use crate::app::{App, AppError, Chain};
 use crate::book::{Book, BookConfig};
 use crate::chain::ChainAdapter;
 use crate::chain::simulated::{MemoryLog, SimulatedChain};
 use crate::clock::Clock;
 use crate::config::{ChainSettings, Config};
-use crate::domain::amount::BaseUnits;
 use crate::domain::audit_log::{AuditEntry, AuditHead, Log};
-use crate::domain::ids::{PoolId, TransactionId, TransferId};
+use crate::domain::ids::PoolId;
 use crate::domain::time::UnixSeconds;
 use crate::store::Store;
 use crate::store::fuzzing::pieces;
@@ -103,39 +102,14 @@ impl Clock for Still {
 /// The levers, of which the one over time is stuck.
 struct Levers(BTreeMap<PoolId, SimulatedChain>);
 
-impl Levers {
+#[async_trait]
+impl Simulation for Levers {
     fn chain(&self, pool: &PoolId) -> Result<&SimulatedChain, AppError> {
         self.0.get(pool).ok_or_else(|| AppError::Broken(format!("pool {pool} has no chain")))
     }
-}
 
-#[async_trait]
-impl Simulation for Levers {
     async fn advance_to(&self, _to: UnixSeconds) -> Result<u64, AppError> {
         Ok(0)
-    }
-
-    async fn set_fault(&self, pool: &PoolId, fault: SimulatedFault) -> Result<(), AppError> {
-        Ok(self.chain(pool)?.set_fault(fault).await?)
-    }
-
-    async fn clear_faults(&self, pool: &PoolId) -> Result<Vec<(&'static str, u64)>, AppError> {
-        let chain = self.chain(pool)?;
-        chain.clear_faults();
-        Ok(chain.fault_counts().into_iter().collect())
-    }
-
-    async fn totals(&self, pool: &PoolId) -> Result<ChainTotals, AppError> {
-        Ok(self.chain(pool)?.totals().await?)
-    }
-
-    async fn send_from_custody(
-        &self,
-        pool: &PoolId,
-        transfer: &TransferId,
-        amount: BaseUnits,
-    ) -> Result<TransactionId, AppError> {
-        Ok(self.chain(pool)?.custody_send(transfer, amount).await?)
     }
 }
 

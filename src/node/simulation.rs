@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::app::simulate::{ChainTotals, SimulatedFault, Simulation};
+use crate::app::simulate::Simulation;
 use crate::app::{App, AppError, Reason};
 use crate::chain::simulated::SimulatedChain;
 use crate::clock::ManualClock;
-use crate::domain::amount::BaseUnits;
-use crate::domain::ids::{PoolId, TransactionId, TransferId};
+use crate::domain::ids::PoolId;
 use crate::domain::time::UnixSeconds;
 
 use super::driver::Driver;
@@ -36,12 +35,6 @@ pub(super) struct SimulatedWorld {
 }
 
 impl SimulatedWorld {
-    fn chain(&self, pool: &PoolId) -> Result<&SimulatedChain, AppError> {
-        self.app.pool(pool)?;
-        let only = || AppError::refused(Reason::SimulationOnly, format!("the chain of pool {pool} is not simulated"));
-        self.chains.get(pool).ok_or_else(only)
-    }
-
     /// Does everything that is due at `now`. Time stands still while the book seals what a tick has frozen: a running
     /// service would find it sealed a tick later, which here may be hours.
     async fn tick(&self, now: UnixSeconds) -> Result<u64, AppError> {
@@ -68,6 +61,12 @@ impl SimulatedWorld {
 
 #[async_trait]
 impl Simulation for SimulatedWorld {
+    fn chain(&self, pool: &PoolId) -> Result<&SimulatedChain, AppError> {
+        self.app.pool(pool)?;
+        let only = || AppError::refused(Reason::SimulationOnly, format!("the chain of pool {pool} is not simulated"));
+        self.chains.get(pool).ok_or_else(only)
+    }
+
     async fn advance_to(&self, to: UnixSeconds) -> Result<u64, AppError> {
         let _moving = self.moving.lock().await;
         let mut worked = self.tick(self.app.now()).await?;
@@ -87,28 +86,5 @@ impl Simulation for SimulatedWorld {
             }
             worked += self.tick(next).await?;
         }
-    }
-
-    async fn set_fault(&self, pool: &PoolId, fault: SimulatedFault) -> Result<(), AppError> {
-        Ok(self.chain(pool)?.set_fault(fault).await?)
-    }
-
-    async fn clear_faults(&self, pool: &PoolId) -> Result<Vec<(&'static str, u64)>, AppError> {
-        let chain = self.chain(pool)?;
-        chain.clear_faults();
-        Ok(chain.fault_counts().into_iter().collect())
-    }
-
-    async fn totals(&self, pool: &PoolId) -> Result<ChainTotals, AppError> {
-        Ok(self.chain(pool)?.totals().await?)
-    }
-
-    async fn send_from_custody(
-        &self,
-        pool: &PoolId,
-        transfer: &TransferId,
-        amount: BaseUnits,
-    ) -> Result<TransactionId, AppError> {
-        Ok(self.chain(pool)?.custody_send(transfer, amount).await?)
     }
 }

@@ -9,7 +9,6 @@ use crate::api::status::ApiError;
 use crate::api::{answer, show};
 use crate::app::records::{ApprovalRecord, ApprovalState};
 use crate::app::{App, AppError, Reason};
-use crate::domain::approval::Proposal;
 use crate::domain::caller::Caller;
 use crate::pb::v1;
 
@@ -49,10 +48,7 @@ pub async fn approve(app: Arc<App>, caller: Caller, body: v1::ApproveRequest) ->
     let request = request("AdminService/Approve", id, caller, &body);
     let (once, record) = app.approve(&request, number, hash).await?;
     // A correction is marked where its log is, everything else with its pool.
-    let pool = match record.proposal {
-        Proposal::CorrectBalance(_) => None,
-        _ => Some(app.pool(&record.pool)?),
-    };
+    let pool = if record.proposal.is_correction() { None } else { Some(app.pool(&record.pool)?) };
     answer(&app, &request, pool.as_deref(), once, async {
         Ok(v1::ApproveResponse { approval: Some(approval(&record)) })
     })

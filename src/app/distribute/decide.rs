@@ -88,7 +88,8 @@ impl App {
     }
 
     /// Undoes a distribution that is not released, once: what it posted is reversed at once, and the steps give its
-    /// receipts back. It waits for a second person where that is about more than the pool's limit for one. For `AdminService/VoidDistribution`.
+    /// receipts back. It waits for a second person where that is about more than the pool's limit for one. For
+    /// `AdminService/VoidDistribution`.
     pub async fn void_distribution(
         &self,
         request: &Request,

@@ -114,7 +114,7 @@ impl Record for ApprovalRecord {
             number: record.number,
             method: record.method,
             summary: record.summary,
-            content_hash: hash_of(name, "content_hash", record.content_hash)?,
+            content_hash: super::hash(name, "content_hash", record.content_hash)?,
             proposed_by: record.proposed_by,
             proposed_at: UnixSeconds::new(record.proposed_at),
             expires_at: UnixSeconds::new(record.expires_at),
@@ -198,18 +198,13 @@ fn proposal_from_pb(name: &'static str, record: Option<pb::ProposalRecord>) -> R
             Proposal::VoidDistribution { period: PeriodIndex(period), revision, mode, reason }
         }
         Change::AcceptDifferences(pb::ProposedAcceptanceRecord { hash, evidence }) => {
-            Proposal::AcceptDifferences { hash: hash_of(name, "hash", hash)?, evidence }
+            Proposal::AcceptDifferences { hash: super::hash(name, "hash", hash)?, evidence }
         }
         Change::RecordReceipt(pb::ProposedReceiptRecord { receipt, evidence }) => {
             let receipt = ReceiptRecord::from_pb(required(name, "receipt", receipt)?)?;
             Proposal::RecordReceipt { reward: receipt.reward, evidence }
         }
     })
-}
-
-fn hash_of(name: &'static str, what: &str, bytes: Vec<u8>) -> Result<[u8; 32], RecordError> {
-    let length = bytes.len();
-    field(name, what, bytes.try_into().map_err(|_| format!("{length} bytes where there should be 32")))
 }
 
 /// A correction that was approved: durable before it enters the book.

@@ -3,7 +3,7 @@
 use prost::Message;
 use ruint::aliases::U256;
 
-use super::{Record, RecordError, field, message, required, units, wide};
+use super::{Record, RecordError, field, hash, message, required, units, wide};
 use crate::domain::amount::{AmountError, BaseUnits};
 use crate::domain::apr::PaidOn;
 use crate::domain::distribution::{AfterVoid, DistributionState, Figures};
@@ -181,9 +181,7 @@ const STATES: [DistributionState; 7] = [
 ];
 
 fn set_hash(name: &'static str, bytes: Vec<u8>) -> Result<SetHash, RecordError> {
-    let length = bytes.len();
-    let bytes = bytes.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
-    field(name, "hash", bytes).map(SetHash::from_bytes)
+    hash(name, "hash", bytes).map(SetHash::from_bytes)
 }
 
 impl Record for DistributionRecord {

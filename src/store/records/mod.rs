@@ -70,6 +70,12 @@ fn units(name: &'static str, what: &str, text: &str) -> Result<BaseUnits, Record
     field(name, what, text.parse())
 }
 
+/// A field of a hash.
+fn hash(name: &'static str, what: &str, bytes: Vec<u8>) -> Result<[u8; 32], RecordError> {
+    let length = bytes.len();
+    field(name, what, bytes.try_into().map_err(|_| format!("{length} bytes where there should be 32")))
+}
+
 /// A signed amount field.
 fn signed(name: &'static str, what: &str, text: &str) -> Result<SignedUnits, RecordError> {
     field(name, what, text.parse::<i128>()).map(SignedUnits::new)

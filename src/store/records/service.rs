@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{Record, RecordError, field, message, units};
+use super::{Record, RecordError, field, hash, message, units};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AccountId, AssetId, ChainId, PoolId, SourceId};
 use crate::domain::time::UnixSeconds;
@@ -127,10 +127,8 @@ impl Record for RequestRecord {
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: pb::RequestRecord = message(Self::NAME, bytes)?;
-        let length = record.fingerprint.len();
-        let fingerprint = record.fingerprint.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
         Ok(Self {
-            fingerprint: field(Self::NAME, "fingerprint", fingerprint)?,
+            fingerprint: hash(Self::NAME, "fingerprint", record.fingerprint)?,
             answer: record.answer,
             at: UnixSeconds::new(record.at),
         })

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{Record, RecordError, field, message, required, units};
+use super::{Record, RecordError, field, hash, message, required, units};
 use crate::domain::amount::BaseUnits;
 use crate::domain::feed::{RejectReason, SourceNumber};
 use crate::domain::ids::AccountId;
@@ -44,10 +44,8 @@ impl Record for SnapshotRecord {
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: pb::SnapshotRecord = message(Self::NAME, bytes)?;
-        let length = record.content.len();
-        let content = record.content.try_into().map_err(|_| format!("{length} bytes where there should be 32"));
         Ok(Self {
-            content: field(Self::NAME, "content", content)?,
+            content: hash(Self::NAME, "content", record.content)?,
             done: record.done,
             sequence: record.sequence,
             difference_count: record.difference_count,
