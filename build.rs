@@ -1,10 +1,13 @@
-//! Compiles every .proto below `proto/` with protox, so that no `protoc` is needed, and writes the file descriptor set
-//! that the server's reflection serves.
+//! Compiles every .proto below `proto/` with protox, so that no `protoc` is needed, and writes two file descriptor sets: of
+//! what the service serves, for its reflection, and of all, of which the rest is what others serve and it calls.
 
 use std::error::Error;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+/// The packages that the service itself serves, or keeps on disk.
+const SERVED: [&str; 3] = ["softstake/v1", "softstake/sim", "softstake/store"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new("proto");
@@ -14,10 +17,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     collect(root, &mut files)?;
     files.sort();
 
-    let mut compiler = protox::Compiler::new([root])?;
-    compiler.include_source_info(true).include_imports(true).open_files(&files)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    fs::write(out.join("softstake.bin"), compiler.encode_file_descriptor_set())?;
+    let compile = |files: &[PathBuf]| -> Result<protox::Compiler, Box<dyn Error>> {
+        let mut compiler = protox::Compiler::new([root])?;
+        compiler.include_source_info(true).include_imports(true).open_files(files)?;
+        Ok(compiler)
+    };
+    let served = |file: &&PathBuf| SERVED.iter().any(|folder| file.starts_with(root.join(folder)));
+    let served: Vec<PathBuf> = files.iter().filter(served).cloned().collect();
+    fs::write(out.join("served.bin"), compile(&served)?.encode_file_descriptor_set())?;
+    let compiler = compile(&files)?;
+    fs::write(out.join("all.bin"), compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
         .bytes(".softstake.v1.PackedBalances")

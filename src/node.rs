@@ -214,7 +214,7 @@ async fn open_chains(config: &Config, clock: &Arc<dyn Clock>) -> Result<Chains, 
         }
         chains.simulated.insert(id, chain.clone());
         let adapter = Arc::new(Bounded::new(Arc::new(chain), longest));
-        chains.all.push(Chain { descriptor, adapter, signer });
+        chains.all.push(Chain { max_fee: descriptor.fee_estimate, descriptor, adapter, signer });
     }
     Ok(chains)
 }

@@ -19,8 +19,23 @@ pub mod store {
     pub use super::generated::softstake::store::v1;
 }
 
-/// Every file below `proto/`, and every file that they import, as an encoded `FileDescriptorSet` with comments.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/softstake.bin"));
+/// What both a signer and an adapter are told of a transaction.
+pub mod chain {
+    pub use super::generated::softstake::chain::v1;
+}
+
+/// The service of whoever holds the keys, and its messages.
+pub mod signer {
+    pub use super::generated::softstake::signer::v1;
+}
+
+/// Every file of what the service serves or keeps, and every file that they import, as an encoded `FileDescriptorSet` with
+/// comments.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"));
+
+/// The same of every file below `proto/`.
+#[cfg(test)]
+const ALL_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/all.bin"));
 
 /// google.rpc.Status and the error details, as an encoded `FileDescriptorSet`, for reflection: clients need it to show
 /// what an error carries.
@@ -36,7 +51,7 @@ mod tests {
     use super::*;
 
     fn our_files() -> Vec<FileDescriptorProto> {
-        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let set = FileDescriptorSet::decode(ALL_DESCRIPTOR_SET).unwrap();
         set.file.into_iter().filter(|file| file.package().starts_with("softstake.")).collect()
     }
 
@@ -58,7 +73,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 6 + 9 + 24 + 6));
+        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 6 + 9 + 24 + 6) + 2 * 2);
     }
 
     #[test]

@@ -52,6 +52,7 @@ use tokio::sync::{Mutex, watch};
 use crate::book::{Book, BookSender, PoolSpec};
 use crate::chain::{ChainAdapter, Signer};
 use crate::clock::Clock;
+use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AssetId, ChainId, PoolId};
 use crate::domain::time::UnixSeconds;
 use crate::store::records::{LedgerRecord, PoolRecord, PoolState, Record, SourceRecord};
@@ -92,6 +93,8 @@ pub struct Chain {
     pub adapter: Arc<dyn ChainAdapter>,
     /// Who signs for it.
     pub signer: Arc<dyn Signer>,
+    /// The most that one transaction may cost, whatever the adapter says: nothing dearer is signed.
+    pub max_fee: BaseUnits,
 }
 
 /// One pool that this process runs.

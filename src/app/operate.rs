@@ -7,19 +7,22 @@
 mod operator;
 mod settle;
 
-use crate::chain::{ChainError, Signed};
+use crate::chain::{Assembled, ChainError, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
-use crate::domain::ids::OperationId;
+use crate::domain::ids::{OperationId, ValidatorId};
 use crate::domain::ledger::AssetAccount;
 use crate::domain::operation::{OperationAction, OperationBounds, OperationEvent, OperationKind, OperationState};
+use crate::domain::signing::{self, SigningBounds, SigningBreach};
 use crate::domain::time::UnixSeconds;
 use crate::store::keys;
-use crate::store::records::{KeptTransaction, LedgerRecord, OperationRecord};
+use crate::store::records::{KeptTransaction, LedgerRecord, OperationRecord, ValidatorChoice};
 
 use super::control::Change;
 use super::metrics::PoolName;
-use super::{App, AppError, Pool, Reason, Work};
+use super::{App, AppError, Chain, Pool, Reason, Work};
+#[cfg(feature = "seeded-bugs")]
+use crate::seeded::{self, Bug};
 
 use self::settle::{Finding, learn, settle, signed};
 
@@ -101,12 +104,26 @@ pub(super) async fn held_back(app: &App, pool: &Pool, kind: &OperationKind) -> R
     if paused {
         return Ok(Some("the pool was paused before it was sent"));
     }
+    if let OperationKind::Delegate { validator, .. } | OperationKind::Redelegate { to: validator, .. } = kind {
+        if !is_chosen(&app.validator_choices(pool).await?, validator) {
+            return Ok(Some("its validator was taken off the pool's list before it was sent"));
+        }
+    }
     if !kind.is_exit() && !app.chain_mark(pool).await?.settled() {
         return Ok(Some(
             "stake was slashed before it was sent; nothing is delegated until ledger and chain agree again",
         ));
     }
     Ok(None)
+}
+
+/// Whether stake may go to `validator`: where operators chose some, to those alone, as the allocation has it.
+fn is_chosen(choices: &[ValidatorChoice], validator: &ValidatorId) -> bool {
+    let weight = |choice: &ValidatorChoice| if choice.removed { 0 } else { choice.weight };
+    match choices.iter().find(|choice| choice.id == *validator) {
+        Some(choice) => weight(choice) > 0,
+        None => choices.iter().all(|choice| choice.removed),
+    }
 }
 
 /// Nothing can be asked of one without bytes: it takes no place among those that are visited.
@@ -207,24 +224,22 @@ async fn build(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
         settle(app, pool, &mut operation, Finding::with(OperationEvent::LookupUnavailable, why), now).await?;
         return Ok(Work::Idle);
     }
-    let signed = match sign(pool, &operation).await {
+    let signed = match sign(app, pool, &operation).await {
         Ok(signed) => signed,
-        Err(ChainError::Refused(reason)) => {
+        Err(AppError::Chain(ChainError::Refused(reason))) => {
             // Nothing was sent, and nothing will be: the tokens are free again.
             settle(app, pool, &mut operation, Finding::with(OperationEvent::SubmitRefused, reason), now).await?;
             return Ok(Work::Done);
         }
-        Err(error) => {
-            settle(app, pool, &mut operation, Finding::with(OperationEvent::LookupUnavailable, error), now).await?;
+        Err(AppError::Chain(error)) => {
+            let finding = Finding::unanswered(OperationEvent::LookupUnavailable, &error);
+            settle(app, pool, &mut operation, finding, now).await?;
             return Ok(Work::Idle);
         }
+        Err(error) => return Err(error),
     };
-    operation.signed = Some(KeptTransaction {
-        bytes: signed.bytes,
-        transaction: signed.transaction,
-        nonce: signed.nonce,
-        expires_at: signed.expires_at,
-    });
+    let Signed { bytes, transaction, lifetime } = signed;
+    operation.signed = Some(KeptTransaction { bytes, transaction, lifetime });
     operation.attempts += 1;
     let action = settle(app, pool, &mut operation, Finding::of(OperationEvent::IntentStored), now).await?;
     if action != OperationAction::Submit {
@@ -234,18 +249,25 @@ async fn build(app: &App, pool: &Pool, mut operation: OperationRecord, now: Unix
 }
 
 /// Prepares and signs, and checks before and after that the bytes do what was asked and nothing else.
-async fn sign(pool: &Pool, operation: &OperationRecord) -> Result<Signed, ChainError> {
-    let unsigned = pool.chain.adapter.prepare(&operation.id, &operation.kind).await?;
-    let other = unsigned.intent != operation.kind;
+async fn sign(app: &App, pool: &Pool, operation: &OperationRecord) -> Result<Signed, AppError> {
+    let Chain { adapter, signer, descriptor, max_fee } = &pool.chain;
+    let custody_address = app.pool_state(pool).await?.settings.reserve.custody_address;
+    let bounds = SigningBounds {
+        staking_address: &descriptor.staking_address,
+        custody_address: &custody_address,
+        max_fee: *max_fee,
+    };
+    let breach = |breach: SigningBreach| ChainError::Untrusted(breach.to_string());
+    let unsigned = adapter.prepare(&operation.id, &operation.kind).await?;
+    let checked = signing::check_unsigned(&operation.kind, &unsigned.says, &bounds);
     #[cfg(feature = "seeded-bugs")]
-    let other = other && !crate::seeded::on(crate::seeded::Bug::SignsUnread);
-    if other {
-        let message = format!("asked for {:?}, the bytes say {:?}", operation.kind, unsigned.intent);
-        return Err(ChainError::Untrusted(message));
-    }
-    let signed = pool.chain.signer.sign(&operation.id, &unsigned).await?;
-    if signed.nonce != unsigned.nonce || signed.expires_at != unsigned.expires_at {
-        return Err(ChainError::Untrusted("the signer changed the nonce or the expiry".to_owned()));
+    let checked = checked.or_else(|breach| if seeded::on(Bug::SignsUnread) { Ok(()) } else { Err(breach) });
+    checked.map_err(breach)?;
+    let signature = signer.sign(&operation.id, &unsigned).await?;
+    let Assembled { signed, says } = adapter.assemble(&operation.id, &unsigned, &signature).await?;
+    signing::check_signed(&unsigned.says, &says).map_err(breach)?;
+    if signed.lifetime != says.lifetime {
+        return Err(ChainError::Untrusted("what is to be stored has another lifetime than its bytes".to_owned()).into());
     }
     Ok(signed)
 }
@@ -259,7 +281,7 @@ async fn resend(app: &App, pool: &Pool, mut operation: OperationRecord, now: Uni
     let finding = match pool.chain.adapter.submit(&operation.id, &signed(kept)).await {
         Ok(()) => Finding::of(OperationEvent::SubmitAccepted),
         Err(ChainError::Refused(reason)) => Finding::with(OperationEvent::SubmitRefused, reason),
-        Err(error) => Finding::with(OperationEvent::SubmitLost, error),
+        Err(error) => Finding::unanswered(OperationEvent::SubmitLost, &error),
     };
     settle(app, pool, &mut operation, finding, now).await?;
     Ok(Work::Done)

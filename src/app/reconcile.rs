@@ -451,6 +451,16 @@ pub(super) async fn pause_in(pool: &Pool, change: &mut Change<'_>, reason: &str)
     Ok(())
 }
 
+/// The same for what is found again as long as it stands: told, and written down, the first time alone.
+pub(super) async fn pause_once_in(pool: &Pool, change: &mut Change<'_>, reason: &str) -> Result<(), AppError> {
+    let state: Option<PoolState> = change.read(&keys::pool_state()).await?;
+    let paused = state.and_then(|state| state.paused);
+    if paused.as_deref().is_some_and(|paused| also(Some(paused), reason) == paused) {
+        return Ok(());
+    }
+    pause_in(pool, change, reason).await
+}
+
 /// What a pool is stopped for, with one more reason: each is told once, and past the bound of the record the log has them.
 pub(super) fn also(before: Option<&str>, reason: &str) -> String {
     match before {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Signer, Unsigned};
+use super::{Assembled, ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Signer, Unsigned};
 use crate::domain::effect::Effect;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationKind;
@@ -75,6 +75,10 @@ impl<T: ChainAdapter + ?Sized> ChainAdapter for Bounded<T> {
         self.within("prepare", self.inner.prepare(id, kind)).await
     }
 
+    async fn assemble(&self, id: &OperationId, unsigned: &Unsigned, signature: &[u8]) -> Result<Assembled, ChainError> {
+        self.within("assemble", self.inner.assemble(id, unsigned, signature)).await
+    }
+
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {
         self.within("submit", self.inner.submit(id, signed)).await
     }
@@ -90,7 +94,7 @@ impl<T: ChainAdapter + ?Sized> ChainAdapter for Bounded<T> {
 
 #[async_trait]
 impl<T: Signer + ?Sized> Signer for Bounded<T> {
-    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError> {
+    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Vec<u8>, ChainError> {
         self.within("sign", self.inner.sign(id, unsigned)).await
     }
 }
@@ -98,7 +102,9 @@ impl<T: Signer + ?Sized> Signer for Bounded<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::amount::BaseUnits;
     use crate::domain::ids::TransactionId;
+    use crate::domain::signing::{Decoded, Lifetime};
     use std::future::pending;
 
     /// Answers nothing, ever.
@@ -118,6 +124,10 @@ mod tests {
             pending().await
         }
 
+        async fn assemble(&self, _: &OperationId, _: &Unsigned, _: &[u8]) -> Result<Assembled, ChainError> {
+            pending().await
+        }
+
         async fn submit(&self, _: &OperationId, _: &Signed) -> Result<(), ChainError> {
             pending().await
         }
@@ -133,7 +143,7 @@ mod tests {
 
     #[async_trait]
     impl Signer for Silent {
-        async fn sign(&self, _: &OperationId, _: &Unsigned) -> Result<Signed, ChainError> {
+        async fn sign(&self, _: &OperationId, _: &Unsigned) -> Result<Vec<u8>, ChainError> {
             pending().await
         }
     }
@@ -148,15 +158,20 @@ mod tests {
         let silent = Bounded::new(Arc::new(Silent), Duration::from_millis(250));
         let id = OperationId::new("op").unwrap();
         let kind = OperationKind::Claim { validator: None };
-        let unsigned = Unsigned { bytes: Vec::new(), intent: kind.clone(), nonce: None, expires_at: None };
+        let lifetime = Lifetime::default();
+        let (sender, max_fee) = (String::new(), BaseUnits::ZERO);
+        let says = Decoded { intent: kind.clone(), sender, recipient: None, max_fee, lifetime };
+        let unsigned = Unsigned { bytes: Vec::new(), says };
         let transaction = TransactionId::new("tx").unwrap();
-        let signed = Signed { bytes: Vec::new(), transaction, nonce: None, expires_at: None };
+        let signed = Signed { bytes: Vec::new(), transaction, lifetime };
         let rest = || tokio::time::sleep(Duration::from_millis(751));
         given_up(silent.descriptor().await);
         rest().await;
         given_up(silent.observe().await);
         rest().await;
         given_up(silent.prepare(&id, &kind).await);
+        rest().await;
+        given_up(silent.assemble(&id, &unsigned, &[]).await);
         rest().await;
         given_up(silent.submit(&id, &signed).await);
         rest().await;

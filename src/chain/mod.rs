@@ -13,6 +13,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::effect::Effect;
 use crate::domain::ids::{AssetId, ChainId, OperationId, TransactionId, ValidatorId};
 use crate::domain::operation::{ChainPace, OperationKind};
+use crate::domain::signing::{Decoded, Lifetime};
 use crate::domain::time::UnixSeconds;
 use crate::domain::validator::ChainValidator;
 
@@ -143,14 +144,10 @@ pub struct Observation {
 /// A transaction before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsigned {
-    /// The bytes to sign.
+    /// The bytes to sign, whole: what the chain hashes and verifies the signature of.
     pub bytes: Vec<u8>,
     /// What the bytes do, decoded from the bytes and not copied from the request.
-    pub intent: OperationKind,
-    /// The nonce it will consume, where the chain has one.
-    pub nonce: Option<u64>,
-    /// The chain time after which it can no longer be included.
-    pub expires_at: Option<UnixSeconds>,
+    pub says: Decoded,
 }
 
 /// A signed transaction: exactly these bytes are stored before the first broadcast, and only they are ever sent.
@@ -160,10 +157,17 @@ pub struct Signed {
     pub bytes: Vec<u8>,
     /// The transaction's id, computed here and not by a node.
     pub transaction: TransactionId,
-    /// As in [`Unsigned`].
-    pub nonce: Option<u64>,
-    /// As in [`Unsigned`].
-    pub expires_at: Option<UnixSeconds>,
+    /// How long the bytes live.
+    pub lifetime: Lifetime,
+}
+
+/// What an adapter makes of unsigned bytes and a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assembled {
+    /// What is to be sent.
+    pub signed: Signed,
+    /// What the bytes to be sent do, decoded from them again.
+    pub says: Decoded,
 }
 
 /// What the chain says of an operation.
@@ -195,38 +199,57 @@ pub enum ChainError {
     Untrusted(String),
 }
 
-/// One chain, as softstake needs it.
+/// One chain, as softstake needs it: the contract of every adapter.
+///
+/// - **Idempotency.** All but `submit` are reads: they may be repeated, dropped and made at the same time, and reserve or
+///   change nothing. `submit` has at most one effect per operation id, however often it is called with the same bytes.
+/// - **Timeouts.** Every call is bounded from outside (`operations.call_timeout_ms`, [`bounded::Bounded`]) and counts as
+///   [`ChainError::Unavailable`] then. An adapter bounds each of its own requests below that.
+/// - **Cancellation.** A call's future may be dropped at any point. Dropping a read loses nothing. Dropping `submit`
+///   leaves the outcome unknown, which a look-up tells.
+/// - **Finality.** Everything that is answered is final on the chain, but for [`Lookup::Pending`].
+/// - **State.** An adapter keeps none that has to last: signed bytes, id and lifetime are handed in.
 #[async_trait]
 pub trait ChainAdapter: Send + Sync + 'static {
-    /// What this chain is. A read: may be repeated and dropped at will.
+    /// What this chain is. A read; limits come from the chain itself.
     async fn descriptor(&self) -> Result<Descriptor, ChainError>;
 
-    /// Our whole state at one final height. A read.
+    /// Our whole state at one final height: all that it names is of that height. A read.
     async fn observe(&self) -> Result<Observation, ChainError>;
 
-    /// Builds the transaction for one operation. A read; nothing is reserved.
+    /// Builds the transaction for one operation. A read; nothing is reserved, a nonce neither. `Refused` where no block
+    /// could do it.
     async fn prepare(&self, id: &OperationId, kind: &OperationKind) -> Result<Unsigned, ChainError>;
 
-    /// Broadcasts. At most one effect per operation id, however often it is called with the same bytes.
-    /// Dropping the future leaves the outcome unknown.
+    /// The transaction of `unsigned` and the signature that a signer gave for it. A read that asks no node. `Untrusted`
+    /// where the signature is none of these bytes by the staking address's key.
+    async fn assemble(&self, id: &OperationId, unsigned: &Unsigned, signature: &[u8]) -> Result<Assembled, ChainError>;
+
+    /// Broadcasts. At most one effect per operation id, however often it is called with the same bytes; other bytes for
+    /// it are sent only after the ones before were proved dead.
     ///
     /// `Refused` is a proof that these bytes are nowhere and never will be, since the first one ends the operation: a
     /// node that says "already known", or whatever else may follow an earlier delivery, is `Ok` or `Unavailable`.
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError>;
 
-    /// What became of an operation. `signed` is what was last stored for it. A read.
+    /// What became of an operation. `signed` is what was last stored for it. A read. `AbsentForGood` is a proof at
+    /// finality: past the bytes' lifetime, and not included before. A node that has forgotten as much proves nothing.
     async fn lookup(&self, id: &OperationId, signed: &Signed) -> Result<Lookup, ChainError>;
 
     /// Every final effect on our addresses with `from < height <= to`, in chain order, without gaps, under the same
-    /// keys as [`Lookup::Done`] gives. A read.
+    /// keys as [`Lookup::Done`] gives, whoever caused it. A read. `Unavailable` where a part can't be read: never less.
     async fn effects(&self, from: u64, to: u64) -> Result<Vec<Effect>, ChainError>;
 }
 
-/// Whoever holds the keys.
+/// Whoever holds the key of the staking address.
 #[async_trait]
 pub trait Signer: Send + Sync + 'static {
-    /// Signs what `unsigned` says for the operation `id`. `Refused` if it will not.
-    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError>;
+    /// The signature of `unsigned.bytes` for the operation `id`, as the chain takes it. `Refused` if it will not sign.
+    ///
+    /// May be asked again for the same operation, with the same or with other bytes: softstake stores one signed
+    /// transaction at a time for it, and asks for another after the one before was proved dead or was never stored. A
+    /// call's future may be dropped; a signature that was made then is lost, and nothing was sent.
+    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Vec<u8>, ChainError>;
 }
 
 /// The share of a whole as a decimal between 0 and 1, as chains and configurations write rates.

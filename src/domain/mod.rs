@@ -34,6 +34,7 @@ pub mod policy_change;
 pub mod position;
 pub mod reconciliation;
 pub mod reserve;
+pub mod signing;
 pub mod slash;
 pub mod snapshot;
 pub mod split;

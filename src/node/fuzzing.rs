@@ -165,7 +165,8 @@ impl World {
             let chain = SimulatedChain::open_memory(MemoryLog::new(), chain, clock.clone())?;
             let descriptor = chain.descriptor().await?;
             levers.insert(PoolId::new(&pool.id)?, chain.clone());
-            chains.push(Chain { descriptor, signer: Arc::new(chain.signer()), adapter: Arc::new(chain) });
+            let (max_fee, signer) = (descriptor.fee_estimate, Arc::new(chain.signer()));
+            chains.push(Chain { descriptor, signer, adapter: Arc::new(chain), max_fee });
         }
         migrations::migrate(store.as_ref()).await?;
         let shared: Arc<dyn Store> = store.clone();

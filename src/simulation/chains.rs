@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::app::Chain;
 use crate::chain::simulated::{MemoryLog, SimulatedChain, SimulatedConfig};
-use crate::chain::{ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Unsigned};
+use crate::chain::{Assembled, ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Unsigned};
 use crate::clock::Clock;
 use crate::domain::effect::Effect;
 use crate::domain::ids::OperationId;
@@ -63,7 +63,8 @@ impl WorldChain {
     /// The chain as the service is given it.
     pub(super) fn connection(&self) -> Chain {
         let signer = Arc::new(self.chain.signer());
-        Chain { descriptor: self.config.descriptor(), adapter: self.watched.clone(), signer }
+        let descriptor = self.config.descriptor();
+        Chain { max_fee: descriptor.fee_estimate, descriptor, adapter: self.watched.clone(), signer }
     }
 }
 
@@ -184,8 +185,12 @@ impl ChainAdapter for Watched {
             }
         }
         let unsigned = self.chain().prepare(id, kind).await?;
-        lock(&self.seen).sent.entry(id.clone()).or_default().lies = unsigned.intent != *kind;
+        lock(&self.seen).sent.entry(id.clone()).or_default().lies = unsigned.says.intent != *kind;
         Ok(unsigned)
+    }
+
+    async fn assemble(&self, id: &OperationId, unsigned: &Unsigned, signature: &[u8]) -> Result<Assembled, ChainError> {
+        self.chain().assemble(id, unsigned, signature).await
     }
 
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {

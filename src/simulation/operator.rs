@@ -233,10 +233,9 @@ impl World {
         let effects = chain.final_effects().await.map_err(Problem::of)?;
         let own: Vec<_> = effects.iter().filter(|effect| effect.operation.as_ref() == Some(&id)).collect();
         let moved = own.iter().find(|effect| !matches!(effect.kind, EffectKind::FeePaid { .. }));
-        let expired = operation
-            .signed
-            .as_ref()
-            .is_none_or(|kept| kept.expires_at.is_some_and(|expires_at| expires_at.plus(EXPIRED_SECONDS) < self.now()));
+        let expired = operation.signed.as_ref().is_none_or(|kept| {
+            kept.lifetime.expires_at.is_some_and(|expires_at| expires_at.plus(EXPIRED_SECONDS) < self.now())
+        });
         Ok(match moved {
             Some(effect) => {
                 let resolution = Resolution::Done(effect.key.transaction.clone());

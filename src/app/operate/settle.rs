@@ -7,8 +7,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use crate::app::control::Change;
 use crate::app::effects;
 use crate::app::operate::held_back;
-use crate::app::{App, AppError, Pool, transfer};
-use crate::chain::{Lookup, Signed};
+use crate::app::{App, AppError, Pool, reconcile, transfer};
+use crate::chain::{ChainError, Lookup, Signed};
 use crate::domain::amount::BaseUnits;
 use crate::domain::booking;
 use crate::domain::effect::Effect;
@@ -31,11 +31,18 @@ pub(super) struct Finding {
     pub(super) error: String,
     pub(super) effects: Vec<Effect>,
     pub(super) height: Option<u64>,
+    /// Whether who answered can't be trusted: the pool is paused in the same commit.
+    pub(super) untrusted: bool,
 }
 
 impl Finding {
     pub(super) fn of(event: OperationEvent) -> Self {
-        Self { event, error: String::new(), effects: Vec::new(), height: None }
+        Self { event, error: String::new(), effects: Vec::new(), height: None, untrusted: false }
+    }
+
+    /// What an error of a chain or a signer comes to where it is no proof of anything.
+    pub(super) fn unanswered(event: OperationEvent, error: &ChainError) -> Self {
+        Self { untrusted: matches!(error, ChainError::Untrusted(_)), ..Self::with(event, error) }
     }
 
     pub(super) fn with(event: OperationEvent, error: impl ToString) -> Self {
@@ -44,12 +51,7 @@ impl Finding {
 }
 
 pub(super) fn signed(kept: &KeptTransaction) -> Signed {
-    Signed {
-        bytes: kept.bytes.clone(),
-        transaction: kept.transaction.clone(),
-        nonce: kept.nonce,
-        expires_at: kept.expires_at,
-    }
+    Signed { bytes: kept.bytes.clone(), transaction: kept.transaction.clone(), lifetime: kept.lifetime }
 }
 
 /// What the chain says of an operation and the bytes last signed for it.
@@ -63,7 +65,7 @@ pub(super) async fn look_up(pool: &Pool, operation: &OperationRecord, kept: &Kep
         Ok(Lookup::Pending) if crate::seeded::on(crate::seeded::Bug::ConfirmsPending) => {
             Finding::of(OperationEvent::LookupDone)
         }
-        Err(error) => Finding::with(OperationEvent::LookupUnavailable, error),
+        Err(error) => Finding::unanswered(OperationEvent::LookupUnavailable, &error),
         Ok(Lookup::AbsentForGood) => Finding::of(OperationEvent::LookupAbsentForGood),
         Ok(Lookup::Absent) => Finding::of(OperationEvent::LookupAbsent),
         Ok(Lookup::Pending) => Finding::of(OperationEvent::LookupPending),
@@ -89,7 +91,7 @@ pub(super) async fn learn(
     let Some(height) = found.height else { return Ok(found) };
     match effects::book_before(app, pool, &operation.id, height, now).await {
         Ok(()) => Ok(found),
-        Err(AppError::Chain(error)) => Ok(Finding::with(OperationEvent::LookupUnavailable, error)),
+        Err(AppError::Chain(error)) => Ok(Finding::unanswered(OperationEvent::LookupUnavailable, &error)),
         Err(error) => Err(error),
     }
 }
@@ -154,6 +156,11 @@ pub(super) async fn settle(
     operation.next_attempt_at = next_attempt(app, operation, now);
     if state.ended() {
         end(&mut change, operation).await?;
+    }
+    if finding.untrusted {
+        let reason =
+            format!("operation {}: {}; find out who lies before ResumePool", operation.id, operation.last_error);
+        reconcile::pause_once_in(pool, &mut change, &reason).await?;
     }
     change.put(keys::operation(&operation.id), operation);
     change.commit().await?;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use crate::app::distribute::tests::rig::{Rig, units};
 use crate::app::reconcile::{self, Reconciliation};
 use crate::chain::simulated::SimulatedChain;
-use crate::chain::{ChainAdapter, ChainError, Delegation, Descriptor, Lookup, Observation, Signed, Unsigned};
+use crate::chain::{
+    Assembled, ChainAdapter, ChainError, Delegation, Descriptor, Lookup, Observation, Signed, Unsigned,
+};
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::{Effect, EffectKey, EffectKind};
 use crate::domain::ids::{OperationId, TransactionId, TransferId};
@@ -101,6 +103,10 @@ impl ChainAdapter for Teller {
 
     async fn prepare(&self, id: &OperationId, kind: &OperationKind) -> Result<Unsigned, ChainError> {
         self.chain.prepare(id, kind).await
+    }
+
+    async fn assemble(&self, id: &OperationId, unsigned: &Unsigned, signature: &[u8]) -> Result<Assembled, ChainError> {
+        self.chain.assemble(id, unsigned, signature).await
     }
 
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {

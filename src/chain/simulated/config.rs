@@ -3,10 +3,12 @@
 use rust_decimal::Decimal;
 
 use super::codec::{Writer, draw};
+use super::transaction::Transaction;
 use crate::chain::{ChainError, ChainLimits, Descriptor, RewardStyle, WithdrawStyle};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{AssetId, ChainId, ValidatorId};
-use crate::domain::operation::ChainPace;
+use crate::domain::operation::{ChainPace, OperationKind};
+use crate::domain::signing::{Decoded, Lifetime};
 use crate::domain::time::UnixSeconds;
 use crate::domain::validator::{ChainValidator, ValidatorStatus};
 
@@ -151,6 +153,19 @@ impl SimulatedConfig {
             fee_estimate: self.fee,
             rounding_units: self.rounding_units,
             simulated: true,
+        }
+    }
+
+    /// What a transaction says, as every chain's adapter tells it.
+    pub(super) fn says(&self, said: Transaction) -> Decoded {
+        let descriptor = self.descriptor();
+        let leaves = matches!(said.kind, OperationKind::SendToCustody { .. });
+        Decoded {
+            intent: said.kind,
+            sender: descriptor.staking_address,
+            recipient: leaves.then_some(descriptor.custody_address),
+            max_fee: self.fee,
+            lifetime: Lifetime { nonce: said.nonce, expires_at: Some(said.expires_at), expires_height: None },
         }
     }
 

@@ -11,7 +11,7 @@ use super::input::{Accepted, Genesis, Input, ValidatorChange};
 use super::log::Log;
 use super::state::{State, custody_transaction};
 use super::transaction::{Transaction, open_signed, peek_signed, signing_key, transaction_id};
-use crate::chain::{ChainError, Lookup, Observation, RewardStyle, Signed, Unsigned, WithdrawStyle};
+use crate::chain::{Assembled, ChainError, Lookup, Observation, RewardStyle, Signed, Unsigned, WithdrawStyle};
 use crate::clock::Clock;
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::Effect;
@@ -163,7 +163,22 @@ impl Core {
         let bytes = transaction.encode();
         let said = Transaction::decode(&bytes)
             .ok_or_else(|| ChainError::Untrusted("the prepared transaction can't be read back".into()))?;
-        Ok(Unsigned { bytes, intent: said.kind, nonce: said.nonce, expires_at: Some(said.expires_at) })
+        Ok(Unsigned { bytes, says: self.config.says(said) })
+    }
+
+    pub(super) fn assemble(
+        &mut self,
+        id: &OperationId,
+        unsigned: &Unsigned,
+        signature: &[u8],
+    ) -> Result<Assembled, ChainError> {
+        let untrusted = |why: &str| ChainError::Untrusted(format!("what was signed for {id}: {why}"));
+        let mut bytes = unsigned.bytes.clone();
+        bytes.extend_from_slice(signature);
+        let said = open_signed(&self.key, &bytes).map_err(untrusted)?;
+        let transaction = transaction_id(&bytes).ok_or_else(|| untrusted("the hash is no transaction id"))?;
+        let says = self.config.says(said);
+        Ok(Assembled { signed: Signed { bytes, transaction, lifetime: says.lifetime }, says })
     }
 
     fn next_nonce(&self) -> u64 {

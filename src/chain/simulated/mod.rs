@@ -50,7 +50,7 @@ use self::log::Log;
 pub use self::log::MemoryLog;
 pub use self::totals::{ChainTotals, CustodyDirection, CustodyTransaction};
 pub use self::transaction::SimulatedSigner;
-use crate::chain::{ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Unsigned};
+use crate::chain::{Assembled, ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Unsigned};
 use crate::clock::Clock;
 use crate::domain::amount::BaseUnits;
 use crate::domain::effect::Effect;
@@ -219,6 +219,11 @@ impl ChainAdapter for SimulatedChain {
     async fn prepare(&self, id: &OperationId, kind: &OperationKind) -> Result<Unsigned, ChainError> {
         let (id, kind) = (id.clone(), kind.clone());
         self.run(move |core| core.prepare(&id, &kind)).await
+    }
+
+    async fn assemble(&self, id: &OperationId, unsigned: &Unsigned, signature: &[u8]) -> Result<Assembled, ChainError> {
+        let (id, unsigned, signature) = (id.clone(), unsigned.clone(), signature.to_vec());
+        self.run(move |core| core.assemble(&id, &unsigned, &signature)).await
     }
 
     async fn submit(&self, id: &OperationId, signed: &Signed) -> Result<(), ChainError> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::codec::{Reader, Writer};
-use crate::chain::{ChainError, Signed, Signer, Unsigned};
+use crate::chain::{ChainError, Signer, Unsigned};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::{ChainId, OperationId, TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::OperationKind;
@@ -141,7 +141,7 @@ impl SimulatedSigner {
         Self { chain: chain.clone(), key: signing_key(chain, seed) }
     }
 
-    fn sign_now(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError> {
+    fn sign_now(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Vec<u8>, ChainError> {
         let refused = |why: &str| ChainError::Refused(format!("the signer will not sign: {why}"));
         let said = Transaction::decode(&unsigned.bytes).ok_or_else(|| refused("the bytes are malformed"))?;
         if said.chain != self.chain {
@@ -150,16 +150,14 @@ impl SimulatedSigner {
         if said.operation != *id {
             return Err(refused("the bytes are for another operation"));
         }
-        if said.kind != unsigned.intent {
+        if said.kind != unsigned.says.intent {
             return Err(refused("the bytes say something else than the intent"));
         }
-        if said.nonce != unsigned.nonce || Some(said.expires_at) != unsigned.expires_at {
+        let lifetime = unsigned.says.lifetime;
+        if said.nonce != lifetime.nonce || Some(said.expires_at) != lifetime.expires_at {
             return Err(refused("the bytes hold another nonce or expiry"));
         }
-        let mut bytes = unsigned.bytes.clone();
-        bytes.extend_from_slice(blake3::keyed_hash(&self.key, &unsigned.bytes).as_bytes());
-        let transaction = transaction_id(&bytes).ok_or_else(|| refused("the hash is no transaction id"))?;
-        Ok(Signed { bytes, transaction, nonce: said.nonce, expires_at: Some(said.expires_at) })
+        Ok(blake3::keyed_hash(&self.key, &unsigned.bytes).as_bytes().to_vec())
     }
 }
 
@@ -171,7 +169,7 @@ impl std::fmt::Debug for SimulatedSigner {
 
 #[async_trait]
 impl Signer for SimulatedSigner {
-    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Signed, ChainError> {
+    async fn sign(&self, id: &OperationId, unsigned: &Unsigned) -> Result<Vec<u8>, ChainError> {
         self.sign_now(id, unsigned)
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::approval::Reward;
 use crate::domain::effect::EffectKey;
 use crate::domain::ids::{OperationId, TransactionId, TransferId, ValidatorId};
 use crate::domain::operation::{OPERATION_STATES, OperationKind, OperationState};
+use crate::domain::signing::Lifetime;
 use crate::domain::time::UnixSeconds;
 use crate::domain::transfer::{Direction, Purpose, TRANSFER_STATES, Transfer, TransferState};
 use crate::pb::store::v1 as pb;
@@ -19,10 +20,8 @@ pub struct KeptTransaction {
     pub bytes: Vec<u8>,
     /// The transaction's id, computed before the broadcast.
     pub transaction: TransactionId,
-    /// The nonce that it consumes.
-    pub nonce: Option<u64>,
-    /// The chain time after which it can't be included.
-    pub expires_at: Option<UnixSeconds>,
+    /// How long the bytes live.
+    pub lifetime: Lifetime,
 }
 
 /// What an operator said became of an operation, with proof from elsewhere.
@@ -177,8 +176,9 @@ impl Record for OperationRecord {
         if let Some(signed) = &self.signed {
             record.signed = signed.bytes.clone();
             record.transaction = signed.transaction.to_string();
-            record.nonce = signed.nonce;
-            record.expires_at = signed.expires_at.map(UnixSeconds::get);
+            let Lifetime { nonce, expires_at, expires_height } = signed.lifetime;
+            (record.nonce, record.expires_height) = (nonce, expires_height);
+            record.expires_at = expires_at.map(UnixSeconds::get);
         }
         record.encode_to_vec()
     }
@@ -193,8 +193,11 @@ impl Record for OperationRecord {
             transaction => Some(KeptTransaction {
                 bytes: record.signed,
                 transaction: field(name, "transaction", TransactionId::new(transaction))?,
-                nonce: record.nonce,
-                expires_at: record.expires_at.map(UnixSeconds::new),
+                lifetime: Lifetime {
+                    nonce: record.nonce,
+                    expires_at: record.expires_at.map(UnixSeconds::new),
+                    expires_height: record.expires_height,
+                },
             }),
         };
         Ok(Self {

@@ -8,8 +8,7 @@ fn operation(kind: OperationKind, state: OperationState, signed: bool) -> Operat
     let kept = KeptTransaction {
         bytes: vec![1, 2, 3],
         transaction: TransactionId::new("ABCD").unwrap(),
-        nonce: Some(7),
-        expires_at: Some(UnixSeconds::new(99)),
+        lifetime: Lifetime { nonce: Some(7), expires_at: Some(UnixSeconds::new(99)), expires_height: Some(9) },
     };
     OperationRecord {
         id: OperationId::new("atom:delegate:1:0").unwrap(),

@@ -139,10 +139,11 @@ impl Rig {
         };
         let adapter = Arc::new(simulated.clone());
         let beside = if descriptor.asset.as_str() == "NEAR" { presets::atom() } else { presets::near() };
-        let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter };
+        let max_fee = descriptor.fee_estimate;
+        let chain = Chain { descriptor, signer: Arc::new(simulated.signer()), adapter, max_fee };
         let beside = SimulatedChain::open_memory(MemoryLog::new(), beside, clock.clone()).unwrap();
         let descriptor = beside.descriptor().await.unwrap();
-        let beside = Chain { descriptor, signer: Arc::new(beside.signer()), adapter: Arc::new(beside) };
+        let beside = Chain { descriptor, signer: Arc::new(beside.signer()), adapter: Arc::new(beside), max_fee };
         let chains = [chain, beside];
         let store = Arc::new(ModelStore::new());
         let (app, book, mut committer) = Self::open(&store, &clock, &chains).await;

@@ -146,8 +146,8 @@ async fn a_lying_preparation_shows_in_the_intent() {
     for kind in [rig.delegate(0, 77), claim] {
         rig.fault(SimulatedFault::LyingPrepare { times: 1 }).await;
         let lie = rig.chain.prepare(&id, &kind).await.unwrap();
-        assert_ne!(lie.intent, kind);
-        assert_eq!(rig.chain.prepare(&id, &kind).await.unwrap().intent, kind);
+        assert_ne!(lie.says.intent, kind);
+        assert_eq!(rig.chain.prepare(&id, &kind).await.unwrap().says.intent, kind);
     }
     assert_eq!(rig.fired("lying_prepare"), 2);
 }

@@ -89,8 +89,11 @@ impl Rig {
 
     async fn signed(&self, id: &OperationId, kind: &OperationKind) -> Result<Signed, ChainError> {
         let unsigned = self.chain.prepare(id, kind).await?;
-        assert_eq!(unsigned.intent, *kind);
-        self.chain.signer().sign(id, &unsigned).await
+        assert_eq!(unsigned.says.intent, *kind);
+        let signature = self.chain.signer().sign(id, &unsigned).await?;
+        let assembled = self.chain.assemble(id, &unsigned, &signature).await?;
+        assert_eq!(assembled.says, unsigned.says);
+        Ok(assembled.signed)
     }
 
     /// One operation from preparing to its final answer.

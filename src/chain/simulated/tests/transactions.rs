@@ -3,6 +3,7 @@
 use super::*;
 use crate::chain::Unsigned;
 use crate::domain::ids::ChainId;
+use crate::domain::signing::Decoded;
 
 async fn staked(name: &str) -> Rig {
     Rig::funded(preset(name), tokens(&preset(name), 1_000_000)).await
@@ -63,14 +64,14 @@ async fn absence_is_proved_by_expiry_or_by_the_nonce() {
     let kind = rig.delegate(0, 5);
     let one = rig.signed(&first, &kind).await.unwrap();
     let two = rig.signed(&second, &kind).await.unwrap();
-    assert_eq!((one.nonce, two.nonce), (Some(0), Some(0)));
+    assert_eq!((one.lifetime.nonce, two.lifetime.nonce), (Some(0), Some(0)));
     rig.chain.submit(&second, &two).await.unwrap();
     assert!(matches!(rig.chain.submit(&first, &one).await, Err(ChainError::Refused(why)) if why.contains("nonce")));
     assert_eq!(rig.chain.lookup(&first, &one).await, Ok(Lookup::Absent));
     rig.settle();
     assert_eq!(rig.chain.lookup(&first, &one).await, Ok(Lookup::AbsentForGood));
     let again = rig.signed(&first, &kind).await.unwrap();
-    assert_eq!(again.nonce, Some(1));
+    assert_eq!(again.lifetime.nonce, Some(1));
     // Exactly at its expiry it may still be included; a block later it can't.
     rig.pass(120 - rig.now().rem_euclid(6));
     assert_eq!(rig.chain.lookup(&first, &again).await, Ok(Lookup::Absent));
@@ -81,7 +82,7 @@ async fn absence_is_proved_by_expiry_or_by_the_nonce() {
     let mut rig = staked("trx").await;
     let id = rig.id();
     let signed = rig.signed(&id, &rig.delegate(0, 1_000_000)).await.unwrap();
-    assert_eq!(signed.nonce, None);
+    assert_eq!(signed.lifetime.nonce, None);
     rig.pass(60);
     assert_eq!(rig.chain.lookup(&id, &signed).await, Ok(Lookup::Absent));
     // Only the final head proves it: 57 s and a block later.
@@ -98,7 +99,7 @@ async fn several_can_wait_for_one_block_in_order() {
     for index in 0..5 {
         let id = rig.id();
         let signed = rig.signed(&id, &rig.delegate(index, 100)).await.unwrap();
-        assert_eq!(signed.nonce, Some(index as u64));
+        assert_eq!(signed.lifetime.nonce, Some(index as u64));
         rig.chain.submit(&id, &signed).await.unwrap();
         sent.push((id, signed));
     }
@@ -178,14 +179,24 @@ async fn the_signer_refuses_what_does_not_say_what_it_is_said_to_say() {
         let signer = signer.clone();
         async move { matches!(signer.sign(&id, &unsigned).await, Err(ChainError::Refused(_))) }
     };
-    assert!(refused(Unsigned { intent: rig.delegate(0, 6), ..unsigned.clone() }, id.clone()).await);
-    assert!(refused(Unsigned { nonce: None, ..unsigned.clone() }, id.clone()).await);
-    assert!(refused(Unsigned { expires_at: None, ..unsigned.clone() }, id.clone()).await);
+    let says = |change: &dyn Fn(&mut Decoded)| {
+        let mut said = unsigned.clone();
+        change(&mut said.says);
+        said
+    };
+    let other = rig.delegate(0, 6);
+    assert!(refused(says(&|says| says.intent = other.clone()), id.clone()).await);
+    assert!(refused(says(&|says| says.lifetime.nonce = None), id.clone()).await);
+    assert!(refused(says(&|says| says.lifetime.expires_at = None), id.clone()).await);
     assert!(refused(Unsigned { bytes: vec![1, 2, 3], ..unsigned.clone() }, id.clone()).await);
     assert!(refused(unsigned.clone(), OperationId::new("other").unwrap()).await);
     let foreign = super::super::SimulatedSigner::new(&ChainId::new("elsewhere").unwrap(), rig.config.seed);
     assert!(matches!(foreign.sign(&id, &unsigned).await, Err(ChainError::Refused(_))));
     assert!(!format!("{signer:?}").contains("key"));
+    let mut signature = signer.sign(&id, &unsigned).await.unwrap();
+    signature[0] ^= 1;
+    let assembled = rig.chain.assemble(&id, &unsigned, &signature).await;
+    assert!(matches!(assembled, Err(ChainError::Untrusted(_))), "{assembled:?}");
 }
 
 #[tokio::test]
