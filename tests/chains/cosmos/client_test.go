@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,13 +157,25 @@ func (h *harness) reached(height int64) {
 	}
 }
 
-func (h *harness) sign(s Settings, o txOptions, msgs ...sdk.Msg) []byte {
+func (h *harness) sequence() uint64 {
 	h.Helper()
 	account, err := authtypes.NewQueryClient(h.grpc).AccountInfo(brief(), &authtypes.QueryAccountInfoRequest{Address: h.custody.Address.String()})
-	if err != nil {
-		h.Fatal(err)
+	if err != nil || account.Info.AccountNumber != 0 {
+		h.Fatal(account, err)
 	}
-	o.gas, o.accountNumber, o.sequence = 500_000, account.Info.AccountNumber, account.Info.Sequence
+	return account.Info.Sequence
+}
+
+// sign makes custody's next transaction; signAt, one at the sequence of the options.
+func (h *harness) sign(s Settings, o txOptions, msgs ...sdk.Msg) []byte {
+	h.Helper()
+	o.sequence = h.sequence()
+	return h.signAt(s, o, msgs...)
+}
+
+func (h *harness) signAt(s Settings, o txOptions, msgs ...sdk.Msg) []byte {
+	h.Helper()
+	o.gas = 500_000
 	tx, err := signed(h.app, s, h.custody, o, msgs...)
 	if err != nil {
 		h.Fatal(err)
@@ -263,20 +276,43 @@ func (h *harness) coins(amount int64) sdk.Coin { return sdk.NewCoin(bondDenom, s
 // blockEvents are the events of a block that belong to no transaction, from CometBFT's RPC.
 func (h *harness) blockEvents(height int64, types ...string) []abci.Event {
 	h.Helper()
-	response, err := http.Get(fmt.Sprintf("%s/block_results?height=%d", h.rpc, height))
+	var result struct {
+		Events []abci.Event `json:"finalize_block_events"`
+	}
+	h.get(fmt.Sprintf("/block_results?height=%d", height), &result)
+	return kept(result.Events, types...)
+}
+
+// blockSearch are the heights of the blocks that have such an event.
+func (h *harness) blockSearch(query string) []int64 {
+	h.Helper()
+	var result struct {
+		Blocks []struct {
+			Block struct{ Header struct{ Height string } }
+		}
+	}
+	h.get("/block_search?query="+url.QueryEscape(`"`+query+`"`), &result)
+	var heights []int64
+	for _, b := range result.Blocks {
+		height, err := strconv.ParseInt(b.Block.Header.Height, 10, 64)
+		if err != nil {
+			h.Fatal(err)
+		}
+		heights = append(heights, height)
+	}
+	return heights
+}
+
+func (h *harness) get(path string, result any) {
+	h.Helper()
+	response, err := http.Get(h.rpc + path)
 	if err != nil {
 		h.Fatal(err)
 	}
 	defer response.Body.Close()
-	var body struct {
-		Result struct {
-			Events []abci.Event `json:"finalize_block_events"`
-		} `json:"result"`
-	}
-	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+	if err := json.NewDecoder(response.Body).Decode(&struct{ Result any }{result}); err != nil {
 		h.Fatal(err)
 	}
-	return kept(body.Result.Events, types...)
 }
 
 func kept(events []abci.Event, types ...string) []abci.Event {

@@ -29,6 +29,7 @@ type Command struct {
 	Node      *int   `json:"node"`
 	Validator *int   `json:"validator"`
 	Blocks    int64  `json:"n"`
+	Ago       int64  `json:"ago"`
 }
 
 // Answer is a line's answer, apart from "ok", "do" and "error".
@@ -167,7 +168,7 @@ func (n *Network) validator(c Command) (Answer, error) {
 	case "down":
 		return n.down(v)
 	case "double_sign":
-		return n.doubleSign(v)
+		return n.doubleSign(v, c.Ago)
 	case "unjail":
 		if err := n.unjail(v); err != nil {
 			return nil, err
@@ -220,18 +221,21 @@ func (n *Network) down(v *Validator) (Answer, error) {
 	return slashed(slash), err
 }
 
-// powers are the voting powers of the validators but one, and of all.
+// powers are the voting powers of the validators but one, and of all. A jailed one may still be in CometBFT's set for two
+// blocks; it counts for nothing here.
 func (n *Network) powers(without *Validator) (others, all int64, err error) {
-	set, err := n.votingAt(n.height())
+	query := &stakingtypes.QueryValidatorsRequest{Status: stakingtypes.Bonded.String()}
+	response, err := stakingtypes.NewQueryClient(n.view()).Validators(context.Background(), query)
 	if err != nil {
 		return 0, 0, err
 	}
-	all = set.TotalVotingPower()
-	_, member := set.GetByAddress(without.signer.PrivKey.PubKey().Address())
-	if member == nil {
-		return all, all, nil
+	for _, held := range response.Validators {
+		power := held.ConsensusPower(sdk.DefaultPowerReduction)
+		if all += power; held.OperatorAddress != without.operator() {
+			others += power
+		}
 	}
-	return all - member.VotingPower, all, nil
+	return others, all, nil
 }
 
 func (n *Network) votingAt(height int64) (*cmttypes.ValidatorSet, error) {
@@ -243,10 +247,14 @@ func (n *Network) votingAt(height int64) (*cmttypes.ValidatorSet, error) {
 	return cmttypes.ValidatorSetFromExistingValidators(response.Validators)
 }
 
-// doubleSign gives a node evidence that a validator signed two blocks at one height, and waits until the chain has slashed
-// and tombstoned it.
-func (n *Network) doubleSign(v *Validator) (Answer, error) {
-	ctx, height := context.Background(), n.height()
+// doubleSign gives a node evidence that a validator signed two blocks at one height, so many blocks ago, and waits until the
+// chain has slashed and tombstoned it. What left the validator since that height is slashed too.
+func (n *Network) doubleSign(v *Validator, ago int64) (Answer, error) {
+	ctx, now := context.Background(), n.height()
+	height := now - ago
+	if ago < 0 || height < 1 {
+		return nil, fmt.Errorf("there is no block %d", height)
+	}
 	block, err := n.rpc().Block(ctx, &height)
 	if err != nil {
 		return nil, err
@@ -256,7 +264,7 @@ func (n *Network) doubleSign(v *Validator) (Answer, error) {
 		return nil, err
 	}
 	if !set.HasAddress(v.signer.PrivKey.PubKey().Address()) {
-		return nil, errors.New("it does not vote now: it is jailed, or its power is gone")
+		return nil, errors.New("it did not vote then: it was jailed, or its power was gone")
 	}
 	evidence, err := v.signer.equivocate(n.settings.ChainID, height, block.Block.Time, set)
 	if err != nil {
@@ -265,7 +273,7 @@ func (n *Network) doubleSign(v *Validator) (Answer, error) {
 	if _, err := n.rpc().BroadcastEvidence(ctx, evidence); err != nil {
 		return nil, err
 	}
-	slash, err := n.nextSlash(v, height)
+	slash, err := n.nextSlash(v, now)
 	answer := slashed(slash)
 	answer["infraction_height"], answer["evidence_hash"] = height, strings.ToUpper(hex.EncodeToString(evidence.Hash()))
 	return answer, err

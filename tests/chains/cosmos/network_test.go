@@ -63,7 +63,7 @@ func (h *harness) services() {
 		h.Fatal(info, err)
 	}
 	config, err := nodeservice.NewServiceClient(h.grpc).Config(brief(), &nodeservice.ConfigRequest{})
-	if err != nil || config.MinimumGasPrice != "0.005uatom" {
+	if err != nil || config.MinimumGasPrice != "0.005000000000000000uatom" {
 		h.Fatal(config, err)
 	}
 	h.Logf("services: %d; node %s of %s; config: %s", len(served), info.DefaultNodeInfo.Moniker, info.DefaultNodeInfo.Network, config)
@@ -153,6 +153,9 @@ func (h *harness) undelegate() {
 	if got := h.balance(matured).Sub(h.balance(matured - 1)); !got.Equal(sdkmath.NewInt(7_000_000)) {
 		h.Fatalf("%s came back", got)
 	}
+	if heights := h.blockSearch("complete_unbonding.delegator='" + custody + "'"); len(heights) != 1 || heights[0] != matured {
+		h.Fatal("block_search: ", heights)
+	}
 	// Events of a block belong to no transaction, and gRPC searches transactions only.
 	found, err := txtypes.NewServiceClient(h.grpc).GetTxsEvent(brief(), &txtypes.GetTxsEventRequest{Query: "complete_unbonding.delegator='" + custody + "'"})
 	if err != nil || len(found.Txs) != 0 {
@@ -183,7 +186,10 @@ func (h *harness) refusals() {
 	hash := h.broadcast(once).TxHash
 	refused("same bytes again at once", 19, once)
 	h.find(hash)
-	refused("same bytes again later", 32, once)
+	refused("same bytes again once they stand in a block", 19, once)
+	stale := h.sequence() - 1
+	refused("a sequence that is used", 32, h.signAt(h.settings, txOptions{sequence: stale, memo: "another"}, msg))
+	refused("a sequence too far ahead", 32, h.signAt(h.settings, txOptions{sequence: stale + 3}, msg))
 
 	_, err := txtypes.NewServiceClient(h.grpc).GetTx(brief(), &txtypes.GetTxRequest{Hash: strings.Repeat("AB", 32)})
 	if status.Code(err) != codes.NotFound {
@@ -201,17 +207,21 @@ func (h *harness) downtime() {
 	down := h.lever(`{"do":"down","validator":1}`)
 	height := int64(down["height"].(float64))
 	h.reached(height)
-	h.slashedBy(height, 1, sdkmath.LegacyNewDecWithPrec(1, 4))
+	// The unbonding began before the infraction, which is the last of the blocks that it missed.
+	h.slashedBy(height, 1, sdkmath.LegacyNewDecWithPrec(1, 4), sdkmath.LegacyZeroDec())
 	h.show("downtime, block", h.blockEvents(height, "slash", "liveness"))
 	h.lever(`{"do":"unjail","validator":1}`)
 }
 
 func (h *harness) doubleSign() {
 	h.does(stakingtypes.NewMsgUndelegate(h.custody.Address.String(), h.operator(1), h.coins(2_000_000_000)))
-	caught := h.lever(`{"do":"double_sign","validator":1}`)
+	h.lever(`{"do":"wait_blocks","n":3}`)
+	caught := h.lever(`{"do":"double_sign","validator":1,"ago":6}`)
 	height := int64(caught["height"].(float64))
 	h.reached(height)
-	h.slashedBy(height, 1, sdkmath.LegacyNewDecWithPrec(5, 2))
+	// The unbonding began after the infraction: its tokens stood behind the validator then.
+	fraction := sdkmath.LegacyNewDecWithPrec(5, 2)
+	h.slashedBy(height, 1, fraction, fraction)
 	h.show("double sign, block", h.blockEvents(height, "slash", "liveness"))
 	state := h.lever(`{"do":"validator","validator":1}`)
 	if state["tombstoned"] != true || state["jailed"] != true {
@@ -222,22 +232,20 @@ func (h *harness) doubleSign() {
 	}
 }
 
-// slashedBy wants custody's delegation and its newest unbonding to have lost the fraction in that block.
-func (h *harness) slashedBy(height int64, validator int, fraction sdkmath.LegacyDec) {
+// slashedBy wants custody's delegation and its newest unbonding to have lost these fractions in that block.
+func (h *harness) slashedBy(height int64, validator int, fraction, ofUnbonding sdkmath.LegacyDec) {
 	h.Helper()
-	lost := func(before, after sdkmath.Int) sdkmath.LegacyDec {
-		return before.Sub(after).ToLegacyDec().Quo(before.ToLegacyDec())
+	near := func(what string, before, after sdkmath.Int, wanted sdkmath.LegacyDec) {
+		h.Helper()
+		h.Logf("height %d: %s %s -> %s", height, what, before, after)
+		lost := before.Sub(after).ToLegacyDec().Quo(before.ToLegacyDec())
+		if lost.Sub(wanted).Abs().GT(sdkmath.LegacyNewDecWithPrec(1, 9)) {
+			h.Errorf("%s lost %s instead of %s", what, lost, wanted)
+		}
 	}
-	near := func(found sdkmath.LegacyDec) bool {
-		return found.Sub(fraction).Abs().LT(sdkmath.LegacyNewDecWithPrec(1, 9))
-	}
-	before, after := h.delegated(validator, height-1), h.delegated(validator, height)
-	entries, slashed := h.unbonding(validator, height-1), h.unbonding(validator, height)
-	last := len(slashed) - 1
-	h.Logf("height %d: delegation %s -> %s, unbonding %s -> %s", height, before, after, entries[last].Balance, slashed[last].Balance)
-	if !near(lost(before, after)) || !near(lost(entries[last].Balance, slashed[last].Balance)) {
-		h.Errorf("lost %s and %s instead of %s", lost(before, after), lost(entries[last].Balance, slashed[last].Balance), fraction)
-	}
+	near("delegation", h.delegated(validator, height-1), h.delegated(validator, height), fraction)
+	before, after := h.unbonding(validator, height-1), h.unbonding(validator, height)
+	near("unbonding", before[len(before)-1].Balance, after[len(after)-1].Balance, ofUnbonding)
 }
 
 func (h *harness) endpoints() {
