@@ -1,4 +1,4 @@
-module softstake.dev/tests/chains/cosmos
+module softstake.test/cosmosnet
 
 go 1.25.0
 

@@ -51,6 +51,7 @@ func run(s Settings, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer network.stop()
 	ready, err := json.Marshal(network.ready())
 	if err != nil {
 		return err

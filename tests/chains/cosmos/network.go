@@ -100,6 +100,19 @@ func (n *Network) startNodes(logger log.Logger, doc *cmttypes.GenesisDoc) error 
 	return nil
 }
 
+// stop ends every node.
+func (n *Network) stop() {
+	for _, node := range n.nodes {
+		if node.serving() {
+			node.unserve()
+		}
+	}
+	for _, node := range n.nodes {
+		// It fails for a node that stopped by itself, which then is as it should be.
+		_ = node.comet.Stop()
+	}
+}
+
 // view and rpc ask the first validator's node, in memory: its servers may be stopped meanwhile.
 func (n *Network) view() client.Context { return n.nodes[0].ctx }
 
