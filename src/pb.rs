@@ -29,6 +29,11 @@ pub mod signer {
     pub use super::generated::softstake::signer::v1;
 }
 
+/// The service of an adapter outside, and its messages.
+pub mod adapter {
+    pub use super::generated::softstake::adapter::v1;
+}
+
 /// Every file of what the service serves or keeps, and every file that they import, as an encoded `FileDescriptorSet` with
 /// comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"));
@@ -73,7 +78,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 6 + 9 + 24 + 6) + 2 * 2);
+        assert_eq!(seen.len(), 2 * (5 + 3 + 2 + 6 + 9 + 24 + 6) + 2 * (2 + 7));
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod rewards;
 mod slashes;
 mod state;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod totals;
 mod transaction;
 

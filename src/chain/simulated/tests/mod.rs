@@ -32,6 +32,21 @@ impl Clock for TestClock {
     }
 }
 
+/// A clock that moves by two seconds whenever it is read.
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now_ms(&self) -> i64 {
+        self.0.fetch_add(2_000, Ordering::Relaxed)
+    }
+}
+
+/// A chain in memory of which each call is two seconds later than the one before.
+pub fn ticking(config: SimulatedConfig) -> SimulatedChain {
+    let clock = Arc::new(Ticking(AtomicI64::new(START * 1000)));
+    SimulatedChain::open_memory(MemoryLog::new(), config, clock).unwrap()
+}
+
 /// A chain on a disk in memory, with a clock and a signer.
 struct Rig {
     clock: Arc<TestClock>,
