@@ -2,6 +2,7 @@
 //!
 //! This room alone names engines and adapters. Called by `cli/` and by the tests over a real socket.
 
+pub mod adapter_check;
 pub mod audit_log;
 pub mod backups;
 mod connections;
@@ -16,6 +17,7 @@ mod listener;
 mod refusals;
 mod serving;
 mod settings;
+pub mod sim_chain;
 mod simulation;
 mod strangers;
 mod tasks;

@@ -1,5 +1,6 @@
 //! The command line: parses and dispatches, one file or folder per command.
 
+mod adapter;
 mod audit;
 mod bench;
 mod child;
@@ -17,6 +18,7 @@ mod restore;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
 mod serve;
+mod sim_chain;
 mod simulate;
 
 use std::process::ExitCode;
@@ -50,6 +52,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Simulates whole worlds with every fault, each from a seed, and checks every promise.
     Simulate(simulate::SimulateArgs),
+    /// Serves a simulated chain from a process of its own, as an adapter and a signer outside. On loopback alone.
+    SimChain(sim_chain::SimChainArgs),
+    /// Holds an adapter outside against its contract.
+    Adapter(adapter::AdapterArgs),
     /// Puts bugs in, one at a time, and shows which seed and which check sees each.
     #[cfg(feature = "seeded-bugs")]
     SeededBugs(seeded_bugs::SeededBugsArgs),
@@ -71,6 +77,8 @@ pub fn run() -> ExitCode {
         Command::Health(args) => runtime.block_on(health::run(args)).map_err(|error| error.to_string()),
         Command::Bench(args) => runtime.block_on(bench::run(args)).map_err(|error| error.to_string()),
         Command::Simulate(args) => Ok(simulate::run(&args)),
+        Command::SimChain(args) => runtime.block_on(sim_chain::run(args)).map_err(|error| error.to_string()),
+        Command::Adapter(args) => runtime.block_on(adapter::run(args)).map_err(|error| error.to_string()),
         #[cfg(feature = "seeded-bugs")]
         Command::SeededBugs(args) => Ok(seeded_bugs::run(&args)),
     };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_update, reason = "tests")]
 
+mod adapter;
 mod backups;
 mod bad_feed;
 mod bad_input;

@@ -2,9 +2,10 @@
 //!
 //! [`RemoteAdapter`] is the client, and believes nothing that it has not read whole: what is malformed or contradicts
 //! itself or the request is [`ChainError::Untrusted`] with the field's path. [`serve`] is the other side, for adapters in
-//! this crate.
+//! this crate; [`check`] holds any adapter against the contract's clauses.
 
 pub mod channel;
+pub mod check;
 mod convert;
 pub mod serve;
 #[cfg(test)]
