@@ -30,7 +30,7 @@ pub(super) struct SimChainArgs {
     /// Where to listen: an address on loopback. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 7080)))]
     listen: SocketAddr,
-    /// Base units that custody sends to the staking address at the beginning, for `adapter check --spend`.
+    /// Base units that custody sends to the staking address before anything is served, for `adapter check --spend`.
     #[arg(long, value_name = "BASE_UNITS")]
     fund: Option<String>,
 }

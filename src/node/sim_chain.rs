@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use super::{NodeError, create};
 use crate::chain::remote::serve;
@@ -21,6 +21,9 @@ pub const KEY_ID: &str = "simulated";
 
 /// The names of the chains that can be simulated.
 pub const PRESETS: [&str; 5] = presets::NAMES;
+
+/// How long to wait between two looks at whether the funds have arrived.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Which chain, and where.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub struct SimChainSettings {
     pub speed: u32,
     /// Where to listen, on loopback.
     pub listen: SocketAddr,
-    /// How many base units custody sends to the staking address at the beginning, as decimal text.
+    /// How many base units custody sends to the staking address before anything is served, as decimal text.
     pub funds: Option<String>,
 }
 
@@ -102,15 +105,17 @@ impl SimChain {
         };
         if let Some(funds) = &settings.funds {
             let amount = funds.parse().map_err(|error| setting("fund", error))?;
-            chain.custody_send(&TransferId::new("sim-chain-fund")?, amount).await?;
+            let sent = chain.custody_send(&TransferId::new("sim-chain-fund")?, amount).await?;
+            while !chain.custody_transactions().await?.iter().any(|moved| moved.transaction == sent) {
+                tokio::time::sleep(LOOK).await;
+            }
         }
-        let listener = super::listen("listen", settings.listen).await?;
+        let (listener, address) = super::listen("listen", settings.listen).await?;
         let descriptor = chain.config().descriptor();
         let signer = serve::signer(Arc::new(chain.signer()), descriptor.chain.clone(), KEY_ID);
         let served = Server::builder().add_service(serve::adapter(Arc::new(chain))).add_service(signer);
         let (stop, stopped) = oneshot::channel();
-        let (listener, address): (TcpListener, SocketAddr) = listener;
-        let incoming = TcpListenerStream::new(listener);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = tokio::spawn(served.serve_with_incoming_shutdown(incoming, async move {
             // An error means that nobody is left to stop it, which is as good as stopped.
             drop(stopped.await);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use super::*;
 use crate::chain::simulated::tests::ticking;
@@ -20,7 +20,7 @@ async fn remote(page: u32) -> (RemoteAdapter, SimulatedChain) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let served = Server::builder().add_service(serve::adapter(Arc::new(chain.clone())));
-    tokio::spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(served.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
     let channel = channel::channel(&url, None, SECOND).unwrap();
     (RemoteAdapter::new(channel).with_pages_of(page), chain)
 }

@@ -139,10 +139,13 @@ impl Check {
     /// Sends until the chain has ended it. The first answer is given up where `lossy`, and the bytes are sent again at each
     /// turn; what was sent before must not be refused.
     async fn carry_out(&mut self, id: &OperationId, signed: Signed, lossy: bool) -> Option<Ended> {
-        let mut sent = false;
+        let (mut sent, mut how) = (false, "Submit was given up after a moment, and Lookup told");
         if lossy {
             let lost = tokio::time::timeout(LOST_AFTER, self.adapter.submit(id, &signed)).await;
             sent = matches!(lost, Ok(Ok(())));
+            if lost.is_ok() {
+                how = "Submit answered within 2 ms, too soon to be given up; Lookup told";
+            }
         }
         let patience = self.patience();
         let ended = tokio::time::timeout(patience, self.until_ended(id, &signed, &mut sent)).await;
@@ -155,7 +158,7 @@ impl Check {
         self.ended.push((id.clone(), effects.clone()));
         self.findings.pass(Clause::L2, format!("found at its end, with {} effects", effects.len()));
         if lossy {
-            self.findings.pass(Clause::L3, "Submit was given up after a moment, and Lookup told");
+            self.findings.pass(Clause::L3, how);
         }
         match self.adapter.submit(id, &signed).await {
             Err(ChainError::Refused(why)) => {
