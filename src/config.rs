@@ -8,6 +8,7 @@
 //! Everything here is plain types; `node.rs` turns them into those of `domain/`.
 
 mod access;
+mod chain;
 mod check;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use rust_decimal::Decimal;
 
 pub use access::{IdentitySettings, Listen, TlsSettings};
+pub use chain::{CredentialFiles, OutsideService, RemoteSettings, SignerSettings};
 pub use limits::Limits;
 pub use raw::{BookSettings, FeedSettings, IntervalSettings, OperationSettings};
 
@@ -154,6 +156,8 @@ pub struct PoolSettings {
 pub enum ChainSettings {
     /// The simulated chain.
     Simulated(SimulatedSettings),
+    /// A chain behind an adapter outside of this process.
+    Remote(Box<RemoteSettings>),
 }
 
 /// A simulated chain.

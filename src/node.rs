@@ -5,6 +5,7 @@
 pub mod adapter_check;
 pub mod audit_log;
 pub mod backups;
+mod chains;
 mod connections;
 mod credentials;
 mod custody;
@@ -38,13 +39,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 use crate::api::access::Access;
 use crate::api::transport::Guard;
-use crate::app::{self, App, AppError, Chain, Request};
+use crate::app::{self, App, AppError, Descriptor, Request};
 use crate::book::{Book, BookConfig, BookError};
 use crate::chain::ChainError;
-use crate::chain::bounded::Bounded;
-use crate::chain::simulated::SimulatedChain;
 use crate::clock::{AcceleratedClock, Clock, ClockError, ManualClock, SystemClock};
-use crate::config::{ChainSettings, ClockSettings, Config, CustodyMode, Listen, LogFormat};
+use crate::config::{ClockSettings, Config, Listen, LogFormat};
 use crate::domain::caller::Caller;
 use crate::domain::ids::{IdError, PoolId, RequestId, SourceId};
 use crate::domain::time::UnixSeconds;
@@ -191,36 +190,6 @@ fn open_clock(config: &Config) -> Result<Clocks, NodeError> {
     })
 }
 
-/// The chains of the configuration, connected.
-struct Chains {
-    all: Vec<Chain>,
-    simulated: BTreeMap<PoolId, SimulatedChain>,
-    automatic: BTreeMap<PoolId, SimulatedChain>,
-}
-
-async fn open_chains(config: &Config, clock: &Arc<dyn Clock>) -> Result<Chains, NodeError> {
-    let folder = config.data_dir.join("chains");
-    create(&folder)?;
-    let mut chains = Chains { all: Vec::new(), simulated: BTreeMap::new(), automatic: BTreeMap::new() };
-    for pool in &config.pools {
-        let id = PoolId::new(&pool.id)?;
-        let ChainSettings::Simulated(settings) = &pool.chain;
-        let chain_config = settings::simulated(&pool.id, settings)?;
-        let path = folder.join(format!("{id}.log"));
-        let chain = SimulatedChain::open(&path, chain_config, clock.clone())?;
-        let longest = Duration::from_millis(config.operations.call_timeout_ms);
-        let signer = Arc::new(Bounded::new(Arc::new(chain.signer()), longest));
-        let descriptor = chain.config().descriptor();
-        if settings.custody == CustodyMode::Automatic {
-            chains.automatic.insert(id.clone(), chain.clone());
-        }
-        chains.simulated.insert(id, chain.clone());
-        let adapter = Arc::new(Bounded::new(Arc::new(chain), longest));
-        chains.all.push(Chain { max_fee: descriptor.fee_estimate, descriptor, adapter, signer });
-    }
-    Ok(chains)
-}
-
 fn create(folder: &Path) -> Result<(), NodeError> {
     std::fs::create_dir_all(folder)
         .map_err(|error| NodeError::Io { what: format!("creating {}", folder.display()), error })
@@ -259,7 +228,7 @@ impl Node {
         let sled = Arc::new(SledStore::open(&config.data_dir.join("store"), SledOptions::default())?);
         let store: Arc<dyn Store> = sled.clone();
         migrations::migrate(store.as_ref()).await?;
-        let chains = open_chains(&config, &clocks.clock).await?;
+        let chains = chains::open(&config, &clocks.clock).await?;
 
         let specs = app::pool_records(store.as_ref()).await?.iter().map(app::spec).collect();
         let book_config = BookConfig {
@@ -286,7 +255,7 @@ impl Node {
             app.metrics.register(registry);
         });
         app.open().await?;
-        found_pools(&app, &config).await?;
+        found_pools(&app, &config, &chains.descriptors).await?;
 
         let desk = CustodyDesk { chains: chains.automatic };
         let driver = Arc::new(Driver::new(app.clone(), desk));
@@ -387,7 +356,11 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 }
 
 /// Sources and pools that the configuration names and the store does not have yet.
-async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
+async fn found_pools(
+    app: &App,
+    config: &Config,
+    descriptors: &BTreeMap<PoolId, Descriptor>,
+) -> Result<(), NodeError> {
     for source in &config.sources {
         let id = SourceId::new(source)?;
         if app.sources().iter().all(|known| known.id != id) {
@@ -401,8 +374,8 @@ async fn found_pools(app: &App, config: &Config) -> Result<(), NodeError> {
         if !pool.create || app.pool(&id).is_ok() {
             continue;
         }
-        let ChainSettings::Simulated(chain) = &pool.chain;
-        let new = settings::new_pool(config, pool, &settings::simulated(&pool.id, chain)?)?;
+        let descriptor = descriptors.get(&id).ok_or_else(|| NodeError::Failed(format!("pool {id} has no chain")))?;
+        let new = settings::new_pool(config, pool, descriptor)?;
         let request = RequestId::new(&format!("config:{id}"))?;
         let request = Request::new("AdminService/CreatePool", request, Caller::service(), pool.id.as_bytes());
         let _once = app.create_pool(&request, new).await?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
-use super::access;
+use super::{access, chain};
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
@@ -248,7 +248,7 @@ fn names(problems: &mut Problems, config: &Config) {
 
 /// The kinds of chains: known ones, not mixed, and none that this build can't run.
 fn chains(problems: &mut Problems, raw: &Raw) {
-    const REAL: [&str; 6] = ["cosmos", "polkadot", "tron", "near", "aptos", "remote"];
+    const REAL: [&str; 5] = ["cosmos", "polkadot", "tron", "near", "aptos"];
     let simulated = raw.pools.iter().any(|pool| pool.chain.kind == "simulated");
     for (index, pool) in raw.pools.iter().enumerate() {
         let kind = pool.chain.kind.as_str();
@@ -256,12 +256,14 @@ fn chains(problems: &mut Problems, raw: &Raw) {
         if kind == "simulated" {
             continue;
         }
-        if REAL.contains(&kind) && simulated {
+        if (kind == "remote" || REAL.contains(&kind)) && simulated {
             let problem =
                 "simulated and real chains don't mix in one service; run two services, each with its own data_dir";
             problems.add(&key, problem);
         }
-        problems.add(&key, format!("there is no adapter for `{kind}` in this build; the one there is: simulated"));
+        if kind != "remote" {
+            problems.add(&key, format!("there is no adapter for `{kind}` in this build; choose simulated or remote"));
+        }
     }
 }
 
@@ -270,6 +272,7 @@ impl ChainSettings {
     pub fn is_simulated(&self) -> bool {
         match self {
             Self::Simulated(_) => true,
+            Self::Remote(_) => false,
         }
     }
 }
@@ -329,7 +332,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
         create: raw.create,
         period_seconds: raw.period_seconds,
         first_period_start_seconds: first,
-        chain: chain(problems, index, &raw.asset, &raw.chain),
+        chain: pool_chain(problems, index, &raw.asset, &raw.chain),
         policy: policy(problems, index, &raw.policy),
         reserve: ReserveSettings {
             ratio_bps: reserve.ratio_bps,
@@ -361,7 +364,7 @@ fn check_pool(problems: &mut Problems, index: usize, raw: &RawPool) -> PoolSetti
     }
 }
 
-fn chain(problems: &mut Problems, index: usize, asset: &str, raw: &RawChain) -> ChainSettings {
+fn pool_chain(problems: &mut Problems, index: usize, asset: &str, raw: &RawChain) -> ChainSettings {
     let key = |name: &str| format!("pools[{index}].chain.{name}");
     let mut settings = SimulatedSettings {
         preset: Preset::Atom,
@@ -373,8 +376,13 @@ fn chain(problems: &mut Problems, index: usize, asset: &str, raw: &RawChain) -> 
         unbonding_seconds: raw.unbonding_seconds,
         epoch_seconds: raw.epoch_seconds,
     };
-    if raw.kind != "simulated" {
-        return ChainSettings::Simulated(settings);
+    if raw.kind == "simulated" || raw.kind == "remote" {
+        chain::misplaced(problems, &key, raw);
+    }
+    match raw.kind.as_str() {
+        "simulated" => {}
+        "remote" => return ChainSettings::Remote(Box::new(chain::remote(problems, &key, raw))),
+        _ => return ChainSettings::Simulated(settings),
     }
     let presets = Preset::ALL.map(|preset| (preset.name(), preset));
     if let Some(preset) = problems.one_of(&key("preset"), &raw.preset, &presets) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use super::access::{RawIdentity, RawTls};
+use super::chain::RawSigner;
 use super::keys::{known_keys, unknown_keys};
 use super::limits::Limits;
 use super::{ConfigError, Preset, variables};
@@ -256,6 +257,14 @@ pub(super) struct RawChain {
     pub custody_genesis_base_units: DecimalText,
     pub unbonding_seconds: Option<u64>,
     pub epoch_seconds: Option<u64>,
+    pub chain: Option<String>,
+    pub staking_address: Option<String>,
+    pub endpoint: Option<String>,
+    pub ca_file: Option<String>,
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+    pub max_fee_base_units: Option<DecimalText>,
+    pub signer: RawSigner,
 }
 
 impl Default for RawChain {
@@ -270,6 +279,14 @@ impl Default for RawChain {
             custody_genesis_base_units: decimal("0"),
             unbonding_seconds: None,
             epoch_seconds: None,
+            chain: None,
+            staking_address: None,
+            endpoint: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            max_fee_base_units: None,
+            signer: RawSigner::default(),
         }
     }
 }

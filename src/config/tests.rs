@@ -254,6 +254,65 @@ fn simulated_and_real_chains_do_not_mix() {
     refused(&format!("{POOL}{near}"), "pools[1].chain.kind", "don't mix");
     refused(near, "pools[0].chain.kind", "no adapter for `near` in this build");
     assert_eq!(problems(near).len(), 1, "and nothing else is said of it: {:?}", problems(near));
+    let remote = REMOTE.replace("id = \"atom\"", "id = \"other\"").replace("ATOM", "OTHER");
+    refused(&format!("{POOL}{remote}"), "pools[1].chain.kind", "don't mix");
+}
+
+const REMOTE: &str = r#"
+[[pools]]
+id = "atom"
+asset = "ATOM"
+[pools.chain]
+kind = "remote"
+chain = "cosmoshub-4"
+staking_address = "cosmos1us"
+endpoint = "http://127.0.0.1:7100"
+max_fee_base_units = "20000"
+[pools.chain.signer]
+kind = "file"
+secret_file = "k"
+"#;
+
+#[test]
+fn a_chain_behind_an_adapter_is_taken_as_the_sample_shows_it() {
+    let shown = SAMPLE.lines().filter_map(|line| line.strip_prefix("## ")).filter(|line| !line.contains("secret_file"));
+    let shown: Vec<&str> = shown.collect();
+    let config = Config::from_toml(&format!("[[pools]]\nid = \"atom\"\nasset = \"ATOM\"\n{}", shown.join("\n")));
+    let ChainSettings::Remote(remote) = config.unwrap().pools.remove(0).chain else { panic!("another kind") };
+    assert_eq!((remote.chain.as_str(), remote.max_fee_base_units), ("cosmoshub-4", 20_000));
+    assert_eq!(remote.adapter.endpoint, "https://adapter.staking.svc:7443");
+    let SignerSettings::Remote { service, key_id } = remote.signer else { panic!("another signer") };
+    assert_eq!((service.endpoint.as_str(), key_id.as_str()), ("https://signer.custody.svc:7443", "atom-staking"));
+    let files = service.credentials.unwrap();
+    assert_eq!(files.key_file, Path::new("/etc/softstake/signer-client.key"));
+
+    let ChainSettings::Remote(remote) = Config::from_toml(REMOTE).unwrap().pools.remove(0).chain else { panic!() };
+    assert_eq!(remote.signer, SignerSettings::File { secret_file: "k".into() });
+}
+
+#[test]
+fn a_chain_behind_an_adapter_says_what_it_lacks() {
+    let key = |name: &str| format!("pools[0].chain.{name}");
+    for name in ["chain", "staking_address", "endpoint", "max_fee_base_units", "signer.secret_file"] {
+        let last = name.rsplit('.').next().unwrap();
+        let without: String = REMOTE.lines().filter(|line| !line.starts_with(&format!("{last} ="))).collect::<Vec<_>>().join("\n");
+        assert_eq!(problems(&without).len(), 1, "{name}: {:?}", problems(&without));
+        refused(&without, &key(name), if last == "endpoint" { "write a URL" } else { "it is not set" });
+    }
+    let with = |from: &str, to: &str| REMOTE.replace(from, to);
+    refused(&with("127.0.0.1:7100", "10.0.0.1:7100"), &key("endpoint"), "plain text is for");
+    refused(&with("127.0.0.1:7100", "localhost:7100"), &key("endpoint"), "plain text is for");
+    assert_eq!(problems(&with("127.0.0.1:7100", "[::1]:7100")), []);
+    refused(&with("http://", "https://"), &key("ca_file"), "https needs");
+    refused(&with("max_fee", "ca_file = \"a\"\nmax_fee"), &key("ca_file"), "set all three");
+    let files = "ca_file = \"a\"\ncert_file = \"b\"\nkey_file = \"c\"\nmax_fee";
+    refused(&with("max_fee", files), &key("endpoint"), "has to be https");
+    assert_eq!(problems(&with("max_fee", files).replace("http://", "https://")), []);
+    refused(&with("\"file\"", "\"hsm\""), &key("signer.kind"), "remote, file");
+    refused(&with("\"file\"", "\"remote\""), &key("signer.secret_file"), "leave it out");
+    refused(&with("max_fee", "seed = 2\nmax_fee"), &key("seed"), "no such key");
+    refused(&POOL.replace("preset", "endpoint = \"http://127.0.0.1:1\"\npreset"), &key("endpoint"), "no such key");
+    refused(&with("\"cosmos1us\"", "\"a b\""), &key("staking_address"), "visible ASCII");
 }
 
 #[test]

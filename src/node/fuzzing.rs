@@ -158,13 +158,15 @@ impl World {
         stopping: watch::Receiver<bool>,
     ) -> Result<(Api, BookTasks), NodeError> {
         let clock: Arc<dyn Clock> = Arc::new(Still);
-        let (mut chains, mut levers) = (Vec::new(), BTreeMap::new());
+        let (mut chains, mut levers, mut descriptors) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for pool in &config.pools {
-            let ChainSettings::Simulated(chain) = &pool.chain;
+            let ChainSettings::Simulated(chain) = &pool.chain else { continue };
             let chain = settings::simulated(&pool.id, chain)?;
             let chain = SimulatedChain::open_memory(MemoryLog::new(), chain, clock.clone())?;
             let descriptor = chain.descriptor().await?;
-            levers.insert(PoolId::new(&pool.id)?, chain.clone());
+            let id = PoolId::new(&pool.id)?;
+            descriptors.insert(id.clone(), descriptor.clone());
+            levers.insert(id, chain.clone());
             let (max_fee, signer) = (descriptor.fee_estimate, Arc::new(chain.signer()));
             chains.push(Chain { descriptor, signer, adapter: Arc::new(chain), max_fee });
         }
@@ -175,7 +177,7 @@ impl World {
         let sender = book.sender();
         let app = App::new(shared, clock, Arc::new(book), sender, chains, settings::app_settings(config)?);
         app.open().await?;
-        found_pools(&app, config).await?;
+        found_pools(&app, config, &descriptors).await?;
         let levers = Arc::new(Levers(levers)) as Arc<dyn Simulation>;
         Ok((Api::new(Arc::new(app), Some(levers), settings::api_limits(config), stopping), tasks))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rust_decimal::Decimal;
 
 use crate::api::Limits;
-use crate::app::Settings;
+use crate::app::{Descriptor, Settings};
 use crate::app::administer::NewPool;
 use crate::chain::simulated::{SimulatedConfig, presets};
 use crate::config::{
@@ -142,7 +142,7 @@ pub(super) fn read_validators(key: &str, path: &Path, file: impl Read) -> Result
 }
 
 /// What a configured pool is created as.
-pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &SimulatedConfig) -> Result<NewPool, NodeError> {
+pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Descriptor) -> Result<NewPool, NodeError> {
     let key = |name: &str| format!("pools.{}.{name}", pool.id);
     let policy = &pool.policy;
     let reward = match policy.reward {
@@ -195,7 +195,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Simulated
                     .reserve
                     .custody_address
                     .clone()
-                    .unwrap_or_else(|| chain.descriptor().custody_address),
+                    .unwrap_or_else(|| chain.custody_address.clone()),
                 max_change_per_run: optional(
                     "reserve.max_change_per_run_base_units",
                     pool.reserve.max_change_per_run_base_units,

@@ -4,6 +4,7 @@
 //! A signer gives a signature of bytes and nothing else: what they say is checked by `app/operate.rs` before and after.
 
 pub mod local;
+pub mod remote;
 
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

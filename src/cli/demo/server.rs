@@ -100,7 +100,7 @@ mod tests {
         let config = Config::from_toml(&settings(Path::new("/tmp/x"), 7_070, &plan)).unwrap();
         assert_eq!(config.pools.len(), 5);
         for (pool, planned) in config.pools.iter().zip(&plan.pools) {
-            let ChainSettings::Simulated(chain) = &pool.chain;
+            let ChainSettings::Simulated(chain) = &pool.chain else { panic!("{:?}", pool.chain) };
             assert_eq!((chain.preset, chain.custody, chain.seed), (planned.preset, CustodyMode::External, 5));
             assert_eq!(chain.validators_csv, planned.validators_csv);
             assert_eq!(pool.policy.minimum_base_units, planned.rules.minimum);
