@@ -356,11 +356,7 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 }
 
 /// Sources and pools that the configuration names and the store does not have yet.
-async fn found_pools(
-    app: &App,
-    config: &Config,
-    descriptors: &BTreeMap<PoolId, Descriptor>,
-) -> Result<(), NodeError> {
+async fn found_pools(app: &App, config: &Config, descriptors: &BTreeMap<PoolId, Descriptor>) -> Result<(), NodeError> {
     for source in &config.sources {
         let id = SourceId::new(source)?;
         if app.sources().iter().all(|known| known.id != id) {

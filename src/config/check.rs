@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
-use super::{access, chain};
 use super::raw::{DecimalText, Raw, RawChain, RawClock, RawPolicy, RawPool};
 use super::{
     AllocationSettings, ChainSettings, ClockSettings, Config, ConfigError, CustodyMode, EnrolmentMode, HouseSettings,
     LogFormat, LogSettings, PolicySettings, PoolSettings, Preset, Problem, ReconcileSettings, Reflection,
     ReserveSettings, RewardSettings, SimulatedSettings, SlashSettings,
 };
+use super::{access, chain};
 
 /// The largest amount that anything may hold, `2^127 - 1` base units.
 const MAX_BASE_UNITS: u128 = i128::MAX as u128;

@@ -295,7 +295,8 @@ fn a_chain_behind_an_adapter_says_what_it_lacks() {
     let key = |name: &str| format!("pools[0].chain.{name}");
     for name in ["chain", "staking_address", "endpoint", "max_fee_base_units", "signer.secret_file"] {
         let last = name.rsplit('.').next().unwrap();
-        let without: String = REMOTE.lines().filter(|line| !line.starts_with(&format!("{last} ="))).collect::<Vec<_>>().join("\n");
+        let without: String =
+            REMOTE.lines().filter(|line| !line.starts_with(&format!("{last} ="))).collect::<Vec<_>>().join("\n");
         assert_eq!(problems(&without).len(), 1, "{name}: {:?}", problems(&without));
         refused(&without, &key(name), if last == "endpoint" { "write a URL" } else { "it is not set" });
     }

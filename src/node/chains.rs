@@ -78,8 +78,8 @@ async fn remote(
     let asked = |error: crate::chain::ChainError| {
         wrong("endpoint", format!("{error}; see that the adapter at {} runs and answers", settings.adapter.endpoint))
     };
-    let max_fee = BaseUnits::new(settings.max_fee_base_units)
-        .map_err(|error| wrong("max_fee_base_units", error.to_string()))?;
+    let max_fee =
+        BaseUnits::new(settings.max_fee_base_units).map_err(|error| wrong("max_fee_base_units", error.to_string()))?;
     let way = connect(&key(""), &settings.adapter, longest)?;
     let adapter: Arc<dyn ChainAdapter> = Arc::new(Bounded::new(Arc::new(RemoteAdapter::new(way)), longest));
     let descriptor = adapter.descriptor().await.map_err(asked)?;
@@ -104,8 +104,12 @@ async fn remote(
     let seen = adapter.observe().await.map_err(asked)?;
     let behind_seconds = clock.now_ms().div_euclid(1_000).saturating_sub(seen.at.get());
     if behind_seconds > LATE_SECONDS {
-        tracing::warn!(pool = pool.id, height = seen.height, behind_seconds,
-            "the adapter's last final block is old: its node has not caught up; nothing is done until it has");
+        tracing::warn!(
+            pool = pool.id,
+            height = seen.height,
+            behind_seconds,
+            "the adapter's last final block is old: its node has not caught up; nothing is done until it has"
+        );
     }
     if seen.liquid < descriptor.fee_estimate {
         tracing::warn!(pool = pool.id, staking_address = descriptor.staking_address,
@@ -131,7 +135,8 @@ async fn signer(
                 key: key("endpoint"),
                 problem: format!("{error}; see that the signer at {} runs and holds {key_id}", service.endpoint),
             })?;
-            tracing::info!(pool, key_id, algorithm = held.algorithm.name(), "the signer holds the key");
+            let algorithm = held.map_or("simulated", |held| held.algorithm.name());
+            tracing::info!(pool, key_id, algorithm, "the signer holds the key");
             Ok(Arc::new(Bounded::new(Arc::new(signer), longest)))
         }
         SignerSettings::File { secret_file } => {
@@ -164,4 +169,82 @@ fn connect(section: &str, service: &OutsideService, longest: Duration) -> Result
     };
     channel(&service.endpoint, credentials.as_ref(), longest)
         .map_err(|error| NodeError::Setting { key: format!("{section}endpoint"), problem: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::node::sim_chain::{KEY_ID, SimChain, SimChainSettings};
+
+    async fn sim_chain() -> SimChain {
+        let settings = SimChainSettings {
+            preset: "atom".to_owned(),
+            seed: None,
+            data_dir: None,
+            speed: 1,
+            listen: ([127, 0, 0, 1], 0).into(),
+            funds: None,
+        };
+        SimChain::start(settings).await.unwrap()
+    }
+
+    /// The chain of a pool that stakes on `chain`, its settings changed.
+    async fn opened(chain: &SimChain, change: impl Fn(String) -> String) -> Result<Chains, NodeError> {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("http://{}", chain.address);
+        let text = format!(
+            "data_dir = {:?}\n[[pools]]\nid = \"atom\"\nasset = \"ATOM\"\n[pools.chain]\nkind = \"remote\"\n\
+             chain = \"{}\"\nstaking_address = \"{}\"\nendpoint = \"{url}\"\nmax_fee_base_units = \"1000000\"\n\
+             [pools.chain.signer]\nkind = \"remote\"\nendpoint = \"{url}\"\nkey_id = \"{KEY_ID}\"\n",
+            folder.path(),
+            chain.chain,
+            chain.staking_address
+        );
+        let config = Config::from_toml(&change(text)).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        open(&config, &clock).await
+    }
+
+    async fn refused(chain: &SimChain, from: &str, to: &str) -> String {
+        let opened = opened(chain, |text| text.replace(from, to)).await;
+        opened.err().expect("it is not what was set").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_pool_stakes_through_an_adapter_outside() {
+        let chain = sim_chain().await;
+        let chains = opened(&chain, |text| text).await.unwrap();
+        let (id, told) = chains.descriptors.first_key_value().unwrap();
+        assert_eq!((id.as_str(), told.chain.as_str(), told.simulated), ("atom", chain.chain.as_str(), true));
+        assert_eq!(chains.all[0].max_fee, BaseUnits::from_u64(1_000_000));
+        assert!(chains.simulated.is_empty() && chains.automatic.is_empty());
+        chain.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_was_set_stops_the_start() {
+        let chain = sim_chain().await;
+        let named = format!("chain = \"{}\"", chain.chain);
+        let other = refused(&chain, &named, "chain = \"elsewhere\"").await;
+        assert!(other.starts_with("pools.atom.chain.chain: the adapter says"), "{other}");
+        let address = refused(&chain, &chain.staking_address, "thief").await;
+        assert!(address.starts_with("pools.atom.chain.staking_address: the adapter says"), "{address}");
+        let asset = refused(&chain, "ATOM", "DOT").await;
+        assert!(asset.starts_with("pools.atom.asset: the adapter's chain issues ATOM"), "{asset}");
+        let fee = refused(&chain, "1000000", "1").await;
+        assert!(fee.contains("max_fee_base_units: 1 is less than an ordinary transaction costs"), "{fee}");
+        let key = refused(&chain, KEY_ID, "another").await;
+        assert!(key.starts_with("pools.atom.chain.signer.endpoint: ") && key.contains("holds another"), "{key}");
+        let gone = refused(&chain, &chain.address.to_string(), "127.0.0.1:1").await;
+        assert!(gone.starts_with("pools.atom.chain.endpoint: the chain did not answer"), "{gone}");
+        let file = "kind = \"file\"\nsecret_file = \"/nowhere/key\"\n";
+        let opened = opened(&chain, |text| {
+            let (before, _) = text.split_once("[pools.chain.signer]").unwrap();
+            format!("{before}[pools.chain.signer]\n{file}")
+        });
+        let file = opened.await.err().unwrap().to_string();
+        assert!(file.starts_with("pools.atom.chain.signer.secret_file: /nowhere/key: "), "{file}");
+        chain.stop().await.unwrap();
+    }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use rust_decimal::Decimal;
 
 use crate::api::Limits;
-use crate::app::{Descriptor, Settings};
 use crate::app::administer::NewPool;
+use crate::app::{Descriptor, Settings};
 use crate::chain::simulated::{SimulatedConfig, presets};
 use crate::config::{
     Config, EnrolmentMode, PoolSettings as ConfiguredPool, RewardSettings, SimulatedSettings, SlashSettings,
@@ -191,11 +191,7 @@ pub(super) fn new_pool(config: &Config, pool: &ConfiguredPool, chain: &Descripto
                 forecast_ceiling_bps: pool.reserve.forecast_ceiling_bps,
                 max_outflow_per_run_bps: pool.reserve.max_outflow_per_run_bps,
                 max_outflow_per_day_bps: pool.reserve.max_outflow_per_day_bps,
-                custody_address: pool
-                    .reserve
-                    .custody_address
-                    .clone()
-                    .unwrap_or_else(|| chain.custody_address.clone()),
+                custody_address: pool.reserve.custody_address.clone().unwrap_or_else(|| chain.custody_address.clone()),
                 max_change_per_run: optional(
                     "reserve.max_change_per_run_base_units",
                     pool.reserve.max_change_per_run_base_units,

@@ -17,7 +17,8 @@ use async_trait::async_trait;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use self::convert::{Malformed, write_contents, write_operation, write_signed};
+pub(in crate::chain) use self::convert::write_contents;
+use self::convert::{Malformed, write_operation, write_signed};
 use super::{Assembled, ChainAdapter, ChainError, Descriptor, Lookup, Observation, Signed, Unsigned};
 use crate::domain::effect::{Effect, EffectKey};
 use crate::domain::ids::OperationId;

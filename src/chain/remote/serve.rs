@@ -146,7 +146,7 @@ impl SignerService for ServedSigner {
     async fn get_key(&self, request: Request<wire::GetKeyRequest>) -> Result<Response<wire::GetKeyResponse>, Status> {
         let request = request.into_inner();
         self.holds(&request.chain, &request.key_id)?;
-        let algorithm = wire::KeyAlgorithm::Unspecified.into();
+        let algorithm = wire::KeyAlgorithm::Simulated.into();
         Ok(Response::new(wire::GetKeyResponse { algorithm, public_key: Vec::new() }))
     }
 

@@ -8,8 +8,8 @@ use super::{KeyAlgorithm, PublicKey};
 use crate::chain::remote::write_contents;
 use crate::chain::{ChainError, Signer, Unsigned};
 use crate::domain::ids::{ChainId, OperationId};
-use crate::pb::signer as pb;
-use crate::pb::signer::signer_service_client::SignerServiceClient;
+use crate::pb::signer::v1 as pb;
+use crate::pb::signer::v1::signer_service_client::SignerServiceClient;
 
 /// Longer than any signature or public key.
 const MAX_BYTES: usize = 1_024;
@@ -32,14 +32,15 @@ impl RemoteSigner {
         Self { client, chain: chain.to_string(), key_id: key_id.to_owned() }
     }
 
-    /// The key's public half. A read.
-    pub async fn public_key(&self) -> Result<PublicKey, ChainError> {
+    /// The key's public half, `None` where it is that of a simulated chain, which has none. A read.
+    pub async fn public_key(&self) -> Result<Option<PublicKey>, ChainError> {
         let request = pb::GetKeyRequest { chain: self.chain.clone(), key_id: self.key_id.clone() };
         let answer = self.client.clone().get_key(request).await.map_err(|status| failed(&status))?.into_inner();
         let (algorithm, length) = match answer.algorithm() {
             pb::KeyAlgorithm::Secp256k1 => (KeyAlgorithm::Secp256k1, 33),
             pb::KeyAlgorithm::Ed25519 => (KeyAlgorithm::Ed25519, 32),
             pb::KeyAlgorithm::Sr25519 => (KeyAlgorithm::Sr25519, 32),
+            pb::KeyAlgorithm::Simulated => return Ok(None),
             pb::KeyAlgorithm::Unspecified => {
                 return Err(ChainError::Untrusted("algorithm: the signer says none that is known".to_owned()));
             }
@@ -49,7 +50,7 @@ impl RemoteSigner {
             let problem = format!("public_key: {found} bytes, and a key of {name} has {length}");
             return Err(ChainError::Untrusted(problem));
         }
-        Ok(PublicKey { algorithm, bytes: answer.public_key })
+        Ok(Some(PublicKey { algorithm, bytes: answer.public_key }))
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
     use crate::domain::ids::ValidatorId;
     use crate::domain::operation::OperationKind;
     use crate::domain::signing::{Decoded, Lifetime};
-    use crate::pb::signer::signer_service_server::{SignerService, SignerServiceServer};
+    use crate::pb::signer::v1::signer_service_server::{SignerService, SignerServiceServer};
 
     /// Holds one key, and does what it is set to.
     struct Desk {
@@ -157,12 +158,15 @@ mod tests {
     async fn the_signer_gets_the_bytes_beside_what_they_say() {
         let (signer, asked) = signer(|_| {}).await;
         let key = LocalSigner::of(KeyAlgorithm::Secp256k1, &[7; 32]).unwrap();
-        assert_eq!(signer.public_key().await, Ok(key.public_key()));
+        assert_eq!(signer.public_key().await, Ok(Some(key.public_key())));
         let (id, unsigned) = unsigned();
         assert_eq!(signer.sign(&id, &unsigned).await, Ok(key.signature(b"bytes to sign")));
         let asked = asked.lock().unwrap().pop().unwrap();
         assert_eq!((asked.chain.as_str(), asked.key_id.as_str()), ("cosmoshub-4", "atom-hot"));
-        assert_eq!((asked.operation_id.as_str(), asked.sign_bytes.as_slice()), ("atom:claim:1:v1", &b"bytes to sign"[..]));
+        assert_eq!(
+            (asked.operation_id.as_str(), asked.sign_bytes.as_slice()),
+            ("atom:claim:1:v1", &b"bytes to sign"[..])
+        );
         assert_eq!(asked.contents, Some(write_contents(&unsigned.says)));
     }
 

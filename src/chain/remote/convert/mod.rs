@@ -14,9 +14,8 @@ pub(super) use self::descriptor::{descriptor, write_descriptor};
 pub(super) use self::effect::{effects, write_effects};
 pub(super) use self::lookup::{lookup, write_lookup};
 pub(super) use self::observation::{observation, write_observation};
-pub(super) use self::transaction::{
-    assembled, operation, signed, unsigned, write_contents, write_operation, write_signed,
-};
+pub(in crate::chain) use self::transaction::write_contents;
+pub(super) use self::transaction::{assembled, operation, signed, unsigned, write_operation, write_signed};
 
 use rust_decimal::Decimal;
 

@@ -98,7 +98,7 @@ pub(in crate::chain::remote) fn contents(contents: wire::Contents) -> Read<Decod
 }
 
 /// The same as a message.
-pub(in crate::chain::remote) fn write_contents(says: &Decoded) -> wire::Contents {
+pub(in crate::chain) fn write_contents(says: &Decoded) -> wire::Contents {
     wire::Contents {
         operation: Some(write_operation(&says.intent)),
         sender: says.sender.clone(),
