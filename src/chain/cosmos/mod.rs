@@ -1,0 +1,3 @@
+//! The Cosmos Hub.
+
+pub mod shares;
