@@ -6,6 +6,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 }
 
+pub use generated::cosmos;
 pub use generated::softstake;
 pub use generated::softstake::v1;
 
