@@ -41,7 +41,7 @@ fn without_a_file_five_simulated_pools_run_a_day_a_minute_on_loopback() {
     let ids: Vec<&str> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
     assert_eq!(ids, ["atom", "dot", "trx", "near", "apt"]);
     for pool in &config.pools {
-        let ChainSettings::Simulated(chain) = &pool.chain;
+        let ChainSettings::Simulated(chain) = &pool.chain else { panic!("{:?}", pool.chain) };
         assert_eq!(chain.custody, CustodyMode::Automatic);
         let token = 10_u128.pow(chain.preset.decimals());
         assert_eq!(chain.custody_genesis_base_units, token * 1_000_000_000);

@@ -234,7 +234,7 @@ mod tests {
         assert!(asset.starts_with("pools.atom.asset: the adapter's chain issues ATOM"), "{asset}");
         let fee = refused(&chain, "1000000", "1").await;
         assert!(fee.contains("max_fee_base_units: 1 is less than an ordinary transaction costs"), "{fee}");
-        let key = refused(&chain, KEY_ID, "another").await;
+        let key = refused(&chain, &format!("key_id = \"{KEY_ID}\""), "key_id = \"another\"").await;
         assert!(key.starts_with("pools.atom.chain.signer.endpoint: ") && key.contains("holds another"), "{key}");
         let gone = refused(&chain, &chain.address.to_string(), "127.0.0.1:1").await;
         assert!(gone.starts_with("pools.atom.chain.endpoint: the chain did not answer"), "{gone}");
