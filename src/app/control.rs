@@ -120,6 +120,11 @@ impl<'a> Change<'a> {
         self.record.version + 1
     }
 
+    /// The last number of the pool that was given out, or left out.
+    pub fn sequence(&self) -> u64 {
+        self.record.sequence
+    }
+
     /// The next number of the pool, for operations and transfers: contiguous in commit order.
     pub fn next_sequence(&mut self) -> u64 {
         self.record.sequence += 1;

@@ -39,8 +39,10 @@ pub async fn hold(store: &dyn Store, caller: &Caller, at: UnixSeconds, reason: &
         let mut ledger: LedgerRecord = read(store, partition, &keys::ledger()).await?;
         let mut mark: RebalanceMark = read(store, partition, &keys::rebalance_mark()).await?;
         let before = state.shown();
+        // Held once more, where it was cut off or is of a store that was held already, the lost time began no later.
+        let last_sequence = state.restored.map_or(ledger.sequence, |restored| restored.last_sequence);
         state.paused = Some(reconcile::also(state.paused.as_deref(), WHY));
-        state.restored = Some(Restored { at, last_sequence: ledger.sequence, agreed_height: None });
+        state.restored = Some(Restored { at, last_sequence, agreed_height: None });
         for number in [&mut state.version, &mut ledger.sequence, &mut ledger.version, &mut mark.run] {
             *number = number.saturating_add(SKIPPED);
         }
@@ -118,7 +120,7 @@ pub(super) async fn asked_after(change: &Change<'_>, effect: &Effect) -> Result<
     };
     let Some(state) = change.read::<PoolState>(&keys::pool_state()).await? else { return Ok(None) };
     let Some(restored) = state.restored else { return Ok(None) };
-    let lost = restored.last_sequence.saturating_add(1)..restored.last_sequence.saturating_add(SKIPPED);
+    let lost = restored.last_sequence.saturating_add(1)..change.sequence();
     let Some(sequence) = transfer::sequence_of(direction, id).filter(|sequence| lost.contains(sequence)) else {
         return Ok(None);
     };
