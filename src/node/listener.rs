@@ -3,10 +3,11 @@
 //! TLS is spoken here and not in tonic, so that its files can be exchanged while the service runs, and so that a handshake
 //! has its own time and holds up no other: whatever else is to be limited before a connection is served belongs here.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -120,8 +121,8 @@ pub(super) struct Listener {
     tls: Option<TlsSlot>,
     limits: Handshakes,
     handshakes: JoinSet<Result<Connection, (Peer, io::Error)>>,
-    /// Of each handshake, oldest first; some may have ended.
-    begun: VecDeque<AbortHandle>,
+    /// Of each handshake the machine, oldest first; some may have ended.
+    begun: VecDeque<(Arc<str>, AbortHandle)>,
     /// Whether the last connection could not be accepted: that is told once and not at each attempt.
     failing: bool,
 }
@@ -178,19 +179,25 @@ impl Listener {
         })
     }
 
-    fn begin(&mut self, handshake: impl Future<Output = Result<Connection, (Peer, io::Error)>> + Send + 'static) {
-        self.begun.retain(|begun| !begun.is_finished());
-        self.begun.push_back(self.handshakes.spawn(handshake));
+    fn begin(
+        &mut self,
+        machine: Arc<str>,
+        handshake: impl Future<Output = Result<Connection, (Peer, io::Error)>> + Send + 'static,
+    ) {
+        self.begun.retain(|(_, begun)| !begun.is_finished());
+        self.begun.push_back((machine, self.handshakes.spawn(handshake)));
         if self.begun.len() > self.limits.most
-            && let Some(oldest) = self.begun.pop_front()
+            && let Some((_, one_too_many)) = self.begun.remove(surplus(&self.begun))
         {
-            oldest.abort();
+            one_too_many.abort();
         }
     }
 
     /// The next connection that is ready to be served.
     async fn next(&mut self, metrics: &TransportMetrics, access: &Access) -> io::Result<Connection> {
         loop {
+            // Whoever connects without end lets others have their turn.
+            tokio::task::yield_now().await;
             tokio::select! {
                 Some(shaken) = self.handshakes.join_next() => match shaken {
                     Ok(Ok(connection)) => return Ok(connection),
@@ -210,13 +217,18 @@ impl Listener {
                         match (accepted, &self.tls) {
                         (IncomingStream::Tcp(stream), Some(tls)) => {
                             let acceptor = TlsAcceptor::from(tls.get());
-                            self.begin(shake_hands(acceptor, stream, peer, self.limits.longest));
+                            let machine = peer.machine.clone();
+                            self.begin(machine, shake_hands(acceptor, stream, peer, self.limits.longest));
                         }
                         (IncomingStream::Tcp(stream), None) => {
                             return Ok(Connection { io: Io::Tcp(stream), peer });
                         }
                         (IncomingStream::Unix(stream), _) => return Ok(Connection { io: Io::Unix(stream), peer }),
                     }},
+                    // That was one connection's, and the next one is there.
+                    Err(error) if is_of_one_connection(&error) => {
+                        tracing::debug!(%error, "a connection was gone before it was accepted");
+                    }
                     Err(error) => {
                         if !std::mem::replace(&mut self.failing, true) {
                             tracing::warn!(%error, "connections can't be accepted; it is tried again");
@@ -227,6 +239,36 @@ impl Listener {
             }
         }
     }
+}
+
+/// Which of the handshakes goes where there is one too many: the oldest of the machine that has most, so that whoever floods
+/// keeps out itself.
+fn surplus<T>(begun: &VecDeque<(Arc<str>, T)>) -> usize {
+    let mut of_machine: BTreeMap<&str, (usize, Reverse<usize>)> = BTreeMap::new();
+    for (place, (machine, _)) in begun.iter().enumerate() {
+        of_machine.entry(&**machine).or_insert((0, Reverse(place))).0 += 1;
+    }
+    of_machine.into_values().max().map_or(0, |(_, Reverse(oldest))| oldest)
+}
+
+/// The machine that an address is of, as limits count it: of IPv6 a whole /64, which is what one machine has, and an address
+/// of IPv4 in whichever way it is written.
+fn machine(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) if address.is_loopback() => address.to_string(),
+        IpAddr::V6(address) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+/// Whether `accept` failed for the connection that it would have given, as accept(2) says of what is pending on that one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+    };
+    let kinds =
+        [ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable];
+    kinds.contains(&error.kind())
 }
 
 /// A connection that said nothing yet.
@@ -244,7 +286,7 @@ impl Socket {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY could not be set");
                 }
-                let (address, machine) = (address.to_string().into(), address.ip().to_string().into());
+                let (address, machine) = (address.to_string().into(), machine(address.ip()).into());
                 Ok((IncomingStream::Tcp(stream), Peer { address, machine, certificate: None }))
             }
             Self::Unix(listener, file) => {
@@ -339,5 +381,43 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         through!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_one_name_however_many_addresses_it_takes() {
+        for (address, name) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(machine(address.parse().unwrap()), name);
+        }
+    }
+
+    #[test]
+    fn of_too_many_handshakes_the_oldest_goes_of_the_machine_that_has_most() {
+        let goes = |machines: &[&str]| {
+            let begun = machines.iter().map(|machine| (Arc::from(*machine), ())).collect();
+            surplus(&begun)
+        };
+        assert_eq!(goes(&["honest", "flood", "flood", "flood", "other"]), 1);
+        assert_eq!(goes(&["a", "b", "c"]), 0, "all have as many");
+        assert_eq!(goes(&["a", "b", "c", "b", "c"]), 1);
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_holds_up_no_other() {
+        let of = |kind: io::ErrorKind| is_of_one_connection(&io::Error::from(kind));
+        assert!(of(io::ErrorKind::ConnectionAborted) && of(io::ErrorKind::ConnectionReset));
+        // No more file descriptors.
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)) && !of(io::ErrorKind::OutOfMemory));
     }
 }
