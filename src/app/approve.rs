@@ -4,22 +4,28 @@
 //! two, the change is stored whole in place of being made, and [`App::approve`] makes it later as its first caller would
 //! have: everything is checked again, against the version of the pool's configuration that it was proposed on. The
 //! approval is marked in the commit of the change.
+//!
+//! What is not approved in time, or rests on what is another by now, lapses: whoever finds that out writes it down, an
+//! approval or the next step.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::{Note, cut};
+use crate::domain::caller::Caller;
 use crate::domain::feed::RejectReason;
+use crate::domain::ids::PoolId;
 use crate::domain::time::{DAY_SECONDS, UnixSeconds};
 use crate::store::records::{ApprovalRecord, ApprovalState, Record, proposal_bytes};
 use crate::store::{Batch, Direction, KeyRange, MAX_VALUE_BYTES, PartitionId, keys};
 
-use super::audit_log::full_name;
+use super::audit_log::{by, full_name};
 use super::control::Change;
 use super::ingest::rejected;
 use super::query::lists::Listed;
-use super::{App, AppError, Once, Pool, Reason, Request};
+use super::{App, AppError, Once, Pool, Reason, Request, Work, alone};
 
 /// How long a proposal waits: a second person may be away for a weekend, and not for ever.
 pub(super) const APPROVAL_SECONDS: i64 = 7 * DAY_SECONDS as i64;
@@ -44,9 +50,45 @@ fn name(record: &ApprovalRecord) -> String {
     format!("approvals/{}", record.number)
 }
 
+/// What whoever approves is told of a change that no longer does what it said.
+const OVERTAKEN: &str =
+    "what this does, or the pool's configuration, has changed since it was proposed; propose it again";
+
 pub(super) fn overtaken() -> AppError {
-    let message = "what this does, or the pool's configuration, has changed since it was proposed; propose it again";
-    AppError::refused(Reason::WrongState, message)
+    AppError::refused(Reason::WrongState, OVERTAKEN)
+}
+
+fn is_overtaken(error: &AppError) -> bool {
+    matches!(error, AppError::Refused(refusal) if refusal.reason == Reason::WrongState && refusal.message == OVERTAKEN)
+}
+
+/// What may wait for a second person, by number, so that a step need not look through all approvals: each with its pool, the
+/// version of the configuration that it rests on, when it lapses, and whether it is a correction.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<BTreeMap<u64, (PoolId, u64, UnixSeconds, bool)>>);
+
+impl Waiting {
+    /// One more is proposed. It is added before it is committed.
+    pub(super) fn add(&self, record: &ApprovalRecord) {
+        let waits = (record.pool.clone(), record.config_version, record.expires_at, record.proposal.is_correction());
+        self.all().insert(record.number, waits);
+    }
+
+    /// Those of a pool that have lapsed, and whether each is a correction.
+    fn due(&self, pool: &PoolId, version: u64, now: UnixSeconds) -> Vec<(u64, bool)> {
+        let all = self.all();
+        let due =
+            all.iter().filter(|(_, (of, rests_on, until, _))| of == pool && (*rests_on != version || now >= *until));
+        due.map(|(number, (.., is_correction))| (*number, *is_correction)).collect()
+    }
+
+    fn remove(&self, number: u64) {
+        self.all().remove(&number);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, (PoolId, u64, UnixSeconds, bool)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is written down of a proposal.
@@ -68,10 +110,20 @@ pub(super) fn approved_by(request: &Request, record: &ApprovalRecord, at: UnixSe
     (after, Note::of(name(record), summary).changed("PENDING", "APPROVED"))
 }
 
-/// Where an approval stands: in the commit of what it is about, corrections in the log that the book follows, everything
-/// else with its pool.
-fn partition(record: &ApprovalRecord, pool: &Pool) -> PartitionId {
-    if record.proposal.is_correction() { PartitionId::SERVICE } else { pool.control() }
+/// Writes down what has lapsed: where nobody approved it in time, or its pool's configuration is another one.
+pub(super) async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppError> {
+    let version = app.pool_state(pool).await?.version;
+    let due = app.waiting.due(pool.id(), version, now);
+    for (number, is_correction) in &due {
+        match is_correction {
+            true => {
+                let guard = app.approvals.lock().await;
+                app.lapse_correction(&guard, pool, *number, None).await?;
+            }
+            false => app.lapse(pool, *number, None).await?,
+        }
+    }
+    Ok(if due.is_empty() { Work::Idle } else { Work::Done })
 }
 
 impl App {
@@ -133,11 +185,14 @@ impl App {
             let now = self.proposal(request, pool, state.version, what, proposal());
             return if now.content_hash == approved.content_hash { Ok(None) } else { Err(overtaken()) };
         }
-        if !at_stake.needs_two(&state.settings.approval) {
+        let moved = alone::moved(change, request).await?;
+        if let Some(sum) = at_stake.alone(&state.settings.approval, moved) {
+            alone::keep(change, request, sum);
             return Ok(None);
         }
         let record = self.numbered(self.proposal(request, pool, state.version, what, proposal()));
         self.metrics.changes_proposed.inc();
+        self.waiting.add(&record);
         change.put_new(keys::approval(record.number), &record);
         change.put_bytes(number_key(request), &record.number.to_be_bytes());
         Ok(Some(proposed(&record)))
@@ -170,22 +225,32 @@ impl App {
         if let Some(once) = request.seen(&*self.store, pool.control()).await? {
             return Ok((once, record));
         }
-        self.may_approve(request, &record, hash)?;
-        if self.pool_state(&pool).await?.version != record.config_version {
-            return self.lapse(&pool, record).await;
+        if record.state == ApprovalState::Lapsed {
+            self.find_lapsed(&guard, &pool, &record, None).await?;
         }
-        let once = match record.proposal.clone() {
+        self.may_approve(request, &record, hash)?;
+        let made = match record.proposal.clone() {
             Proposal::CorrectBalance(asked) => {
                 self.enter_corrections().await?;
-                self.approve_correction(request, &pool, record, &asked).await?
+                let made = self.approve_correction(request, &pool, record.clone(), &asked).await;
+                if made.as_ref().is_err_and(is_overtaken) {
+                    self.find_lapsed(&guard, &pool, &record, Some(OVERTAKEN)).await?;
+                }
+                made
             }
             proposal => {
                 // It may take as long as a chain does, and corrections don't wait for that: of two approvals of one
                 // proposal, the pool's own lock lets the second one find it approved.
                 drop(guard);
-                self.carry_out(&request.approving(record), &pool, proposal).await?
+                let made = self.carry_out(&request.approving(record), &pool, proposal).await;
+                if made.as_ref().is_err_and(is_overtaken) {
+                    self.lapse(&pool, number, Some(OVERTAKEN)).await?;
+                }
+                made
             }
         };
+        let once = made?;
+        self.waiting.remove(number);
         self.metrics.changes_approved.inc();
         Ok((once, self.approved(number).await?))
     }
@@ -243,11 +308,27 @@ impl App {
         }
     }
 
-    /// The highest number that any approval has.
-    pub(super) async fn find_last_approval(&self) -> Result<(), AppError> {
-        let last = self.approvals_page(&[], None, 1).await?;
-        let last = last.entries.first().map_or(0, |last| last.number);
-        self.last_approval.store(last, Ordering::Relaxed);
+    /// The highest number that any approval has, and what waits.
+    pub(super) async fn find_approvals(&self) -> Result<(), AppError> {
+        let all = keys::range_of_tag(keys::tag::APPROVAL);
+        for at in self.of_approvals() {
+            let mut from = all.from.clone();
+            loop {
+                let range = KeyRange { from, to: all.to.clone() };
+                let some = self.store.scan(at, range, APPROVALS_PER_READ, Direction::Forward).await?;
+                for (_, value) in &some {
+                    let record = ApprovalRecord::decode(value)?;
+                    self.last_approval.fetch_max(record.number, Ordering::Relaxed);
+                    if record.state == ApprovalState::Pending {
+                        self.waiting.add(&record);
+                    }
+                }
+                match some.last() {
+                    Some((last, _)) => from = keys::after(last),
+                    None => break,
+                }
+            }
+        }
         Ok(())
     }
 
@@ -304,21 +385,90 @@ impl App {
         Ok(Listed::cut(entries, size))
     }
 
-    /// What was not approved in time has lapsed, and so has what the book did not accept any more.
+    /// What was not approved in time has lapsed, and so has what rests on another configuration and what the book did not
+    /// accept any more.
     async fn as_it_stands(&self, record: ApprovalRecord) -> Result<ApprovalRecord, AppError> {
-        let rejected = self.rejection_of(&record).await?.is_some();
-        let state = if rejected { ApprovalState::Lapsed } else { record.state_at(self.now()) };
-        Ok(ApprovalRecord { state, ..record })
+        let lapsed = match (record.state, self.pool(&record.pool)) {
+            (ApprovalState::Pending, Ok(pool)) => self.why_lapsed(&pool, &record).await?.is_some(),
+            _ => self.rejection_of(&record).await?.is_some(),
+        };
+        Ok(if lapsed { ApprovalRecord { state: ApprovalState::Lapsed, ..record } } else { record })
     }
 
-    /// Lets a proposal lapse that no longer does what it said.
-    pub(super) async fn lapse<T>(&self, pool: &Pool, record: ApprovalRecord) -> Result<T, AppError> {
-        let key = keys::approval(record.number);
-        let mut batch = Batch::new(partition(&record, pool));
-        batch.expect_equals(key.clone(), record.encode());
-        batch.put(key, ApprovalRecord { state: ApprovalState::Lapsed, ..record }.encode());
-        self.store.commit(vec![batch]).await?;
-        Err(overtaken())
+    /// Why a proposal that waits can't be approved any more, if it can't.
+    async fn why_lapsed(&self, pool: &Pool, record: &ApprovalRecord) -> Result<Option<&'static str>, AppError> {
+        let is_late = record.state_at(self.now()) == ApprovalState::Lapsed;
+        let is_overtaken = self.pool_state(pool).await?.version != record.config_version;
+        Ok(match (is_late, is_overtaken) {
+            (true, _) => Some("it was not approved in time"),
+            (false, true) => Some(OVERTAKEN),
+            (false, false) => None,
+        })
+    }
+
+    /// Lets a proposal lapse, of whichever kind.
+    async fn find_lapsed(
+        &self,
+        guard: &tokio::sync::MutexGuard<'_, ()>,
+        pool: &Pool,
+        record: &ApprovalRecord,
+        why: Option<&'static str>,
+    ) -> Result<(), AppError> {
+        match record.proposal.is_correction() {
+            true => self.lapse_correction(guard, pool, record.number, why).await,
+            false => self.lapse(pool, record.number, why).await,
+        }
+    }
+
+    /// Lets a proposal lapse that waits, for `why` or for what is found, in one commit with what is written down of it.
+    async fn lapse(&self, pool: &Pool, number: u64, why: Option<&'static str>) -> Result<(), AppError> {
+        let mut change = Change::begin(self, pool, self.now()).await?;
+        let stored: Option<ApprovalRecord> = change.read(&keys::approval(number)).await?;
+        if let Some((after, note)) = self.lapsed(pool, stored, why).await? {
+            change.put(keys::approval(number), &after);
+            change.note(note);
+            change.commit().await?;
+            self.metrics.changes_lapsed.inc();
+        }
+        self.waiting.remove(number);
+        Ok(())
+    }
+
+    /// The same of a correction, which stands in the service partition. The guard is that of [`App`]'s approvals.
+    async fn lapse_correction(
+        &self,
+        _guard: &tokio::sync::MutexGuard<'_, ()>,
+        pool: &Pool,
+        number: u64,
+        why: Option<&'static str>,
+    ) -> Result<(), AppError> {
+        let key = keys::approval(number);
+        let stored: Option<ApprovalRecord> = self.read(PartitionId::SERVICE, &key).await?;
+        let before = stored.as_ref().map(Record::encode).unwrap_or_default();
+        if let Some((after, note)) = self.lapsed(pool, stored, why).await? {
+            let mut batch = Batch::new(PartitionId::SERVICE);
+            batch.expect_equals(key.clone(), before).put(key, after.encode());
+            self.commit_written(Vec::new(), batch, self.now(), vec![by(Caller::service(), note)]).await?;
+            self.metrics.changes_lapsed.inc();
+        }
+        self.waiting.remove(number);
+        Ok(())
+    }
+
+    /// What is stored of a proposal that lapses, and what is written down of that; `None` where it does not.
+    async fn lapsed(
+        &self,
+        pool: &Pool,
+        stored: Option<ApprovalRecord>,
+        why: Option<&'static str>,
+    ) -> Result<Option<(ApprovalRecord, Note)>, AppError> {
+        let Some(record) = stored.filter(|record| record.state == ApprovalState::Pending) else { return Ok(None) };
+        let found = self.why_lapsed(pool, &record).await?;
+        let Some(why) = found.or(why) else { return Ok(None) };
+        tracing::warn!(approval = record.number, why, "a proposal has lapsed");
+        let summary = format!("lapsed, {why}. {}", record.summary);
+        let note = Note::of(name(&record), summary).changed("PENDING", "LAPSED");
+        Ok(Some((ApprovalRecord { state: ApprovalState::Lapsed, ..record }, note)))
     }
 }
 

@@ -116,6 +116,87 @@ async fn what_was_proposed_lapses_where_the_configuration_changed_and_after_a_we
     }
 }
 
+/// What the log has of an approval, oldest first: what it says, and who wrote it.
+async fn written(rig: &Rig, number: u64) -> Vec<(String, String)> {
+    let resource = Some(format!("approvals/{number}"));
+    let filter = crate::app::audit_log::AuditFilter { resource, ..Default::default() };
+    let page = rig.app.audit_page(&filter, None, 100).await.unwrap();
+    let entries = page.entries.into_iter().rev().map(|(_, entry)| entry.act);
+    entries.map(|act| (format!("{} -> {}", act.note.before, act.note.after), act.principal.to_string())).collect()
+}
+
+fn lapsed_after_the_proposal(written: &[(String, String)]) -> bool {
+    let [(proposed, _), (lapsed, by)] = written else { return false };
+    proposed == " -> PENDING" && lapsed == "PENDING -> LAPSED" && by == Caller::service().principal.as_str()
+}
+
+async fn propose_to_resume(rig: &mut Rig) -> ApprovalRecord {
+    let (app, pool) = (rig.app.clone(), rig.pool.clone());
+    let request = rig.request();
+    let _ = app.pause_pool(&request, &pool, "a look").await.unwrap();
+    let request = rig.request();
+    let _ = app.resume_pool(&request, &pool, "looked at").await.unwrap();
+    app.waiting().await.pop().unwrap()
+}
+
+#[tokio::test]
+async fn what_lapses_is_written_down_by_whoever_finds_it_out() {
+    // By a step: after a week, or where the configuration is another one. It is shown at once.
+    for late in [true, false] {
+        let mut rig = rig().await;
+        let proposed = propose_to_resume(&mut rig).await;
+        let (app, pool) = (rig.app.clone(), rig.pool.clone());
+        if late {
+            rig.set_time(seconds(proposed.expires_at));
+        } else {
+            let request = rig.request();
+            let _ = app.pause_pool(&request, &pool, "one more reason").await.unwrap();
+        }
+        assert_eq!(app.approval(proposed.number).await.unwrap().state, ApprovalState::Lapsed, "{late}");
+        assert_eq!(written(&rig, proposed.number).await.len(), 1, "it is only shown");
+        let rig = rig.restart().await;
+        let (app, pool) = (rig.app.clone(), rig.pool.clone());
+        assert_eq!(step(&app, &pool, app.now()).await.unwrap(), Work::Done);
+        assert!(lapsed_after_the_proposal(&written(&rig, proposed.number).await), "{late}");
+        assert_eq!(step(&app, &pool, app.now()).await.unwrap(), Work::Idle);
+        let stored: Option<ApprovalRecord> = app.read(pool.control(), &keys::approval(proposed.number)).await.unwrap();
+        assert_eq!(stored.unwrap().state, ApprovalState::Lapsed);
+        assert_eq!(app.metrics.changes_lapsed.get(), 1);
+    }
+    // By whoever would approve it, and once.
+    let mut rig = rig().await;
+    let proposed = propose_to_resume(&mut rig).await;
+    rig.set_time(seconds(proposed.expires_at));
+    for id in ["late", "later"] {
+        let outcome = rig.app.approve(&by("second", id, b""), proposed.number, proposed.content_hash).await;
+        assert_eq!(refused(outcome), Reason::WrongState);
+        assert!(lapsed_after_the_proposal(&written(&rig, proposed.number).await));
+    }
+}
+
+#[tokio::test]
+async fn what_no_longer_does_what_it_said_lapses_with_the_try_to_approve_it() {
+    let mut rig = rig().await;
+    let (app, pool) = (rig.app.clone(), rig.pool.clone());
+    rig.set_time(60);
+    rig.effect("op", EffectKind::TransferIn { transfer: None, amount: units(10) }, 50).await;
+    let request = rig.request();
+    let _ = app.record_receipt(&request, &pool, &reward(4), "seen").await.unwrap();
+    let proposed = app.waiting().await.pop().unwrap();
+    // It is another change than the one of which the hash was approved.
+    let other = ApprovalRecord {
+        proposal: Proposal::RecordReceipt { reward: reward(5), evidence: "seen".to_owned() },
+        ..proposed.clone()
+    };
+    let mut change = Change::begin(&app, &pool, app.now()).await.unwrap();
+    change.put(keys::approval(other.number), &other);
+    change.commit().await.unwrap();
+    let outcome = app.approve(&by("second", "try", b""), proposed.number, proposed.content_hash).await;
+    assert_eq!(refused(outcome), Reason::WrongState);
+    assert!(lapsed_after_the_proposal(&written(&rig, proposed.number).await));
+    assert_eq!((app.waiting().await, rig.claim(ClaimAccount::Undistributed).await), (vec![], 0));
+}
+
 #[tokio::test]
 async fn only_an_update_that_lowers_a_guard_waits_and_it_is_applied_whole() {
     let mut rig = rig().await;
@@ -232,6 +313,39 @@ async fn what_is_within_the_limit_for_one_person_is_done_at_once() {
     let waits = app.waiting().await.pop().unwrap();
     let late = app.approve(&by("second", "late", b""), waits.number, waits.content_hash).await;
     assert_eq!(refused(late), Reason::AlreadyExists);
+}
+
+#[tokio::test]
+async fn many_small_changes_of_a_day_are_one_large_one() {
+    let mut rig = rig().await;
+    let (app, pool) = (rig.app.clone(), rig.pool.clone());
+    rig.set_time(60);
+    rig.effect("airdrop", EffectKind::TransferIn { transfer: None, amount: units(100) }, 50).await;
+    let mut settings = app.pool_state(&pool).await.unwrap().settings;
+    settings.approval.single_person_limit = units(7);
+    let request = rig.request();
+    let _ = app.update_pool(&request, &pool, None, None, Some(settings)).await.unwrap();
+    app.approve_waiting().await;
+    let mut numbered = 0;
+    let mut record = async |rig: &mut Rig, amount| {
+        numbered += 1;
+        let key = EffectKey { transaction: TransactionId::new(&format!("airdrop-{numbered}")).unwrap(), index: 0 };
+        let request = rig.request();
+        let _ = rig.app.record_receipt(&request, &rig.pool, &Reward { key, ..reward(amount) }, "seen").await.unwrap();
+        (rig.claim(ClaimAccount::Undistributed).await, rig.app.waiting().await.len())
+    };
+    assert_eq!(record(&mut rig, 4).await, (4, 0));
+    assert_eq!(record(&mut rig, 4).await, (4, 1), "together they are past the limit");
+    assert_eq!(record(&mut rig, 3).await, (7, 1), "what waits does not count");
+    assert_eq!(record(&mut rig, 1).await, (7, 2));
+    app.approve_waiting().await;
+    assert_eq!(rig.claim(ClaimAccount::Undistributed).await, 12);
+    // The count outlives the process, and ends with the day.
+    let mut rig = rig.restart().await;
+    assert_eq!(record(&mut rig, 1).await, (12, 1), "nor does what two have approved make room");
+    let day = i64::from(crate::domain::time::DAY_SECONDS);
+    rig.set_time(day - at(0).get().rem_euclid(day));
+    assert_eq!(record(&mut rig, 7).await, (19, 1));
 }
 
 #[tokio::test]

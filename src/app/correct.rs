@@ -16,7 +16,7 @@ use crate::domain::time::UnixSeconds;
 use crate::store::records::{ApprovalRecord, CorrectionRecord, Record};
 use crate::store::{Batch, KeyRange, PartitionId, keys};
 
-use super::approve::{approved_by, number_key, proposed};
+use super::approve::{approved_by, number_key, overtaken, proposed};
 use super::ingest::book_refusal;
 use super::{App, AppError, Once, Pool, Reason, Refusal, Request, Work};
 
@@ -82,6 +82,7 @@ impl App {
         };
         let mut batch = Batch::new(PartitionId::SERVICE);
         let key = keys::approval(record.number);
+        self.waiting.add(&record);
         batch.expect_absent(key.clone()).put(key, record.encode());
         batch.put(number_key(request), record.number.to_be_bytes());
         self.commit_marked(request, Vec::new(), batch, now, proposed(&record)).await?;
@@ -99,10 +100,8 @@ impl App {
     ) -> Result<Once, AppError> {
         let effect = match self.effect_of(pool, asked).await {
             Ok(effect) if effect.hash == record.content_hash => effect,
-            Ok(_) => return self.lapse(pool, record).await,
-            Err(AppError::Refused(refusal)) if refusal.reason == Reason::NothingToCorrect => {
-                return self.lapse(pool, record).await;
-            }
+            Ok(_) => return Err(overtaken()),
+            Err(AppError::Refused(refusal)) if refusal.reason == Reason::NothingToCorrect => return Err(overtaken()),
             Err(error) => return Err(error),
         };
         let now = self.now();

@@ -73,6 +73,8 @@ pub struct AppMetrics {
     pub changes_proposed: Counter,
     /// Changes that a second person approved.
     pub changes_approved: Counter,
+    /// Changes that were not approved in time, or overtaken.
+    pub changes_lapsed: Counter,
     /// Corrections made.
     pub corrections_made: Counter,
     /// Positions that snapshots saw differently.
@@ -165,6 +167,7 @@ impl AppMetrics {
             ("events_rejected", "Balance events rejected", &self.events_rejected),
             ("changes_proposed", "Changes that were proposed to a second person", &self.changes_proposed),
             ("changes_approved", "Changes that a second person approved", &self.changes_approved),
+            ("changes_lapsed", "Changes that were not approved in time, or overtaken", &self.changes_lapsed),
             ("corrections_made", "Corrections of balances approved and entered", &self.corrections_made),
             ("snapshot_differences", "Positions that snapshots saw differently", &self.snapshot_differences),
             ("snapshot_applied", "Differences that snapshots applied", &self.snapshot_applied),

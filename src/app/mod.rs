@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod administer;
+mod alone;
 pub mod approve;
 pub mod audit;
 pub mod audit_log;
@@ -162,6 +163,8 @@ pub struct App {
     approvals: Mutex<()>,
     /// The highest number that an approval was given.
     last_approval: AtomicU64,
+    /// What may wait for a second person.
+    waiting: approve::Waiting,
     /// Serialises what is added to the audit log of the service partition.
     audit_log: Mutex<()>,
     /// Where backups are written; unset where the configuration names no folder.
@@ -195,6 +198,7 @@ impl App {
             service_lock: Mutex::new(()),
             approvals: Mutex::new(()),
             last_approval: AtomicU64::new(0),
+            waiting: approve::Waiting::default(),
             audit_log: Mutex::new(()),
             archives: OnceLock::new(),
             backups: Mutex::new(()),
@@ -288,7 +292,7 @@ impl App {
             let pool = self.take_in(record).await?;
             self.begin(&pool).await?;
         }
-        self.find_last_approval().await
+        self.find_approvals().await
     }
 
     /// Takes a pool in, here and in the book. A pool must not be taken in twice.

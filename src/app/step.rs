@@ -2,7 +2,9 @@
 
 use crate::domain::time::UnixSeconds;
 
-use super::{App, AppError, Pool, Work, audit, close, distribute, operate, pay, rebalance, reconcile, restored};
+use super::{
+    App, AppError, Pool, Work, approve, audit, close, distribute, operate, pay, rebalance, reconcile, restored,
+};
 
 /// Does everything that is due for `pool` at `now`, once. Call again while it says [`Work::Done`].
 ///
@@ -21,6 +23,7 @@ pub async fn step(app: &App, pool: &Pool, now: UnixSeconds) -> Result<Work, AppE
         }
         jobs.take(operate::step(app, pool, now).await).await?;
     }
+    jobs.take(approve::step(app, pool, now).await).await?;
     jobs.take(audit::step(app, pool, now).await).await?;
     jobs.failed.map_or(Ok(jobs.work), Err)
 }

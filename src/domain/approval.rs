@@ -102,11 +102,15 @@ pub enum AtStake {
 }
 
 impl AtStake {
-    /// Whether it takes two persons under a pool's settings.
-    pub fn needs_two(self, settings: &ApprovalSettings) -> bool {
+    /// What single persons have moved with it, where they had moved `before` by changes of its kind on the same day; `None`
+    /// where it takes two persons under a pool's settings.
+    pub fn alone(self, settings: &ApprovalSettings, before: BaseUnits) -> Option<BaseUnits> {
         match self {
-            Self::Guard => true,
-            Self::Amount(amount) => amount > settings.single_person_limit,
+            Self::Guard => None,
+            // What moves nothing takes nobody's second look.
+            Self::Amount(BaseUnits::ZERO) => Some(before),
+            // A sum that is past the largest amount is past every limit.
+            Self::Amount(amount) => before.checked_add(amount).ok().filter(|sum| *sum <= settings.single_person_limit),
         }
     }
 }
@@ -116,11 +120,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guard_takes_two_persons_always_and_an_amount_past_the_limit() {
-        let limited = |units| ApprovalSettings { single_person_limit: BaseUnits::from_u64(units) };
-        let amount = |units| AtStake::Amount(BaseUnits::from_u64(units));
-        assert!(AtStake::Guard.needs_two(&limited(u64::MAX)));
-        assert_eq!([9, 10, 11].map(|units| amount(units).needs_two(&limited(10))), [false, false, true]);
-        assert_eq!([0, 1].map(|units| amount(units).needs_two(&ApprovalSettings::default())), [false, true]);
+    fn a_guard_takes_two_persons_always_and_amounts_past_the_limit_together() {
+        let units = BaseUnits::from_u64;
+        let alone = |limit, before, at_stake: AtStake| {
+            at_stake.alone(&ApprovalSettings { single_person_limit: units(limit) }, units(before))
+        };
+        let amount = |some| AtStake::Amount(units(some));
+        assert_eq!(alone(u64::MAX, 0, AtStake::Guard), None);
+        assert_eq!([9, 10, 11].map(|some| alone(10, 0, amount(some))), [Some(units(9)), Some(units(10)), None]);
+        assert_eq!([6, 7].map(|some| alone(10, 4, amount(some))), [Some(units(10)), None], "many small ones");
+        assert_eq!([0, 1].map(|some| alone(0, 0, amount(some))), [Some(units(0)), None]);
+        assert_eq!(alone(10, 20, amount(0)), Some(units(20)), "the limit was lowered meanwhile");
+        let most = ApprovalSettings { single_person_limit: BaseUnits::MAX };
+        assert_eq!(AtStake::Amount(BaseUnits::MAX).alone(&most, units(1)), None);
     }
 }

@@ -175,8 +175,8 @@ pub struct ReconcileSettings {
 /// What takes a second person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApprovalSettings {
-    /// A change that moves no more than this is carried out for one person. Zero by default: whatever moves money takes
-    /// two.
+    /// Changes of one kind that move no more than this together in a day are carried out for one person. Zero by default:
+    /// whatever moves money takes two.
     pub single_person_limit: BaseUnits,
 }
 
