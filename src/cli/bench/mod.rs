@@ -87,6 +87,20 @@ pub(super) struct BenchArgs {
     #[arg(long)]
     flood: bool,
 
+    /// Only these floods.
+    #[arg(long, value_name = "FLOOD", value_delimiter = ',', requires = "flood")]
+    only: Vec<flood::Flood>,
+
+    /// Has the floods share the processors with client and service on equal terms. Else they take what these leave, as if from a
+    /// machine of their own (by chrt(1), SCHED_IDLE).
+    #[arg(long, requires = "flood")]
+    flood_equal: bool,
+
+    /// Has a thread compute all the while that it is quiet, on the terms of the floods: so that their own use of the processors
+    /// is in both figures.
+    #[arg(long, requires = "flood")]
+    beside_a_loop: bool,
+
     /// Keeps the folder with the server's data, settings and log.
     #[arg(long)]
     keep: bool,

@@ -1,5 +1,6 @@
 //! What an honest client notices of floods: its calls, measured while all is quiet and then under each flood in turn. The
-//! service has the default limits, but for the time that a call may take; client, floods and service share the machine.
+//! service has the default limits, but for the time that a call may take. Client, floods and service share the machine; the
+//! floods take of it what the other two leave, unless they are told otherwise.
 
 mod honest;
 mod report;
@@ -7,7 +8,7 @@ mod report;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -16,14 +17,14 @@ use tokio::sync::oneshot;
 
 use self::honest::Honest;
 pub(super) use self::report::Floods;
-use self::report::{Seen, Sent};
+use self::report::{Seen, Sent, Taken};
 use super::feed::{Form, Pace, Streams};
 use super::load::{Load, Share};
 use super::measure::Usage;
 use super::settings::{self, DAY, START};
 use super::{BenchArgs, BenchError};
 use crate::cli::child::{Server, quoted};
-use crate::cli::floods::{self, Door};
+use crate::cli::floods::{self, Door, Held};
 use crate::client::Tls;
 use crate::node::dev_certs::DevCerts;
 
@@ -71,42 +72,101 @@ impl Flood {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// One wave of it, and how much of it was tried.
-    async fn wave(self, door: &Door) -> std::io::Result<u64> {
+    /// One wave of it. How much of it was tried is counted meanwhile.
+    async fn wave(self, door: &Door, sent: &AtomicU64) -> std::io::Result<()> {
         /// How long what stays open is left so, before the next wave.
         const OPEN: Duration = Duration::from_secs(1);
-        let held = match self {
-            Self::Streams => (floods::streams(door, 10_000, 0).await?, 10_000),
-            Self::Resets => (floods::rapid_resets(door, 5_000).await?.0, 5_000),
-            Self::Continuation => return Ok(floods::continuation(door, 4 << 20).await? as u64),
-            Self::EmptyData => (floods::empty_data(door, 20_000).await?, 20_000),
-            Self::HugeMessages => {
-                let waves = futures::future::join_all((0..32).map(|_| floods::huge(door, 1 << 30))).await;
-                return Ok(waves.into_iter().flatten().map(|(_, taken)| taken as u64).sum());
+        let count = |more: usize| sent.fetch_add(more as u64, Ordering::Relaxed);
+        let mut held = Held::default();
+        match self {
+            Self::Streams | Self::SlowReaders => {
+                let (all, batch) = if self == Self::Streams { (10_000, 0) } else { (300, 5_000) };
+                for _ in 0..all / 100 {
+                    held.and(floods::streams(door, 100, batch).await?);
+                    count(100);
+                }
             }
-            Self::SlowReaders => (floods::streams(door, 300, 5_000).await?, 300),
+            Self::Resets => {
+                held.and(floods::rapid_resets(door, 5_000).await?.0);
+                count(5_000);
+            }
+            Self::Continuation => {
+                count(floods::continuation(door, 4 << 20).await?);
+            }
+            Self::EmptyData => {
+                held.and(floods::empty_data(door, 20_000).await?);
+                count(20_000);
+            }
+            Self::HugeMessages => {
+                let wave = futures::future::join_all((0..32).map(|_| floods::huge(door, 1 << 30))).await;
+                count(wave.into_iter().flatten().map(|(_, taken)| taken).sum());
+            }
             Self::TinyPages => {
                 let (answered, refused) = floods::tiny_pages(door, 10_000, 20, 100).await?;
-                return Ok((answered + refused) as u64);
+                count(answered + refused);
             }
-            Self::SilentHandshakes => (floods::silence(door, 2_000).await, 2_000),
-        };
+            Self::SilentHandshakes => {
+                for _ in 0..20 {
+                    let some = floods::silence(door, 100).await;
+                    count(some.connections.len());
+                    held.and(some);
+                }
+            }
+        }
         if matches!(self, Self::Streams | Self::SlowReaders | Self::SilentHandshakes) {
             tokio::time::sleep(OPEN).await;
         }
-        Ok(held.1)
+        Ok(())
+    }
+}
+
+/// Has the thread that calls it take of the processors what others leave.
+fn step_back() -> Result<(), BenchError> {
+    let thread = std::fs::read_link("/proc/thread-self").map_err(BenchError::Flood)?;
+    let thread = thread.file_name().ok_or_else(|| BenchError::Wrong("this thread has no number".to_owned()))?;
+    let chrt = std::process::Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status();
+    let refused = || BenchError::Wrong("chrt gives no thread less; --flood-equal does without".to_owned());
+    chrt.map_err(BenchError::Flood)?.success().then_some(()).ok_or_else(refused)
+}
+
+/// Computes until it is dropped, on a thread of its own.
+struct Loop {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Loop {
+    fn begin(equal: bool) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            if equal || step_back().is_ok() {
+                while !stopped.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // It has no more to say.
+        drop(self.thread.take().map(std::thread::JoinHandle::join));
     }
 }
 
 /// A flood that comes from a thread of its own, wave after wave, each connection from another address.
 struct Attack {
     stop: oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
+    thread: std::thread::JoinHandle<Result<(), BenchError>>,
     sent: Arc<AtomicU64>,
 }
 
 impl Attack {
-    fn begin(flood: Flood, address: SocketAddr) -> Result<Self, BenchError> {
+    fn begin(flood: Flood, address: SocketAddr, equal: bool) -> Result<Self, BenchError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Flood)?;
         let (stop, mut stopped) = oneshot::channel();
         let sent = Arc::new(AtomicU64::new(0));
@@ -114,17 +174,16 @@ impl Attack {
         let waves = async move {
             let door = Door::from_many(address);
             loop {
-                match flood.wave(&door).await {
-                    Ok(more) => counted.fetch_add(more, Ordering::Relaxed),
+                if flood.wave(&door, &counted).await.is_err() {
                     // It is refused at the door, and comes again.
-                    Err(_) => {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                        0
-                    }
-                };
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
             }
         };
         let thread = std::thread::spawn(move || {
+            if !equal {
+                step_back()?;
+            }
             runtime.block_on(async {
                 tokio::select! {
                     () = waves => {}
@@ -132,15 +191,17 @@ impl Attack {
                 }
             });
             runtime.shutdown_background();
+            Ok(())
         });
         Ok(Self { stop, thread, sent })
     }
 
     /// Ends it.
-    fn end(self) {
+    fn end(self) -> Result<(), BenchError> {
         // It is gone already where nobody hears it.
         let _gone = self.stop.send(());
-        let _ended = self.thread.join();
+        let died = |_| BenchError::Wrong("the flood's thread died".to_owned());
+        self.thread.join().map_err(died)?
     }
 }
 
@@ -153,8 +214,9 @@ pub(super) async fn run(args: &BenchArgs, folder: &Path) -> Result<Floods, Bench
         acknowledged: 0,
         floods: Floods::default(),
     };
+    let wanted = |flood: &&Flood| args.only.is_empty() || args.only.contains(flood);
     let (above, below): (Vec<Flood>, Vec<Flood>) =
-        Flood::value_variants().iter().partition(|flood| **flood == Flood::SilentHandshakes);
+        Flood::value_variants().iter().filter(wanted).partition(|flood| **flood == Flood::SilentHandshakes);
     let mut server = Server::prepare(folder, |data, port| settings::settings(data, port, args))?;
     let outcome = run.plain(&mut server, &below).await;
     outcome.map_err(|error| BenchError::Wrong(server.with_log(&error)))?;
@@ -231,17 +293,23 @@ impl Run<'_> {
         let (endpoint, long) = (server.endpoint(), Duration::from_secs(self.args.seconds));
         let mut honest = Honest::connect(&endpoint, tls, self.load, self.share, self.acknowledged, NOW).await?;
         honest.calls(BETWEEN).await?;
+        let equal = self.args.flood_equal;
         for flood in floods {
+            let beside = self.args.beside_a_loop.then(|| Loop::begin(equal));
             let quiet = honest.calls(long).await?;
+            drop(beside);
             let before = Usage::of(server.process_id());
-            let attack = Attack::begin(*flood, server.address())?;
+            let attack = Attack::begin(*flood, server.address(), equal)?;
             honest.calls(BETWEEN).await?;
             let (began, sent) = (Instant::now(), attack.sent.load(Ordering::Relaxed));
+            let used = Usage::of(server.process_id());
             let flooded = honest.calls(long).await?;
+            let after = Usage::of(server.process_id());
             let sent = Sent { count: attack.sent.load(Ordering::Relaxed) - sent, took: began.elapsed() };
-            attack.end();
-            let peak_bytes = Usage::of(server.process_id()).peak_bytes.saturating_sub(before.memory_bytes);
-            self.floods.add(Seen::new(*flood, quiet, flooded, sent, peak_bytes));
+            attack.end()?;
+            let growth_bytes = after.peak_bytes.saturating_sub(before.memory_bytes);
+            let cpu = Duration::from_millis(after.cpu_ms.saturating_sub(used.cpu_ms));
+            self.floods.add(Seen::new(*flood, quiet, flooded, sent, Taken { growth_bytes, cpu }));
             honest.calls(BETWEEN).await?;
         }
         self.acknowledged = honest.acknowledged();

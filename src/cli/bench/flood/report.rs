@@ -19,6 +19,15 @@ pub(super) struct Sent {
     pub(super) took: Duration,
 }
 
+/// What the service took of the machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// How far its memory was above what it took before, at most and since its start.
+    pub(super) growth_bytes: u64,
+    /// Processor time under the flood.
+    pub(super) cpu: Duration,
+}
+
 /// One call, quiet and under a flood.
 #[derive(Clone, Debug)]
 struct Call {
@@ -34,8 +43,7 @@ struct Call {
 pub(super) struct Seen {
     flood: Flood,
     sent: Sent,
-    /// How far the service's memory was above what it took before, at most and since its start.
-    growth_bytes: u64,
+    taken: Taken,
     calls: Vec<Call>,
 }
 
@@ -52,13 +60,19 @@ impl Seen {
         quiet: [Latencies; CALLS.len()],
         flooded: [Latencies; CALLS.len()],
         sent: Sent,
-        growth_bytes: u64,
+        taken: Taken,
     ) -> Self {
         let calls = CALLS.into_iter().zip(quiet).zip(flooded).filter_map(|((name, quiet), flooded)| {
             let count = flooded.count();
             Some(Call { name, count, quiet: quiet.summary()?, flooded: flooded.summary()? })
         });
-        Self { flood, sent, growth_bytes, calls: calls.collect() }
+        Self { flood, sent, taken, calls: calls.collect() }
+    }
+
+    /// The service's processor time, in hundredths of one processor.
+    fn cpu_percent(&self) -> u64 {
+        let took = self.sent.took.as_millis().max(1);
+        u64::try_from(self.taken.cpu.as_millis() * 100 / took).unwrap_or(u64::MAX)
     }
 
     fn json(&self) -> Value {
@@ -77,7 +91,8 @@ impl Seen {
             "sent": self.sent.count,
             "unit": self.flood.unit(),
             "sent_per_second": rate(self.sent.count, self.sent.took),
-            "memory_growth_bytes": self.growth_bytes,
+            "memory_growth_bytes": self.taken.growth_bytes,
+            "service_cpu_percent": self.cpu_percent(),
             "calls": self.calls.iter().map(call).collect::<Vec<_>>(),
         })
     }
@@ -104,6 +119,7 @@ impl Floods {
             "flood",
             "a second",
             "growth MB",
+            "CPU %",
             "call",
             "calls",
             "quiet p50",
@@ -117,9 +133,9 @@ impl Floods {
         for seen in &self.0 {
             for (place, call) in seen.calls.iter().enumerate() {
                 let sent = format!("{} {}", grouped(rate(seen.sent.count, seen.sent.took)), seen.flood.unit());
-                let growth = grouped(seen.growth_bytes / 1_000_000);
-                let [flood, sent, growth] =
-                    [seen.flood.name(), sent, growth].map(|text| if place == 0 { text } else { String::new() });
+                let (growth, cpu) = (grouped(seen.taken.growth_bytes / 1_000_000), seen.cpu_percent().to_string());
+                let [flood, sent, growth, cpu] =
+                    [seen.flood.name(), sent, growth, cpu].map(|text| if place == 0 { text } else { String::new() });
                 let [quiet, flooded] =
                     [&call.quiet, &call.flooded].map(|one| [one.p50_us, one.p99_us, one.max_us].map(thousandths));
                 let [a, b, c] = quiet;
@@ -129,6 +145,7 @@ impl Floods {
                     flood,
                     sent,
                     growth,
+                    cpu,
                     call.name.to_owned(),
                     count,
                     a,
@@ -141,10 +158,13 @@ impl Floods {
                 ]);
             }
         }
-        for column in table.column_iter_mut().skip(4) {
+        for column in table.column_iter_mut().skip(5) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        format!("{table}\n\n{} positions, {} s each, seed {}", grouped(args.positions), args.seconds, args.seed)
+        let beside = if args.beside_a_loop { ", quiet beside a loop" } else { "" };
+        let terms = if args.flood_equal { "on equal terms" } else { "from what is left of the processors" };
+        let (positions, seconds, seed) = (grouped(args.positions), args.seconds, args.seed);
+        format!("{table}\n\n{positions} positions, {seconds} s each, seed {seed}; floods {terms}{beside}")
     }
 
     /// The same as JSON: whole numbers, with the unit in the key.
@@ -153,6 +173,8 @@ impl Floods {
             "positions": args.positions,
             "seconds": args.seconds,
             "seed": args.seed,
+            "flood_on_equal_terms": args.flood_equal,
+            "quiet_beside_a_loop": args.beside_a_loop,
             "floods": self.0.iter().map(Seen::json).collect::<Vec<_>>(),
         });
         format!("{all:#}\n")
@@ -187,14 +209,15 @@ mod tests {
     #[test]
     fn the_ratio_is_that_of_the_99th_percentiles() {
         let sent = Sent { count: 5_000, took: Duration::from_secs(2) };
+        let taken = Taken { growth_bytes: 7_000_000, cpu: Duration::from_millis(900) };
         let mut floods = Floods::default();
-        floods.add(Seen::new(Flood::Resets, latencies(2_000), latencies(3_500), sent, 7_000_000));
+        floods.add(Seen::new(Flood::Resets, latencies(2_000), latencies(3_500), sent, taken));
         let args = Line::parse_from(["bench", "--flood"]).args;
         let table = floods.table(&args);
         assert!(table.contains("2,500 resets") && table.contains("3.500") && table.contains("1.75"), "{table}");
         let json: Value = serde_json::from_str(&floods.json(&args)).unwrap();
         let seen = &json["floods"][0];
-        assert_eq!(seen["sent_per_second"], 2_500);
+        assert_eq!((&seen["sent_per_second"], &seen["service_cpu_percent"]), (&json!(2_500), &json!(45)));
         assert_eq!(seen["calls"].as_array().unwrap().len(), CALLS.len());
         assert_eq!(seen["calls"][0]["p99_ratio_percent"], 175);
     }
