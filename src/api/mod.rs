@@ -47,7 +47,7 @@ use pool::Pools;
 use simulation::Levers;
 use status::{ApiError, Problem};
 use transfer::Transfers;
-use transport::{Place, TransportMetrics};
+use transport::{Place, TransportMetrics, Work};
 
 /// How much one caller may ask for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +175,7 @@ pub(crate) async fn detached<T: Send + 'static>(
     let place = Place::current();
     let told = async move {
         // Held to the end: work that nobody waits for any more is in flight all the same.
-        let _place = place;
-        let outcome = work.await;
+        let outcome = in_turn(place.as_deref(), Work::Change, work).await;
         match &outcome {
             Ok(_) => tracing::info!("done"),
             Err(error) => tell(error),
@@ -193,13 +192,22 @@ pub(crate) async fn detached<T: Send + 'static>(
     Ok(Response::new(outcome?))
 }
 
+/// Does work in its caller's turn. What a test calls by itself is nobody's, and waits for nobody.
+async fn in_turn<T>(place: Option<&Place>, kind: Work, work: impl Future<Output = T>) -> T {
+    let _turn = match place {
+        Some(place) => Some(place.turn(kind, 1).await),
+        None => None,
+    };
+    work.await
+}
+
 /// Answers a question. It ends where its caller hangs up.
 pub(crate) async fn reading<T>(
     rpc: &'static str,
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<Response<T>, Status> {
     let told = async move {
-        let outcome = work.await;
+        let outcome = in_turn(Place::current().as_deref(), Work::Read, work).await;
         match &outcome {
             Ok(_) => tracing::debug!("answered"),
             Err(error) => tell(error),

@@ -27,6 +27,12 @@ const MAX_BATCH: usize = 10_000;
 /// What a payout takes in memory while it waits to be read, at most: a test builds the largest.
 const PAYOUT_BYTES: usize = 640;
 
+/// How many payouts of a batch cost what one question does.
+const PAYOUTS_PER_QUESTION: usize = 100;
+
+/// How many payouts are shown before others have their turn on the same processor.
+const PAYOUTS_AT_ONCE: usize = 128;
+
 /// How many distributions are looked for at once.
 const PER_READ: usize = 16;
 
@@ -169,9 +175,11 @@ impl PayoutStream {
     async fn send_pool(&mut self, pool: &Arc<Pool>) -> Result<(), End> {
         let app = self.api.app.clone();
         // Of a restored pool nothing is handed on before it is resumed, which is a change of the pool.
+        let turn = self.out.turn(1).await;
         if app.pool_state(pool).await?.restored.is_some() {
             return Ok(());
         }
+        drop(turn);
         let mut after = None;
         if let Some([period, revision, next]) = self.places.0.get(&pool.number()).copied() {
             let (period, revision) = (PeriodIndex(period), u32::try_from(revision).unwrap_or(u32::MAX));
@@ -182,7 +190,9 @@ impl PayoutStream {
             after = Some((period, revision));
         }
         loop {
+            let turn = self.out.turn(1).await;
             let unsettled = app.unsettled_distributions(pool, after, PER_READ).await?;
+            drop(turn);
             let Some(last) = unsettled.last() else { return Ok(()) };
             after = Some((last.period, last.revision));
             for record in &unsettled {
@@ -199,7 +209,9 @@ impl PayoutStream {
         let bounds = bounds(&app, pool, record.period).await?;
         while next < record.paid_count {
             let left = usize::try_from(record.paid_count - next).unwrap_or(usize::MAX);
-            let room = self.out.room(self.size.min(left).saturating_mul(PAYOUT_BYTES)).await?;
+            let count = self.size.min(left);
+            let room = self.out.room(count.saturating_mul(PAYOUT_BYTES)).await?;
+            let turn = self.out.turn(count / PAYOUTS_PER_QUESTION).await;
             let payouts = app.payouts_from(pool, record.period, record.revision, next, self.size).await?;
             let first_index = next;
             next += payouts.len() as u64;
@@ -208,7 +220,8 @@ impl PayoutStream {
             }
             self.places.0.insert(pool.number(), [record.period.0, record.revision.into(), next]);
             let cursor = self.cursor.next(&self.places.encode());
-            let batch = show_batch(pool, record, bounds, first_index, &payouts);
+            let batch = show_batch(pool, record, bounds, first_index, &payouts).await;
+            drop(turn);
             let batch = v1::StreamPayoutsResponse { last: next >= record.paid_count, cursor, ..batch };
             self.out.send_in(room, batch).await?;
         }
@@ -223,7 +236,7 @@ async fn bounds(app: &App, pool: &Pool, period: PeriodIndex) -> Result<PeriodBou
 }
 
 /// A batch, without its cursor.
-fn show_batch(
+async fn show_batch(
     pool: &Pool,
     record: &DistributionRecord,
     bounds: PeriodBounds,
@@ -231,7 +244,11 @@ fn show_batch(
     payouts: &[Payout],
 ) -> v1::StreamPayoutsResponse {
     let (asset, simulated, period) = (&pool.record.asset, pool.record.simulated, bounds.name());
-    let payouts = payouts.iter().map(|payout| show_item(pool.id(), &period, asset, payout, simulated));
+    let mut items = Vec::with_capacity(payouts.len());
+    for some in payouts.chunks(PAYOUTS_AT_ONCE) {
+        items.extend(some.iter().map(|payout| show_item(pool.id(), &period, asset, payout, simulated)));
+        tokio::task::yield_now().await;
+    }
     v1::StreamPayoutsResponse {
         pool: names::show::pool(pool.id()),
         distribution: names::show::distribution(pool.id(), &period),
@@ -242,7 +259,7 @@ fn show_batch(
         payout_count: record.paid_count,
         payout_total: Some(show::amount(asset, record.figures.payouts)),
         first_index,
-        payouts: payouts.collect(),
+        payouts: items,
         last: false,
         cursor: String::new(),
         simulated,

@@ -18,7 +18,7 @@ use tracing::{Instrument, Span};
 use super::Api;
 use super::failure::RETRY_AFTER;
 use super::status::{ApiError, Problem};
-use super::transport::{Place, TransportMetrics};
+use super::transport::{Place, TransportMetrics, Turn, Work};
 use crate::app::{App, Pool};
 use crate::domain::ids::PoolId;
 
@@ -27,6 +27,10 @@ const UNREAD_MESSAGES: usize = 1;
 
 /// The unit in which bytes that wait for their readers are counted.
 const UNIT_BYTES: usize = 1_024;
+
+/// The largest message that takes no room: an acknowledgement of the feed never waits because others do not read. A stream has
+/// three of them at most.
+const SMALL_BYTES: usize = 4_096;
 
 /// How often new pools are looked for.
 const NEW_POOLS: Duration = Duration::from_secs(1);
@@ -58,8 +62,11 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// What takes more than there is takes all of it.
+    /// What takes more than there is takes all of it, and what is small nothing.
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SMALL_BYTES {
+            return None;
+        }
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.all);
         self.units.clone().acquire_many_owned(units).await.ok()
     }
@@ -76,6 +83,8 @@ pub(super) struct Out<T> {
     budget: Budget,
     longest: Duration,
     metrics: TransportMetrics,
+    /// The place of the call; a test's stream may have none.
+    call: Option<Arc<Place>>,
 }
 
 impl<T: Message> Out<T> {
@@ -114,6 +123,15 @@ impl<T> Out<T> {
         }
     }
 
+    /// Waits until it is the caller's turn, to make a message that costs so many times what one question does.
+    pub(super) async fn turn(&self, cost: usize) -> Option<Turn> {
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        match &self.call {
+            Some(call) => Some(call.turn(Work::Batch, cost.max(1)).await),
+            None => None,
+        }
+    }
+
     /// Waits until the caller is gone.
     pub(super) async fn closed(&self) {
         self.messages.closed().await;
@@ -122,8 +140,8 @@ impl<T> Out<T> {
 
 impl<T> Clone for Out<T> {
     fn clone(&self) -> Self {
-        let (messages, budget) = (self.messages.clone(), self.budget.clone());
-        Self { messages, budget, longest: self.longest, metrics: self.metrics.clone() }
+        let (messages, budget, call) = (self.messages.clone(), self.budget.clone(), self.call.clone());
+        Self { messages, budget, longest: self.longest, metrics: self.metrics.clone(), call }
     }
 }
 
@@ -166,8 +184,9 @@ where
     let (messages, unread) = mpsc::channel(UNREAD_MESSAGES);
     let (ends, end) = oneshot::channel();
     let (budget, longest, metrics) = (api.unread.clone(), api.limits.unread, api.metrics.clone());
-    let served = serve(Out { messages, budget, longest, metrics });
-    let held = (place.clone(), Place::current());
+    let call = Place::current();
+    let served = serve(Out { messages, budget, longest, metrics, call: call.clone() });
+    let held = (place.clone(), call);
     let task = async move {
         tracing::info!("the stream is open");
         match served.await {
@@ -269,6 +288,17 @@ impl<const N: usize> Places<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_small_message_never_waits_because_others_do_not_read() {
+        let budget = Budget::new(8 * UNIT_BYTES);
+        let (messages, _unread) = mpsc::channel::<((), Room)>(UNREAD_MESSAGES);
+        let (longest, metrics) = (Duration::from_secs(60), TransportMetrics::default());
+        let out = Out { messages, budget, longest, metrics, call: None };
+        let Ok(_all) = out.room(9 * UNIT_BYTES).await else { panic!("there is room") };
+        assert!(out.room(SMALL_BYTES).now_or_never().is_some_and(|room| room.is_ok()));
+        assert!(out.room(SMALL_BYTES + 1).now_or_never().is_none(), "others have not read");
+    }
 
     #[test]
     fn places_come_back_as_far_as_they_fit() {

@@ -3,6 +3,7 @@
 
 mod body;
 mod guard;
+mod turns;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,8 +15,9 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use self::body::{Answer, Received};
-pub(crate) use self::guard::Place;
 pub use self::guard::{Guard, InFlight, Limit, Line, TransportMetrics};
+pub(crate) use self::guard::{Place, Work};
+pub(crate) use self::turns::Turn;
 use super::status::{ApiError, Problem, refusal_in};
 
 /// The call that is always taken, so that whoever watches the service sees that it lives however busy it is.
@@ -60,12 +62,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let guard = self.guard.clone();
         let always = request.uri().path() == ALWAYS;
-        let place = match if always { Ok(guard.place(None)) } else { guard.admit() } {
+        let line = request.extensions().get::<Line>().cloned();
+        let number = line.as_ref().map_or(0, |line| line.number);
+        let place = match if always { Ok(guard.place(None, number)) } else { guard.admit(number) } {
             Ok(place) => place,
             Err(refused) => return Box::pin(std::future::ready(Ok(refused.response()))),
         };
-        let line = request.extensions().get::<Line>().cloned();
-        let request = request.map(|inner| Body::new(Received { inner, place: place.clone() }));
+        let mut request = request.map(|inner| Body::new(Received { inner, place: place.clone() }));
+        // The judge says by whom it is.
+        request.extensions_mut().insert(place.clone());
         let called = self.inner.call(request);
         Box::pin(async move {
             let longest = guard.limits.longest;
@@ -114,10 +119,15 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
+    use crate::domain::ids::Principal;
 
     const LIMITS: InFlight = InFlight {
         longest: Duration::from_millis(1_500),
         calls: 2,
+        calls_per_principal: 1,
+        reads: 1,
+        changes: 1,
+        batches: 1,
         receiving_bytes: 100,
         unread: Duration::from_secs(60),
     };
@@ -217,6 +227,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_principal_has_so_many_calls_in_flight_and_another_has_its_own() {
+        let guard = guard();
+        let by = |name: &'static str, apart| {
+            through(&guard, Request::default(), move |request| {
+                let place = request.extensions().get::<Arc<Place>>().cloned().unwrap();
+                let said = place.is_by(&Principal::new(name).unwrap(), apart);
+                async move { said.map_or_else(ApiError::response, |()| Response::new(body(9))) }
+            })
+        };
+        let first = by("flood", true).await.unwrap();
+        let refused = by("flood", true).await.unwrap_err();
+        assert_eq!(shown(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        assert_eq!(refusals(&guard, "max_calls_in_flight_per_principal"), 1);
+        drop(by("ledger", true).await.unwrap());
+        drop(first);
+        // Where callers are not known apart, all of them are one.
+        let open = (by("local", false).await.unwrap(), by("local", false).await.unwrap());
+        drop(open);
+        drop(by("flood", true).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn work_waits_for_its_turn_and_each_kind_has_its_own() {
+        let guard = guard();
+        let (first, second) = (guard.place(None, 1), guard.place(None, 2));
+        let turn = first.turn(Work::Read, 1).await;
+        let waiting = || guard.metrics.waiting_for(Work::Read);
+        {
+            let mut waits = Box::pin(second.turn(Work::Read, 1));
+            assert!(futures::poll!(&mut waits).is_pending());
+            assert_eq!(waiting(), 1);
+            drop((second.turn(Work::Change, 1).await, second.turn(Work::Batch, 1).await));
+            drop(turn);
+            let _turn = waits.await;
+            assert_eq!(waiting(), 0);
+        }
+        drop(first.turn(Work::Read, 1).await);
+    }
+
+    #[tokio::test]
     async fn requests_that_are_not_answered_hold_so_many_bytes_and_no_more() {
         let guard = guard();
         let reads = |request: Request<Body>| async move {
@@ -244,7 +294,7 @@ mod tests {
     async fn a_connection_whose_reader_does_not_read_is_cut_and_one_that_waits_for_us_is_not() {
         let guard = guard();
         let watching = tokio::spawn(guard.clone().cut_unread());
-        let line = || Line(CancellationToken::new());
+        let line = || Line { cut: CancellationToken::new(), number: 1 };
         let (reads, stalls, waits) = (line(), line(), line());
         let request = |line: &Line| {
             let mut request = Request::new(Body::empty());
@@ -263,7 +313,7 @@ mod tests {
         });
         let mut waiting = waiting.await.unwrap().into_body();
         assert!(tokio::time::timeout(Duration::from_secs(100), waiting.frame()).await.is_err());
-        let cut = [&reads, &stalls, &waits].map(|line| line.0.is_cancelled());
+        let cut = [&reads, &stalls, &waits].map(|line| line.cut.is_cancelled());
         assert_eq!((cut, refusals(&guard, "unread_timeout_ms")), ([false, true, false], 1));
         watching.abort();
     }

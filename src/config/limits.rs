@@ -44,6 +44,14 @@ pub struct Limits {
     pub max_local_error_reset_streams: usize,
     /// The most calls in flight, of all connections, streams included.
     pub max_calls_in_flight: usize,
+    /// The most of them that are one principal's, where an identity file knows principals apart.
+    pub max_calls_in_flight_per_principal: usize,
+    /// How many questions are answered at once; 0 is twice the processors.
+    pub reads_at_once: usize,
+    /// How many changes are carried out at once.
+    pub changes_at_once: usize,
+    /// How many messages of streams are made at once; 0 is half of the processors, and one at least.
+    pub batches_at_once: usize,
     /// The most bytes of requests that are not answered yet, of all connections.
     pub max_receiving_bytes: usize,
     /// The most feed, transfer and payout streams open at once, of all connections.
@@ -81,6 +89,10 @@ impl Default for Limits {
             max_pending_accept_reset_streams: 32,
             max_local_error_reset_streams: 128,
             max_calls_in_flight: 2_048,
+            max_calls_in_flight_per_principal: 1_536,
+            reads_at_once: 0,
+            changes_at_once: 64,
+            batches_at_once: 0,
             max_receiving_bytes: 64 * 1024 * 1024,
             max_open_streams: 1_024,
             stream_queue_batches: 16,
@@ -117,6 +129,12 @@ pub(super) fn check(problems: &mut Problems, limits: &Limits) {
     problems.range("limits.max_pending_accept_reset_streams", resets, 1..=10_000);
     problems.range("limits.max_local_error_reset_streams", limits.max_local_error_reset_streams, 1..=10_000);
     problems.range("limits.max_calls_in_flight", limits.max_calls_in_flight, 1..=1_000_000);
+    let per_principal = limits.max_calls_in_flight_per_principal;
+    let key = "limits.max_calls_in_flight_per_principal";
+    problems.range(key, per_principal, 1..=limits.max_calls_in_flight.max(1));
+    problems.range("limits.reads_at_once", limits.reads_at_once, 0..=10_000);
+    problems.range("limits.changes_at_once", limits.changes_at_once, 1..=10_000);
+    problems.range("limits.batches_at_once", limits.batches_at_once, 0..=10_000);
     let most = mebibytes(64 * 1024);
     problems.range("limits.max_receiving_bytes", limits.max_receiving_bytes, limits.max_message_bytes..=most);
     problems.range("limits.max_open_streams", limits.max_open_streams, 1..=limits.max_calls_in_flight.max(1));

@@ -144,7 +144,16 @@ impl World {
         let (api, book) = runtime.block_on(Self::open(&config, &store, stopping))?;
         let founded = store.commits();
         // Longer than what is waited for here, so that the deadline hides nothing.
-        let in_flight = InFlight { longest: 2 * LONGEST, calls: 64, receiving_bytes: 1 << 20, unread: LONGEST };
+        let in_flight = InFlight {
+            longest: 2 * LONGEST,
+            calls: 64,
+            calls_per_principal: 64,
+            reads: 4,
+            changes: 4,
+            batches: 4,
+            receiving_bytes: 1 << 20,
+            unread: LONGEST,
+        };
         let guard = Guard::new(in_flight, api.metrics.clone());
         let now = Arc::new(|| UnixSeconds::new(NOW_MS / 1_000));
         let access = Arc::new(Access::new(Admission::Open, now, Box::new(Nobody)));

@@ -53,9 +53,15 @@ pub(super) async fn grpc(
     }
     let limits = &config.limits;
     let ms = Duration::from_millis;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let or_else = |setting: usize, by_machine: usize| if setting > 0 { setting } else { by_machine.max(1) };
     let in_flight = InFlight {
         longest: ms(limits.request_timeout_ms),
         calls: limits.max_calls_in_flight,
+        calls_per_principal: limits.max_calls_in_flight_per_principal,
+        reads: or_else(limits.reads_at_once, 2 * processors),
+        changes: limits.changes_at_once,
+        batches: or_else(limits.batches_at_once, processors / 2),
         receiving_bytes: limits.max_receiving_bytes,
         unread: ms(limits.unread_timeout_ms),
     };

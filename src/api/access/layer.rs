@@ -22,6 +22,7 @@ use super::certificate::Peer;
 use super::table::Row;
 use super::{Access, Admitted, Standing};
 use crate::api::status::{ApiError, Problem};
+use crate::api::transport::Place;
 use crate::domain::ids::{Principal, SourceId};
 use crate::domain::time::UnixSeconds;
 
@@ -77,6 +78,11 @@ where
             standing.known();
         }
         let principal = caller.principal.clone();
+        if let Some(place) = request.extensions_mut().remove::<Arc<Place>>()
+            && let Err(refused) = place.is_by(&principal, admitted.held.knows_apart())
+        {
+            return Box::pin(async move { Ok(refused.response()) });
+        }
         // Whatever is logged for the call says whose it was.
         let span = tracing::info_span!("caller", %principal, peer = &*caller.peer);
         request.extensions_mut().insert(caller);

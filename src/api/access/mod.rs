@@ -65,6 +65,13 @@ struct Held {
     over: CancellationToken,
 }
 
+impl Held {
+    /// Whether callers are known apart: else all of them are one principal.
+    const fn knows_apart(&self) -> bool {
+        matches!(self.admission, Admission::Known { .. })
+    }
+}
+
 /// Whether somebody who is known has called over a connection, which is a stranger's before. Each of its requests carries it
 /// in its extensions.
 #[derive(Clone)]

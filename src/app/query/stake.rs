@@ -62,22 +62,28 @@ impl App {
         after: Option<&ValidatorId>,
         size: usize,
     ) -> Result<Listed<ValidatorView>, AppError> {
-        let mut views = self.validator_views(pool).await?;
-        views.retain(|view| all || view.listed || !view.delegated.is_zero());
-        let beyond = views.into_iter().filter(|view| after.is_none_or(|after| view.id > *after));
-        Ok(Listed::cut(beyond.take(size.saturating_add(1)).collect(), size))
+        let asked = |id: &ValidatorId| after.is_none_or(|after| id > after);
+        let shown = |view: &ValidatorView| all || view.listed || !view.delegated.is_zero();
+        Ok(Listed::cut(self.validator_views(pool, asked, shown, size.saturating_add(1)).await?, size))
     }
 
     /// One validator.
     pub async fn validator_view(&self, pool: &Pool, id: &ValidatorId) -> Result<ValidatorView, AppError> {
-        let view = self.validator_views(pool).await?.into_iter().find(|view| view.id == *id);
-        view.ok_or_else(|| {
+        let mut views = self.validator_views(pool, |one| one == id, |_| true, 1).await?;
+        views.pop().ok_or_else(|| {
             let message = format!("{} has no validator {id}", pool.record.chain);
             AppError::refused(Reason::UnknownValidator, message)
         })
     }
 
-    async fn validator_views(&self, pool: &Pool) -> Result<Vec<ValidatorView>, AppError> {
+    /// The first validators of those `asked` for that are `shown`, up to so many. No other one is put together.
+    async fn validator_views(
+        &self,
+        pool: &Pool,
+        asked: impl Fn(&ValidatorId) -> bool,
+        shown: impl Fn(&ValidatorView) -> bool,
+        most: usize,
+    ) -> Result<Vec<ValidatorView>, AppError> {
         let seen = self.last_seen(pool).await?;
         let ledger = self.ledger_view(pool).await?;
         let choices: BTreeMap<ValidatorId, ValidatorChoice> =
@@ -104,7 +110,8 @@ impl App {
                 id: id.clone(),
             }
         };
-        Ok(ids.into_iter().map(view).collect())
+        let asked = ids.into_iter().filter(|id| asked(id));
+        Ok(asked.map(view).filter(shown).take(most).collect())
     }
 
     /// A page of delegations by validator, from after one.
