@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use self::body::{Answer, Received};
 pub use self::guard::{Guard, InFlight, Limit, Line, TransportMetrics};
 pub(crate) use self::guard::{Place, Work};
+pub use self::turns::AtOnce;
 pub(crate) use self::turns::Turn;
 use super::status::{ApiError, Problem, refusal_in};
 
@@ -121,13 +122,15 @@ mod tests {
     use super::*;
     use crate::domain::ids::Principal;
 
+    const ONE: AtOnce = AtOnce { most: 1, beside_others: 1 };
+
     const LIMITS: InFlight = InFlight {
         longest: Duration::from_millis(1_500),
         calls: 2,
         calls_per_principal: 1,
-        reads: 1,
-        changes: 1,
-        batches: 1,
+        reads: ONE,
+        changes: ONE,
+        batches: ONE,
         receiving_bytes: 100,
         unread: Duration::from_secs(60),
     };

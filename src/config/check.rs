@@ -171,7 +171,10 @@ fn reflection(problems: &mut Problems, text: &str) -> Reflection {
 fn log(problems: &mut Problems, raw: &Raw) -> LogSettings {
     let choices = [("json", LogFormat::Json), ("text", LogFormat::Text)];
     let format = problems.one_of("log.format", &raw.log.format, &choices).unwrap_or(LogFormat::Json);
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&raw.log.level) {
+    // What reads a filter panics at some that are not ASCII, and no name that one may have here is.
+    if !raw.log.level.is_ascii() {
+        problems.add("log.level", "is not ASCII; write a level (error, warn, info, debug, trace) or a filter");
+    } else if let Err(error) = tracing_subscriber::EnvFilter::try_new(&raw.log.level) {
         problems.add("log.level", format!("{error}; write a level (error, warn, info, debug, trace) or a filter"));
     }
     LogSettings { format, level: raw.log.level.clone() }

@@ -331,6 +331,7 @@ fn every_problem_is_reported_at_once() {
     refused(&format!("sources = []\n{POOL}"), "sources", "at least one");
     refused(&format!("sources = [\"a\", \"a\"]\n{POOL}"), "sources[1]", "twice");
     refused(&format!("[log]\nlevel = \"a=b=c\"\n{POOL}"), "log.level", "info");
+    refused(&format!("[log]\nlevel = \"info, \u{e9}[x]\"\n{POOL}"), "log.level", "ASCII");
 }
 
 #[test]

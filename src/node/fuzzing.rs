@@ -33,7 +33,7 @@ use crate::api::access::layer::{AccessLayer, Judged};
 use crate::api::access::refusals::{Refusal, RefusalLog};
 use crate::api::access::{Access, Admission};
 use crate::api::status::refusal_in;
-use crate::api::transport::{Guard, InFlight, Transport, TransportLayer};
+use crate::api::transport::{AtOnce, Guard, InFlight, Transport, TransportLayer};
 use crate::api::{self, Api};
 use crate::app::simulate::Simulation;
 use crate::app::{App, AppError, Chain};
@@ -144,13 +144,14 @@ impl World {
         let (api, book) = runtime.block_on(Self::open(&config, &store, stopping))?;
         let founded = store.commits();
         // Longer than what is waited for here, so that the deadline hides nothing.
+        let four = AtOnce { most: 4, beside_others: 4 };
         let in_flight = InFlight {
             longest: 2 * LONGEST,
             calls: 64,
             calls_per_principal: 64,
-            reads: 4,
-            changes: 4,
-            batches: 4,
+            reads: four,
+            changes: four,
+            batches: four,
             receiving_bytes: 1 << 20,
             unread: LONGEST,
         };

@@ -13,7 +13,7 @@ use super::listener::Listener;
 use crate::api::access::Access;
 use crate::api::access::certificate::Peer;
 use crate::api::access::layer::AccessLayer;
-use crate::api::transport::{Guard, InFlight, TransportLayer};
+use crate::api::transport::{AtOnce, Guard, InFlight, TransportLayer};
 use crate::api::{self, Api};
 use crate::config::{Config, Reflection};
 
@@ -55,13 +55,15 @@ pub(super) async fn grpc(
     let ms = Duration::from_millis;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let or_else = |setting: usize, by_machine: usize| if setting > 0 { setting } else { by_machine.max(1) };
+    // Of two processors one is free at any time for whoever asks little.
+    let half = (processors / 2).max(1);
     let in_flight = InFlight {
         longest: ms(limits.request_timeout_ms),
         calls: limits.max_calls_in_flight,
         calls_per_principal: limits.max_calls_in_flight_per_principal,
-        reads: or_else(limits.reads_at_once, 2 * processors),
-        changes: limits.changes_at_once,
-        batches: or_else(limits.batches_at_once, processors / 2),
+        reads: AtOnce { most: or_else(limits.reads_at_once, 2 * processors), beside_others: half },
+        changes: AtOnce { most: limits.changes_at_once, beside_others: limits.changes_at_once },
+        batches: AtOnce { most: or_else(limits.batches_at_once, half), beside_others: half },
         receiving_bytes: limits.max_receiving_bytes,
         unread: ms(limits.unread_timeout_ms),
     };

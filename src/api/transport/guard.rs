@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::turns::{Party, Turn, Turns};
+use super::turns::{AtOnce, Party, Turn, Turns};
 use crate::api::failure::RETRY_AFTER;
 use crate::api::status::ApiError;
 use crate::domain::ids::Principal;
@@ -111,11 +111,11 @@ pub struct InFlight {
     /// The most of them that are one principal's, where principals are known apart.
     pub calls_per_principal: usize,
     /// How many questions are answered at once.
-    pub reads: usize,
+    pub reads: AtOnce,
     /// How many changes are carried out at once.
-    pub changes: usize,
+    pub changes: AtOnce,
     /// How many pieces of streams are made at once.
-    pub batches: usize,
+    pub batches: AtOnce,
     /// The most bytes of requests that are not answered yet.
     pub receiving_bytes: usize,
     /// How long an answer, or a piece of one, may wait for its reader before its connection is cut.

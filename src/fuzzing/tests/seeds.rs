@@ -238,6 +238,9 @@ fn texts() -> Vec<Seed> {
     seeds.push(("config", "pool".to_owned(), pool.as_bytes().to_vec()));
     let variables = format!("{pool}\n---\nLISTEN=127.0.0.1:1\nLOG__LEVEL=info\nSOURCES=a,b\n");
     seeds.push(("config", "variables".to_owned(), variables.into_bytes()));
+    // Found by a run: reading the filter panicked.
+    let filter = format!("{pool}\n---\nLOG__LEVEL=info, \u{e9}[x]\n");
+    seeds.push(("config", "filter".to_owned(), filter.into_bytes()));
     let hash =
         crate::api::access::identities::sha256(b"token").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let identity = format!(
