@@ -10,7 +10,7 @@ use crate::domain::amount::BaseUnits;
 use crate::domain::effect::EffectKind;
 use crate::domain::ids::{OperationId, TransferId, ValidatorId};
 use crate::domain::ledger::{AssetAccount, ClaimAccount};
-use crate::domain::operation::{OperationKind, OperationState};
+use crate::domain::operation::{OperationKind, OperationState, Resolution};
 use crate::domain::period::{PeriodIndex, PeriodState};
 use crate::domain::policy::ReleaseLimits;
 use crate::domain::transfer::TransferState;
@@ -220,4 +220,39 @@ async fn a_defund_of_the_lost_time_is_custodys_once_it_says_so() {
     let strange = TransferId::new(&format!("defund-{}", last + SKIPPED + 9)).unwrap();
     rig.effect("tx-strange", EffectKind::TransferOut { transfer: Some(strange), amount: units(7) }, 210).await;
     assert_eq!(rig.held_in(AssetAccount::Liquid).await, i128::from(FUNDED) - 300);
+}
+
+/// What is missing may be in flight for operations, which nothing drives while the pool is held: a person ends them.
+#[tokio::test]
+async fn a_pool_that_misses_what_is_in_flight_comes_to_an_agreement() {
+    let (mut rig, validator) = funded().await;
+    // An effect was told wrongly before the backup, and nearly everything was in flight at it.
+    rig.effect("told-wrongly", EffectKind::TransferIn { transfer: None, amount: units(500) }, 70).await;
+    let mut change = Change::begin(&rig.app, &rig.pool, rig.app.now()).await.unwrap();
+    let (id, amount) = (OperationId::new("op").unwrap(), units(FUNDED + 400));
+    operate::plan(&mut change, id.clone(), OperationKind::Delegate { validator, amount }, "test").unwrap();
+    change.commit().await.unwrap();
+    rig.hold().await;
+    let mut hash = None;
+    for second in [200, 260] {
+        rig.set_time(second);
+        let found = rig.app.reconcile(&rig.pool).await.unwrap().unwrap();
+        hash = Some(found.differences_hash());
+    }
+    let (app, pool, hash) = (rig.app.clone(), rig.pool.clone(), hash.unwrap());
+    rig.set_time(320);
+    let request = rig.request();
+    assert_eq!(reason(app.accept_differences(&request, &pool, hash, "seen").await), Reason::WrongState);
+    let request = rig.request();
+    let word = Resolution::Absent;
+    assert_eq!(app.resolve_operation(&request, &pool, &id, &word, "never sent").await.unwrap(), Once::First);
+    app.approve_waiting().await;
+    assert_eq!(rig.held_in(AssetAccount::InFlight).await, 0);
+    rig.set_time(380);
+    let request = rig.request();
+    assert_eq!(app.accept_differences(&request, &pool, hash, "seen").await.unwrap(), Once::First);
+    rig.set_time(440);
+    app.approve_waiting().await;
+    assert_eq!(rig.held_in(AssetAccount::Liquid).await, i128::from(FUNDED));
+    assert_eq!(rig.resume().await.unwrap(), Once::First);
 }

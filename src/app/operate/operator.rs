@@ -2,6 +2,7 @@
 
 use crate::app::control::Change;
 use crate::app::reconcile;
+use crate::app::restored;
 use crate::app::{App, AppError, Once, Pool, Reason, Request, Work};
 use crate::domain::approval::{AtStake, Proposal};
 use crate::domain::audit_log::Note;
@@ -34,6 +35,11 @@ fn basis(operation: &OperationRecord) -> String {
         operation.since,
         signed.unwrap_or_default()
     )
+}
+
+/// Where an operation stands for an operator's word.
+fn stands(operation: &OperationRecord, held: bool) -> OperationState {
+    if held && !operation.state.ended() { OperationState::NeedsOperator } else { operation.state }
 }
 
 /// What is written down of an operator's word on an operation that comes to `after`.
@@ -74,7 +80,7 @@ impl App {
 
     /// Takes an operator's word, with proof from elsewhere, on what became of an operation that needs one, once. The
     /// chain is asked first: what it proves to be final counts, and a word against it is refused. What it does not prove
-    /// waits for a second person.
+    /// waits for a second person. In a pool that is held, every open operation needs one: nothing else ends it there.
     pub async fn resolve_operation(
         &self,
         request: &Request,
@@ -86,8 +92,9 @@ impl App {
         if let Some(repeated) = request.seen(&*self.store, pool.control()).await? {
             return Ok(repeated);
         }
+        let held = restored::held(self, pool).await?;
         let mut operation = self.operation(pool, id).await?;
-        transition(operation.state, resolution.event()).map_err(|refusal| wrong_state(&operation, refusal))?;
+        transition(stands(&operation, held), resolution.event()).map_err(|refusal| wrong_state(&operation, refusal))?;
         let proved = self.prove(pool, &mut operation, resolution).await?;
         self.mutate(pool, request, async |change| {
             let mut operation = self.operation(pool, id).await?;
@@ -97,7 +104,7 @@ impl App {
                 return Ok(note(pool, &operation, &summary, operation.state));
             }
             let Transition { state, action } =
-                transition(operation.state, resolution.event()).map_err(|refusal| {
+                transition(stands(&operation, held), resolution.event()).map_err(|refusal| {
                     let why = match proved {
                         true => "the chain proves it, so that nothing is left to resolve".to_owned(),
                         false => refusal.to_string(),
