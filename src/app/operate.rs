@@ -104,10 +104,10 @@ pub(super) async fn held_back(app: &App, pool: &Pool, kind: &OperationKind) -> R
     if paused {
         return Ok(Some("the pool was paused before it was sent"));
     }
-    if let OperationKind::Delegate { validator, .. } | OperationKind::Redelegate { to: validator, .. } = kind {
-        if !is_chosen(&app.validator_choices(pool).await?, validator) {
-            return Ok(Some("its validator was taken off the pool's list before it was sent"));
-        }
+    if let OperationKind::Delegate { validator, .. } | OperationKind::Redelegate { to: validator, .. } = kind
+        && !is_chosen(&app.validator_choices(pool).await?, validator)
+    {
+        return Ok(Some("its validator was taken off the pool's list before it was sent"));
     }
     if !kind.is_exit() && !app.chain_mark(pool).await?.settled() {
         return Ok(Some(

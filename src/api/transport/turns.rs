@@ -54,6 +54,8 @@ pub(super) struct Party {
 pub(crate) struct Turn(Option<(Arc<Turns>, Party)>);
 
 type Waiter = oneshot::Sender<Turn>;
+/// Those that wait on a connection, each with what its work costs.
+type Calls = VecDeque<(Waiter, u64)>;
 
 #[derive(Default)]
 struct Queue {
@@ -63,7 +65,7 @@ struct Queue {
     waiting: usize,
     /// For how many turns more those who ask much make room.
     calm: usize,
-    principals: Shares<Option<Principal>, Shares<u64, VecDeque<(Waiter, u64)>>>,
+    principals: Shares<Option<Principal>, Shares<u64, Calls>>,
 }
 
 /// What the members of a group have had, against what one who waited all along would have had by now: with each turn that is
