@@ -54,7 +54,7 @@ fn a_delegation_is_worth_what_its_shares_are_and_is_locked_whole() {
         pending_reward: units(12),
         redelegation_locked: zero,
     };
-    assert_eq!(found, [whole.clone()]);
+    assert_eq!(found.as_slice(), std::slice::from_ref(&whole));
     let locked = held(delegated(999_900_006), &rates, std::slice::from_ref(&whom), &rewards).unwrap();
     assert_eq!(locked, [Delegation { redelegation_locked: units(999_900_006), ..whole }]);
     let lying = held(delegated(999_900_007), &rates, &[], &rewards).unwrap_err();
