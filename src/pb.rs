@@ -6,7 +6,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 }
 
-pub use generated::softstake;
+pub use generated::{cosmos, softstake, tendermint};
 pub use generated::softstake::v1;
 
 /// The simulation's service and messages.
