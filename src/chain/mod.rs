@@ -4,6 +4,7 @@
 //! An adapter may be called from `app/` only, never from an RPC handler.
 
 pub mod bounded;
+pub mod cosmos;
 pub mod simulated;
 
 use async_trait::async_trait;
