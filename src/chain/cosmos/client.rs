@@ -1,5 +1,6 @@
 //! Sends transactions and asks what became of them. Called by the adapter of this room only.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
@@ -11,6 +12,7 @@ use super::endpoints::{Endpoints, Node};
 use super::fate::{self, Account, Consumer, Fate, Said};
 use super::transaction::Place;
 use crate::chain::{ChainError, Signed};
+use crate::domain::ids::TransactionId;
 use crate::pb::cosmos::auth::v1beta1::query_client::QueryClient;
 use crate::pb::cosmos::auth::v1beta1::{BaseAccount, QueryAccountRequest};
 use crate::pb::cosmos::base::abci::v1beta1::TxResponse;
@@ -26,29 +28,59 @@ const HEIGHT: &str = "x-cosmos-block-height";
 /// The most bytes of one answer: a transaction, or two.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
-/// The sequence after the last transaction that a node took of us, for as long as that one may be included. A hint, so that
-/// several transactions can wait for one block; a wrong one costs a refusal by the node and no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiting {
+/// For so many blocks a transaction that a node took counts as seen. After that it may have been dropped, and is sent again.
+const SEEN_BLOCKS: u64 = 5;
+
+/// What nodes took of us. Hints, kept in memory only: a wrong or a lost one costs a refusal by a node, or a broadcast of the
+/// same bytes, and no more.
+#[derive(Debug, Default)]
+struct Taken {
+    /// The sequence after the last transaction taken, so that several can wait for one block.
     next: u64,
+    /// The last height at which that one can be included, and the hint counts.
     until: u64,
+    /// By transaction, up to which height it counts as seen.
+    seen: BTreeMap<TransactionId, u64>,
+}
+
+impl Taken {
+    /// A node at `height` took a transaction.
+    fn took(&mut self, transaction: &TransactionId, nonce: u64, last: u64, height: u64) {
+        self.seen.retain(|_, until| *until > height);
+        self.seen.insert(transaction.clone(), height.saturating_add(SEEN_BLOCKS));
+        let next = nonce.saturating_add(1);
+        if next >= self.next || self.until < last {
+            (self.next, self.until) = (next, last);
+        }
+    }
+
+    /// The sequence of the next transaction: the account's, or the one after all that wait.
+    const fn next_sequence(&self, account: &Account) -> u64 {
+        let counts = account.height < self.until && self.next > account.sequence;
+        if counts { self.next } else { account.sequence }
+    }
+
+    /// Whether a transaction that is nowhere at `height` may well wait for its block.
+    fn waits(&self, transaction: &TransactionId, height: u64) -> bool {
+        self.seen.get(transaction).is_some_and(|until| height < *until)
+    }
+
+    /// Nothing is known to wait any more.
+    fn forget(&mut self) {
+        (self.next, self.until) = (0, 0);
+    }
 }
 
 /// The side of the adapter that writes.
 pub(super) struct Client {
     pub(super) terms: Terms,
     endpoints: Endpoints,
-    waiting: Mutex<Option<Waiting>>,
+    taken: Mutex<Taken>,
 }
 
 impl Client {
     pub(super) fn new(terms: Terms, endpoints: Endpoints) -> Self {
-        Self { terms, endpoints, waiting: Mutex::default() }
-    }
-
-    /// The nodes.
-    pub(super) const fn endpoints(&self) -> &Endpoints {
-        &self.endpoints
+        Self { terms, endpoints, taken: Mutex::default() }
     }
 
     /// The place of the next transaction.
@@ -57,7 +89,7 @@ impl Client {
         let timeout_height = account.height.checked_add(self.terms.config.timeout_blocks);
         let timeout_height =
             timeout_height.ok_or_else(|| ChainError::Untrusted("a height beyond all bounds".to_owned()))?;
-        let sequence = next_sequence(&account, *self.waiting());
+        let sequence = self.taken().next_sequence(&account);
         Ok(Place { account_number: account.number, sequence, timeout_height })
     }
 
@@ -67,17 +99,15 @@ impl Client {
         let answer = self.endpoints.ask(|node| async move {
             let request = BroadcastTxRequest { tx_bytes: signed.bytes.clone(), mode: BroadcastMode::Sync.into() };
             let answer = service(&node.grpc).broadcast_tx(request).await.map_err(|status| node.unavailable(&status))?;
-            answer.into_inner().tx_response.ok_or_else(|| node.untrusted("an answer without a result"))
+            let answer = answer.into_inner().tx_response;
+            Ok((answer.ok_or_else(|| node.untrusted("an answer without a result"))?, node.height()))
         });
-        let answer = answer.await?;
+        let (answer, height) = answer.await?;
         let judged = fate::broadcast(&signed.transaction, &answer);
-        let mut waiting = self.waiting();
         if judged.is_ok() {
-            let (next, until) = (nonce.saturating_add(1), last);
-            let further = waiting.filter(|waiting| waiting.next > next && waiting.until >= until);
-            *waiting = further.or(Some(Waiting { next, until }));
+            self.taken().took(&signed.transaction, nonce, last, height);
         } else if fate::is_wrong_sequence(&answer) {
-            *waiting = None;
+            self.taken().forget();
         }
         judged
     }
@@ -92,17 +122,19 @@ impl Client {
             let said = fate::said(&self.terms.address, &signed.transaction, &signed.lifetime, found.as_ref())?;
             let open = account.sequence > nonce && !matches!(said, Said::Last(_));
             let consumer = if open { Some(self.consumer(&node, signed, nonce).await?) } else { None };
-            Ok((fate::judge(&account, last, said, consumer)?, node))
+            let fate = fate::judge(&account, last, said, consumer)?;
+            let waits = fate == Fate::Absent && self.taken().waits(&signed.transaction, account.height);
+            Ok((if waits { Fate::Pending } else { fate }, node))
         });
         let (fate, node) = asked.await?;
         if matches!(fate, Fate::AbsentForGood | Fate::Void { .. }) {
-            *self.waiting() = None;
+            self.taken().forget();
         }
         Ok((fate, node))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The staking account as `node` has it.
@@ -159,12 +191,6 @@ impl Client {
             _ => Err(node.untrusted(format!("two transactions consumed the sequence {nonce}"))),
         }
     }
-}
-
-/// The sequence of the next transaction: the account's, or the one after all that wait.
-fn next_sequence(account: &Account, waiting: Option<Waiting>) -> u64 {
-    let alive = waiting.filter(|waiting| account.height < waiting.until);
-    alive.map_or(account.sequence, |waiting| waiting.next.max(account.sequence))
 }
 
 fn service(grpc: &Channel) -> ServiceClient<Channel> {

@@ -169,6 +169,11 @@ impl Node {
         answer.into_inner().block_id.map(|id| id.hash).filter(|hash| !hash.is_empty())
     }
 
+    /// The height of its last block.
+    pub(super) const fn height(&self) -> u64 {
+        self.head.height
+    }
+
     /// An error of this node's.
     pub(super) fn unavailable(&self, status: &Status) -> ChainError {
         unavailable(&self.endpoint.grpc, status)

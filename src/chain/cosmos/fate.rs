@@ -26,7 +26,7 @@ const TX_DECODE: u32 = 2;
 /// The node knows the bytes already.
 const IN_MEMPOOL_CACHE: u32 = 19;
 /// The sequence is not the account's next one.
-pub(super) const WRONG_SEQUENCE: u32 = 32;
+const WRONG_SEQUENCE: u32 = 32;
 
 /// The answer to a broadcast of `transaction`.
 ///
@@ -75,12 +75,13 @@ pub(super) enum Consumer {
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub enum Fate {
     /// It is nowhere and never will be.
     AbsentForGood,
     /// It is nowhere yet.
     Absent,
-    /// It has taken effect, or was refused uncharged and lives on; the index does not say the last word yet.
+    /// It may have taken effect, and the node's index does not say so yet; or a node took it a moment ago; or it stands in a
+    /// block as refused without being charged, and may be included again.
     Pending,
     /// Done, in the block at `height`.
     Done { height: u64 },

@@ -23,6 +23,7 @@ use self::client::Client;
 use self::config::Terms;
 pub use self::config::{CosmosConfig, CosmosConfigError, CosmosEndpoint, GasLimits};
 use self::endpoints::Endpoints;
+pub use self::fate::Fate;
 use crate::chain::{Assembled, ChainError, Signed, Unsigned};
 use crate::domain::amount::BaseUnits;
 use crate::domain::ids::OperationId;
@@ -81,5 +82,10 @@ impl CosmosChain {
             return Err(ChainError::Untrusted(format!("the bytes are not those of {}", signed.transaction)));
         }
         self.client.broadcast(signed).await
+    }
+
+    /// What became of a transaction, see [`ChainAdapter::lookup`](crate::chain::ChainAdapter::lookup).
+    pub async fn fate(&self, signed: &Signed) -> Result<Fate, ChainError> {
+        self.client.fate(signed).await.map(|(fate, _)| fate)
     }
 }

@@ -145,3 +145,20 @@ async fn a_look_up_asks_for_who_consumed_the_sequence() {
     node.set(|says| drop(says.index.insert(ours.clone(), found(&ours))));
     assert_eq!(fate().await, Ok(Fate::Done { height: 1_001 }));
 }
+
+#[tokio::test]
+async fn what_a_node_took_counts_as_seen_for_some_blocks() {
+    let node = Node::start(says()).await;
+    let client = client(vec![node.endpoint.clone()]);
+    let fate = async |nonce| client.fate(&signed(nonce)).await.map(|(fate, _)| fate);
+    client.broadcast(&signed(42)).await.unwrap();
+    assert_eq!((fate(42).await, fate(43).await), (Ok(Fate::Pending), Ok(Fate::Absent)));
+    node.set(|says| says.height = 1_004);
+    assert_eq!(fate(42).await, Ok(Fate::Pending));
+    node.set(|says| says.height = 1_005);
+    assert_eq!(fate(42).await, Ok(Fate::Absent), "it may have been dropped");
+    client.broadcast(&signed(42)).await.unwrap();
+    assert_eq!(fate(42).await, Ok(Fate::Pending));
+    node.set(|says| says.height = 1_050);
+    assert_eq!(fate(42).await, Ok(Fate::AbsentForGood));
+}

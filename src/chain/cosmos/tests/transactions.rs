@@ -114,14 +114,14 @@ fn a_signature_that_is_none_of_these_bytes_by_this_key_is_not_assembled() {
         |unsigned: &Unsigned, signature: &[u8]| transaction::assemble(&terms, &operation, unsigned, signature);
     let good = signature(&unsigned.bytes);
     let stranger: Signature = key("second").signing.sign(&unsigned.bytes);
-    assert!(untrusted(assemble(&unsigned, &stranger.to_bytes().to_vec())).contains("staking address's key"));
+    assert!(untrusted(assemble(&unsigned, &stranger.to_bytes())).contains("staking address's key"));
     assert!(untrusted(assemble(&unsigned, &signature(b"else"))).contains("staking address's key"));
     assert!(untrusted(assemble(&unsigned, &good[1..])).contains("63 bytes"));
     assert!(untrusted(assemble(&unsigned, &[good.as_slice(), &[1]].concat())).contains("65 bytes"));
     assert!(untrusted(assemble(&unsigned, &[0; 64])).contains("none"));
     let low = Signature::from_slice(&good).unwrap();
     let high = Signature::from_scalars(low.r().to_bytes(), (-*low.s()).to_bytes()).unwrap();
-    assert!(untrusted(assemble(&unsigned, &high.to_bytes().to_vec())).contains("higher"));
+    assert!(untrusted(assemble(&unsigned, &high.to_bytes())).contains("higher"));
     let other = transaction::build(&terms, &id("other"), &kinds()[0].1, PLACE).unwrap();
     assert!(untrusted(assemble(&other, &signature(&other.bytes))).contains("are those of other"));
     let says = Decoded { max_fee: units(1), ..unsigned.says.clone() };
