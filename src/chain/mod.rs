@@ -5,6 +5,7 @@
 
 pub mod bounded;
 pub mod cosmos;
+pub mod signer;
 pub mod simulated;
 
 use async_trait::async_trait;

@@ -313,9 +313,10 @@ impl Scan<'_> {
             }
         }
         let wired = matches!(name, "tonic" | "tonic_health" | "tonic_prost" | "tonic_reflection" | "tonic_types");
-        let wire: [&[&str]; 6] = [&["api"], &["node"], &["client"], &["cli"], &["pb"], &["chain", "remote"]];
+        let wire: [&[&str]; 7] =
+            [&["api"], &["node"], &["client"], &["cli"], &["pb"], &["chain", "remote"], &["chain", "cosmos"]];
         if wired && !after_sep && !inside(&wire) {
-            self.breach(place, format!("`{name}` is for api, node, client, cli, pb and chain/remote"));
+            self.breach(place, format!("`{name}` is for api, node, client, cli, pb, chain/remote and chain/cosmos"));
         }
         if here.test {
             return;

@@ -83,6 +83,11 @@ impl Client {
         Self { terms, endpoints, taken: Mutex::default() }
     }
 
+    /// The nodes.
+    pub(super) const fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
     /// The place of the next transaction.
     pub(super) async fn place(&self) -> Result<Place, ChainError> {
         let account = self.endpoints.ask(|node| async move { self.account(&node).await }).await?;

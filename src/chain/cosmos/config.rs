@@ -9,7 +9,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::address::{self, AddressError};
 use crate::domain::amount::BaseUnits;
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{AssetId, ChainId};
 use crate::domain::operation::OperationKind;
 
 /// Where one node is.
@@ -42,6 +42,10 @@ pub struct GasLimits {
 pub struct CosmosConfig {
     /// Its name, which transactions are signed for, as `cosmoshub-4`.
     pub chain: ChainId,
+    /// The name of its token in softstake, as `ATOM`.
+    pub asset: AssetId,
+    /// The staking address had nothing up to this height: blocks up to it are not read.
+    pub first_height: u64,
     /// Its nodes, the preferred one first.
     pub endpoints: Vec<CosmosEndpoint>,
     /// The certificates, as PEM, that `https` endpoints are judged by.
@@ -169,6 +173,11 @@ impl Terms {
             OperationKind::SendToCustody { .. } => Some(send),
             OperationKind::Claim { validator: None } | OperationKind::Withdraw { .. } => None,
         }
+    }
+
+    /// The most gas of a transaction.
+    pub(super) fn highest_gas(&self) -> u64 {
+        self.costs.iter().map(|cost| cost.gas).max().unwrap_or(0)
     }
 
     /// The dearest transaction.

@@ -37,7 +37,6 @@ pub(super) struct Node {
     /// Where it is.
     pub(super) endpoint: CosmosEndpoint,
     pub(super) grpc: Channel,
-    /// Its place among the endpoints.
     at: usize,
     head: Head,
 }
@@ -71,6 +70,11 @@ impl Endpoints {
             nodes: nodes.collect::<Result<_, _>>()?,
             highest: AtomicU64::new(0),
         })
+    }
+
+    /// The gRPC of each, in their order.
+    pub(super) fn channels(&self) -> impl Iterator<Item = Channel> {
+        self.nodes.iter().map(|known| known.grpc.clone())
     }
 
     /// Asks the nodes that may be asked, one after the other, until one can answer; else the last one's error.
@@ -167,6 +171,11 @@ impl Node {
         let height = i64::try_from(height).ok()?;
         let answer = service(&self.grpc).get_block_by_height(GetBlockByHeightRequest { height }).await.ok()?;
         answer.into_inner().block_id.map(|id| id.hash).filter(|hash| !hash.is_empty())
+    }
+
+    /// Its place among the endpoints.
+    pub(super) const fn at(&self) -> usize {
+        self.at
     }
 
     /// The height of its last block.

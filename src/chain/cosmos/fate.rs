@@ -75,7 +75,7 @@ pub(super) enum Consumer {
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It is nowhere and never will be.
     AbsentForGood,
     /// It is nowhere yet.

@@ -12,13 +12,15 @@ use rust_decimal::Decimal;
 
 use super::config::{CosmosConfig, GasLimits, Terms};
 use crate::domain::amount::BaseUnits;
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{AssetId, ChainId};
 
 /// A configuration for the key and the addresses of the vectors.
 fn config() -> CosmosConfig {
     let gas = GasLimits { delegate: 250_000, undelegate: 300_000, redelegate: 400_000, claim: 200_000, send: 100_000 };
     CosmosConfig {
         chain: ChainId::new("cosmoshub-4").unwrap(),
+        asset: AssetId::new("ATOM").unwrap(),
+        first_height: 0,
         endpoints: vec![node::nowhere()],
         certificates: None,
         public_key: vectors::key("custody").public_key,
