@@ -6,9 +6,8 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 }
 
-pub use generated::cosmos;
-pub use generated::softstake;
 pub use generated::softstake::v1;
+pub use generated::{cosmos, softstake, tendermint};
 
 /// The simulation's service and messages.
 pub mod sim {

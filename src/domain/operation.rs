@@ -105,6 +105,13 @@ pub fn defund_id(pool: &PoolId, transfer: &TransferId) -> Result<OperationId, Id
     OperationId::new(&format!("{pool}:defund:{transfer}"))
 }
 
+/// The transfer that the operation `id` sends, if [`defund_id`] made it.
+pub fn defund_transfer(id: &OperationId) -> Option<TransferId> {
+    let (pool, transfer) = id.as_str().split_once(":defund:")?;
+    PoolId::new(pool).ok()?;
+    TransferId::new(transfer).ok()
+}
+
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OperationState {

@@ -214,6 +214,12 @@ fn ids_are_derived_and_fit() {
     assert_eq!(rebalance_id(&atom, &kind, 7, 2).unwrap().as_str(), "atom:delegate:7:2");
     let transfer = TransferId::new("t-9").unwrap();
     assert_eq!(defund_id(&atom, &transfer).unwrap().as_str(), "atom:defund:t-9");
+    assert_eq!(defund_transfer(&defund_id(&atom, &transfer).unwrap()), Some(transfer.clone()));
+    for other in
+        ["atom:delegate:1:0", "atom:defund:", ":defund:t-9", "atom:defund:t:9", "atom:defund:1:defund:t-9", "t-9"]
+    {
+        assert_eq!(OperationId::new(other).ok().as_ref().and_then(defund_transfer), None, "{other}");
+    }
 }
 
 /// The diagram of the table: `cargo test the_table_as_a_diagram -- --nocapture` prints it.
