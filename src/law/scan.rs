@@ -313,10 +313,21 @@ impl Scan<'_> {
             }
         }
         let wired = matches!(name, "tonic" | "tonic_health" | "tonic_prost" | "tonic_reflection" | "tonic_types");
-        let wire: [&[&str]; 7] =
-            [&["api"], &["node"], &["client"], &["cli"], &["pb"], &["chain", "remote"], &["chain", "cosmos"]];
+        let wire: [&[&str]; 8] = [
+            &["api"],
+            &["node"],
+            &["client"],
+            &["cli"],
+            &["pb"],
+            &["chain", "remote"],
+            &["chain", "cosmos"],
+            &["chain", "signer"],
+        ];
         if wired && !after_sep && !inside(&wire) {
-            self.breach(place, format!("`{name}` is for api, node, client, cli, pb, chain/remote and chain/cosmos"));
+            self.breach(
+                place,
+                format!("`{name}` is for api, node, client, cli, pb, chain/remote, chain/cosmos and chain/signer"),
+            );
         }
         if here.test {
             return;

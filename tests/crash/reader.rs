@@ -80,7 +80,8 @@ async fn tell(data: &Path) -> Result<(), String> {
         let chain = SimulatedChain::open(&path, config, clock.clone()).map_err(|error| text(&error))?;
         told(&format!("chain of {id}"), chain.totals().await);
         let signer = Arc::new(chain.signer());
-        chains.push(Chain { descriptor: chain.config().descriptor(), adapter: Arc::new(chain), signer });
+        let descriptor = chain.config().descriptor();
+        chains.push(Chain { max_fee: descriptor.fee_estimate, descriptor, adapter: Arc::new(chain), signer });
     }
     let shared: Arc<dyn Store> = store.clone();
     let records = app::pool_records(&*shared).await.map_err(|error| text(&error))?;

@@ -128,11 +128,9 @@ impl Check {
             Err(error) => self.findings.failed_call(Clause::S3, "Submit of garbage", &error),
             Ok(()) => self.findings.fail(Clause::S3, "garbage was taken"),
         }
-        match self.adapter.lookup(&id, &garbage).await {
-            Ok(Lookup::Pending | Lookup::Done { .. } | Lookup::Failed { .. }) => {
-                self.findings.fail(Clause::S3, "garbage is on the chain");
-            }
-            _ => {}
+        let found = self.adapter.lookup(&id, &garbage).await;
+        if matches!(found, Ok(Lookup::Pending | Lookup::Done { .. } | Lookup::Failed { .. })) {
+            self.findings.fail(Clause::S3, "garbage is on the chain");
         }
     }
 
@@ -268,9 +266,8 @@ impl Check {
     async fn doomed(&mut self, first: &Observation, target: &ValidatorId) {
         let limits = self.descriptor.limits.clone();
         let staked = first.delegations.iter().any(|one| one.validator == *target);
-        let other = first.validators.iter().map(|one| &one.id);
-        let empty =
-            other.filter(|id| **id != *target && first.delegations.iter().all(|one| one.validator != **id)).next_back();
+        let mut others = first.validators.iter().map(|one| &one.id);
+        let empty = others.rfind(|id| **id != *target && first.delegations.iter().all(|one| one.validator != **id));
         let mut kinds = Vec::new();
         if let Ok(validator) = ValidatorId::new("nobody") {
             kinds.push((
