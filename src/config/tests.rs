@@ -124,6 +124,7 @@ fn variables_lie_over_the_file() {
         ("SOFTSTAKE_ALLOW_SIMULATED", "true"),
         ("SOFTSTAKE_CONFIG", "not a setting"),
         ("SOFTSTAKE_REQUIRE_GRPCURL", "1"),
+        ("SOFTSTAKE_REQUIRE_PYTHON", "1"),
         ("OTHER_LISTEN", "x"),
     ];
     let config = load(Some(&text), &variables).unwrap();

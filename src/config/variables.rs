@@ -3,7 +3,7 @@
 use super::{ConfigError, Problem};
 
 /// Names of `SOFTSTAKE_` variables that belong to the command line and the tests, not to the settings.
-const NOT_SETTINGS: [&str; 2] = ["SOFTSTAKE_CONFIG", "SOFTSTAKE_REQUIRE_GRPCURL"];
+const NOT_SETTINGS: [&str; 3] = ["SOFTSTAKE_CONFIG", "SOFTSTAKE_REQUIRE_GRPCURL", "SOFTSTAKE_REQUIRE_PYTHON"];
 
 const PREFIX: &str = "SOFTSTAKE_";
 

@@ -161,12 +161,17 @@ async fn what_arrives_unexplained_is_no_reward() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_says_something_else_is_not_sent() {
+async fn a_transaction_that_says_something_else_is_not_sent_and_pauses_the_pool() {
     let mut server = Setup::new().pool("atom", "").start().await;
-    server.fault("atom", sim::v1::FaultKind::LyingPrepare, 3).await;
+    server.fault("atom", sim::v1::FaultKind::LyingPrepare, 1).await;
     server.put("alice", "ATOM", MILLION).await;
+    server.at(HOUR).await;
+    assert_eq!(server.faults_hit("atom", sim::v1::FaultKind::LyingPrepare).await, 1);
+    let pool = server.pool("atom").await;
+    assert!(pool.pause_reason.contains("its bytes say"), "{}", pool.pause_reason);
+    assert_eq!(units(&server.chain("atom").await.delegated), 0);
+    server.resume("atom").await;
     server.at(6 * HOUR).await;
-    assert_eq!(server.faults_hit("atom", sim::v1::FaultKind::LyingPrepare).await, 3);
     let operations = server.operations("atom").await;
     let asked: u128 = of_kind(&operations, Delegate)
         .iter()
